@@ -1,0 +1,35 @@
+"""MixUp: a weighted sum of two images.
+
+Paper: mixup: Beyond Empirical Risk Minimization, ICLR 2018, https://arxiv.org/abs/1710.09412
+"""
+from dataclasses import dataclass
+from typing import Tuple
+
+import torch
+
+from ._draw import check_alpha, draw_beta
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """mixed = lam * x + (1 - lam) * x'.
+
+    Args:
+        alpha: lam is drawn from Beta(alpha, alpha), greater than 0.
+
+    Raises:
+        ValueError: If alpha is not greater than 0.
+    """
+    alpha: float = 1.
+
+    def __post_init__(self):
+        check_alpha(self.alpha)
+
+    def draw(self, count: int, x: torch.Tensor) -> torch.Tensor:
+        """Draw lam [count]."""
+        return draw_beta(self.alpha, count, x.device)
+
+    def mask(self, params: torch.Tensor, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the constant mask [count, 1, 1, 1], in x's dtype, and exactly its value as lam [count]."""
+        weight = params.to(x.dtype)
+        return weight.view(-1, 1, 1, 1), weight.float()

@@ -1,0 +1,143 @@
+"""The corrected share of each label in a mixed image.
+
+Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
+
+Symbols: z, z', z_mix are the logits of the first image, its partner and their mixture; p = softmax(z), p' = softmax(z'),
+q = softmax(z_mix); p~ is p without class y_b, p~' is p' without class y_a; n(v) = v / ||v||_2. Every ratio is
+
+    lam_hat = sigmoid(logit(lam) - (D_a - D_b))
+
+with its own distances D_a, D_b of the mixture from each image. In log space it is exact at lam = 0 and 1, and never NaN.
+
+Deviations from the authors' release: it divides exponentials, which underflow to 0 / 0 at large batches. Its formula is
+kept as 'released'; 'similarity' (the default) and 'feature' use distances per sample, independent of the batch size.
+"""
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+
+from .target import HeadOutput, MixedTarget
+
+
+class Ratio(NamedTuple):
+    """One way to correct a share.
+
+    Args:
+        distances: (mixed, original, target, temperature) -> (D_a [N], D_b [N]).
+        temperature: Default strength of the correction; None where there is nothing to set.
+        features: Whether HeadOutput.features are needed.
+    """
+    distances: Callable[..., Tuple[torch.Tensor, torch.Tensor]]
+    temperature: Optional[float] = None
+    features: bool = False
+
+
+def changes(
+        mixed: HeadOutput,
+        original: HeadOutput,
+        target: MixedTarget,
+        mask_same_label: bool = False,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return how the mixture's prediction differs from each image's own: q - p~ and q - p~'.
+
+    Args:
+        mixed: Outputs for the mixed images.
+        original: Outputs for the unmixed images.
+        target: Labels of the mixed batch.
+        mask_same_label: Remove the partner's class even where it is the image's own, as the authors' code does.
+
+    Returns:
+        q - p~ and q - p~', [N, C] each, float32, no gradient.
+    """
+    q = mixed.logits.detach().float().softmax(dim=-1)
+    p = original.logits.detach().float().softmax(dim=-1)
+    labels, partner_labels = target.labels.unsqueeze(1), target.partner_labels.unsqueeze(1)
+    keep = torch.zeros_like(labels, dtype=torch.bool) if mask_same_label else labels == partner_labels
+    first = torch.where(keep, p, p.scatter(1, partner_labels, 0.))
+    partner = target.partner(p)
+    second = torch.where(keep, partner, partner.scatter(1, labels, 0.))
+    return q - first, q - second
+
+
+def _similarity(mixed, original, target, temperature):
+    # the nearer the mixture's prediction stays to an image's own, the more of that label it keeps
+    return tuple(temperature * change.norm(dim=-1) for change in changes(mixed, original, target))
+
+
+def _feature(mixed, original, target, temperature):
+    f_mix, f = mixed.features.detach().float(), original.features.detach().float()
+    return tuple(-temperature * F.cosine_similarity(f_mix, other, dim=-1) for other in (f, target.partner(f)))
+
+
+def _released(mixed, original, target, temperature):
+    batch_size = len(target)  # the release multiplies by it: a temperature that depends on the batch
+    return tuple(
+        batch_size * F.normalize(change.softmax(dim=-1), dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        for change, labels in zip(
+            changes(mixed, original, target, mask_same_label=True), (target.labels, target.partner_labels))
+    )
+
+
+def _area(mixed, original, target, temperature):
+    return torch.zeros_like(target.lam), torch.zeros_like(target.lam)
+
+
+RATIOS: Dict[str, Ratio] = {
+    'similarity': Ratio(_similarity, temperature=2.),
+    'feature': Ratio(_feature, temperature=8., features=True),
+    'released': Ratio(_released),
+    'area': Ratio(_area),
+}
+
+
+def find_ratio(name: str) -> Ratio:
+    """Return the ratio of that name, or raise a ValueError that lists them all."""
+    if name not in RATIOS:
+        raise ValueError(f'ratio must be one of {list(RATIOS)}, got {name!r}')
+    return RATIOS[name]
+
+
+def find_temperature(name: str, temperature: Optional[float]) -> Optional[float]:
+    """Return the temperature to use for a ratio: its own default for None, or a ValueError if it has no use for one."""
+    default = find_ratio(name).temperature
+    if temperature is None:
+        return default
+    if default is None:
+        raise ValueError(f'ratio {name!r} has no temperature, got {temperature}: leave it out')
+    if not 0. <= temperature < float('inf'):
+        raise ValueError(f'temperature must be 0 or greater, got {temperature}')
+    return temperature
+
+
+@torch.no_grad()
+def corrected_lam(
+        mixed: HeadOutput,
+        original: HeadOutput,
+        target: MixedTarget,
+        ratio: str = 'similarity',
+        temperature: Optional[float] = None,
+) -> torch.Tensor:
+    """Correct the share of each first image by what the network still recognises of it.
+
+    lam_hat = sigmoid(logit(lam) - (D_a - D_b))
+
+    Args:
+        mixed: Outputs for the mixed images.
+        original: Outputs for the unmixed images, in the order of the batch.
+        target: Labels of the mixed batch; `target.lam` holds the shares by area.
+        ratio: 'similarity' (D = tau * ||q - p~||), 'feature' (D = -kappa * cos(f_mix, f)), 'released' (the authors'
+            code: D_a = N * n(softmax(q - p~))[y_a]) or 'area' (D = 0).
+        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2 or 8).
+
+    Returns:
+        Corrected shares [N], float32, no gradient.
+
+    Raises:
+        ValueError: If the ratio is unknown, the temperature is negative or of no use, or features are missing.
+    """
+    chosen, temperature = find_ratio(ratio), find_temperature(ratio, temperature)
+    if chosen.features and (mixed.features is None or original.features is None):
+        raise ValueError(f'ratio {ratio!r} needs HeadOutput.features for the mixed and the original images, got None')
+    first, second = chosen.distances(mixed, original, target, temperature)
+    return torch.sigmoid(torch.logit(target.lam) - (first - second))

@@ -1,0 +1,138 @@
+"""What the loss is computed from: the labels of a mixed batch, and a model's outputs for a batch."""
+from typing import NamedTuple, Optional
+
+import torch
+from timm.data.mixup import one_hot
+
+
+class HeadOutput(NamedTuple):
+    """What a model says of one batch of images.
+
+    Args:
+        logits: Class scores [N, C].
+        uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
+        features: Pooled pre-logits features [N, D]; only the ratio 'feature' needs them.
+    """
+    logits: torch.Tensor
+    uncertainty: Optional[torch.Tensor] = None
+    features: Optional[torch.Tensor] = None
+
+
+class MixedTarget:
+    """The labels of a mixed batch, kept apart so that their shares can still be corrected.
+
+    Args:
+        labels: Class of each first image [N], int64, in [0, num_classes).
+        lam: Share of each first image in its mixed image [N], in [0, 1].
+        num_classes: Number of classes C.
+        smoothing: Label smoothing, in [0, 1), as timm applies it: smoothing / C is added to every class.
+        index: Position of each partner in the batch [N], int64. None: the reversed batch, as timm pairs images.
+        original: The unmixed images [N, ...], needed to correct the shares.
+        mixed: False says that no image of the batch was mixed: lam is all ones, and a pass over the originals is not
+            needed. The host must know this without asking the device, hence a flag.
+
+    Raises:
+        TypeError: If labels or index are not int64 tensors.
+        ValueError: If shapes differ or a value is out of range. Values are checked where they lie on the CPU; on an
+            accelerator the check would make the host wait, and a bad label fails in the indexing itself.
+    """
+
+    def __init__(
+            self,
+            labels: torch.Tensor,
+            lam: torch.Tensor,
+            num_classes: int,
+            smoothing: float = 0.,
+            index: Optional[torch.Tensor] = None,
+            original: Optional[torch.Tensor] = None,
+            mixed: bool = True,
+    ):
+        check_labels(labels, num_classes)
+        check_smoothing(smoothing)
+        size = labels.shape
+        if lam.shape != size or not lam.is_floating_point():
+            raise ValueError(f'lam must be floating point of shape {list(size)}, got {lam.dtype} {list(lam.shape)}')
+        if lam.device.type == 'cpu' and not bool(((lam >= 0) & (lam <= 1)).all()):
+            raise ValueError(f'lam must be in [0, 1], got values from {lam.min().item()} to {lam.max().item()}')
+        if index is not None:
+            if index.dtype != torch.int64 or index.shape != size:
+                raise TypeError(f'index must be int64 of shape {list(size)}, got {index.dtype} {list(index.shape)}')
+            check_range('index', index, len(labels))
+        if original is not None and len(original) != len(labels):
+            raise ValueError(f'original must hold {len(labels)} images, one for each label, got {len(original)}')
+        self.labels = labels
+        self.lam = lam.float()
+        self.num_classes = num_classes
+        self.smoothing = smoothing
+        self.index = index
+        self.original = original
+        self.mixed = mixed
+
+    def partner(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
+        return tensor.flip(0) if self.index is None else tensor[self.index]
+
+    @property
+    def partner_labels(self) -> torch.Tensor:
+        """Class of each second image [N]."""
+        return self.partner(self.labels)
+
+    def dense(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.
+
+        Args:
+            lam: Shares of the first images [N] in place of the target's own.
+
+        Returns:
+            Class probabilities [N, C], float32.
+        """
+        share = (self.lam if lam is None else lam.float()).unsqueeze(1)
+        off_value = self.smoothing / self.num_classes
+        on_value = 1. - self.smoothing + off_value
+        first = one_hot(self.labels, self.num_classes, on_value, off_value)
+        second = one_hot(self.partner_labels, self.num_classes, on_value, off_value)
+        return first * share + second * (1. - share)
+
+    def size(self, dim: Optional[int] = None):
+        """Return the size of the labels, as a tensor of labels would."""
+        return self.labels.size() if dim is None else self.labels.size(dim)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> 'MixedTarget':
+        """Return a copy with every tensor on another device."""
+        def move(tensor):
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        return MixedTarget(
+            move(self.labels),
+            move(self.lam),
+            self.num_classes,
+            self.smoothing,
+            move(self.index),
+            move(self.original),
+            self.mixed,
+        )
+
+
+def check_labels(labels: torch.Tensor, num_classes: int) -> None:
+    """Raise TypeError or ValueError unless `labels` is a vector of classes [N]."""
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(f'labels must be an int64 tensor of class indices, got {got}')
+    if labels.ndim != 1:
+        raise ValueError(f'labels must have shape [N], one class for each image, got {list(labels.shape)}')
+    check_range('labels', labels, num_classes)
+
+
+def check_range(name: str, values: torch.Tensor, end: int) -> None:
+    """Raise ValueError unless all `values` that lie on the CPU are in [0, end)."""
+    if values.device.type == 'cpu' and len(values) and not 0 <= values.min() <= values.max() < end:
+        raise ValueError(f'{name} must be in [0, {end}), got values from {values.min()} to {values.max()}')
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raise ValueError unless `smoothing` is in [0, 1)."""
+    if not 0. <= smoothing < 1.:
+        raise ValueError(f'label smoothing must be in [0, 1), got {smoothing}')
