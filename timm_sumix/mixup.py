@@ -36,7 +36,7 @@ class SUMixMixup(Mixup):
     Args:
         mixup_alpha: Alpha of mixup; timm's choice includes mixup if greater than 0.
         cutmix_alpha: Alpha of CutMix; timm's choice includes CutMix if greater than 0.
-        cutmix_minmax: Range of box sides of CutMix, as shares of the image's sides; turns CutMix on, overrides its alpha.
+        cutmix_minmax: Range of CutMix's box sides, as shares of the image's; turns CutMix on, overrides its alpha.
         prob: Probability that a batch (or pair, or element) is mixed.
         switch_prob: Probability of CutMix rather than mixup where timm's choice includes both.
         mode: What one drawing is for: the 'batch', a 'pair' of images, or each 'elem'.

@@ -2,12 +2,14 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 
-Symbols: z, z', z_mix are the logits of the first image, its partner and their mixture; p = softmax(z), p' = softmax(z'),
-q = softmax(z_mix); p~ is p without class y_b, p~' is p' without class y_a; n(v) = v / ||v||_2. Every ratio is
+Symbols: z, z', z_mix are the logits of the first image, its partner and their mixture; p = softmax(z),
+p' = softmax(z'), q = softmax(z_mix); p~ is p without class y_b, p~' is p' without class y_a; n(v) = v / ||v||_2.
+Every ratio is
 
     lam_hat = sigmoid(logit(lam) - (D_a - D_b))
 
-with its own distances D_a, D_b of the mixture from each image. In log space it is exact at lam = 0 and 1, and never NaN.
+with its own distances D_a, D_b of the mixture from each image. In log space it is exact at lam = 0 and 1, and never
+NaN.
 
 Deviations from the authors' release: it divides exponentials, which underflow to 0 / 0 at large batches. Its formula is
 kept as 'released'; 'similarity' (the default) and 'feature' use distances per sample, independent of the batch size.

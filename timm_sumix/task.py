@@ -72,7 +72,7 @@ class SUMixTrainable(nn.Module):
 
     @property
     def group_matcher(self):
-        """The model's own layer groups for layer decay; the head goes with the last. Absent where the model has none."""
+        """The model's own layer groups for layer decay, the head in the last; absent where the model has none."""
         model_matcher = self.model.group_matcher
 
         def group_matcher(coarse: bool = False):

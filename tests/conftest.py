@@ -1,0 +1,59 @@
+"""Fixtures: a tiny image folder, and running a train script through the launcher."""
+import logging
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        '--train-script', default=str(ROOT / 'benchmarks' / 'train.py'),
+        help='train script that the launcher is tested on, such as that of a timm release')
+
+
+@pytest.fixture(scope='session')
+def train_script(request):
+    return request.config.getoption('--train-script')
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory):
+    """An ImageFolder of four classes: 16 training and 8 validation images each, 40 x 40."""
+    root = tmp_path_factory.mktemp('images')
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 16), ('validation', 8)):
+        for label in range(4):
+            folder = root / split / f'class{label}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 100, (40, 40, 3))
+                pixels[..., label % 3] += 40 * label
+                Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
+    return root
+
+
+@pytest.fixture
+def launch(monkeypatch, image_folder, train_script, tmp_path):
+    """Return a function that runs the launcher in this process and returns the run's output folder."""
+    torch.manual_seed(0)
+
+    def run(*arguments, name='run', model='test_resnet', script=train_script, data=image_folder):
+        argv = [
+            'train_patch', script, '--data-dir', data, '--model', model, '--num-classes', 4, '--batch-size', 16,
+            '--epochs', 1, '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 0,
+            '--output', tmp_path, '--experiment', name, '--log-interval', 1, '--input-size', 3, 32, 32, *arguments,
+        ]
+        monkeypatch.setattr(sys, 'argv', [str(argument) for argument in argv])
+        monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
+        monkeypatch.setattr(logging.root, 'handlers', list(logging.root.handlers))  # the script adds its own
+        runpy.run_module('train_patch', run_name='__main__')
+        return tmp_path / name
+
+    return run

@@ -1,0 +1,216 @@
+"""The launcher, on benchmarks/train.py or on the script named by --train-script (timm's own train.py)."""
+import argparse
+import csv
+import runpy
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+from conftest import ROOT
+
+import timm_sumix.task
+from timm_sumix import SUMixTask
+
+
+def _read_checkpoint(folder, name='last.pth.tar'):
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(folder / name, weights_only=True)
+
+
+def _summary(folder):
+    with open(folder / 'summary.csv') as file:
+        return [
+            {key: float(value) for key, value in row.items()}
+            for row in csv.DictReader(file) if row['epoch'] != 'epoch'
+        ]
+
+
+def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
+    for key in ('state_dict', 'state_dict_ema'):
+        state = _read_checkpoint(folder).get(key)
+        if state is not None:
+            timm.create_model(model, num_classes=4, **kwargs).load_state_dict(state, strict=True)
+    timm.create_model(model, num_classes=4, checkpoint_path=str(folder / 'last.pth.tar'), **kwargs)
+
+
+@pytest.mark.parametrize('arguments', [
+    '',
+    '--no-prefetcher',
+    '--mixup 0.8 --cutmix 1.0 --mixup-mode pair',
+    '--mixup 0.8 --cutmix 1.0 --mixup-mode elem --mixup-prob 0.5',
+    '--mixup 0.8 --cutmix 1.0 --mixup-prob 0.5 --no-prefetcher',
+    '--no-prefetcher --mixup-mode elem --cutmix-minmax 0.2 0.8',
+    '--bce-loss --bce-target-thresh 0.2',
+    '--grad-accum-steps 2 --clip-grad 1.0',
+    '--clip-grad 0.02 --clip-mode agc',
+    '--model-ema --model-ema-decay 0.9',
+    '--amp --amp-dtype bfloat16 --channels-last',
+    '--torchcompile eager --model-ema',
+    '--reprob 0.5',
+    '--sumix-ratio feature --sumix-temperature 4 --sumix-uncertainty logits',
+    '--sumix-ratio released --smoothing 0',
+    '--sumix-ratio area --sumix-gamma 0',
+    '--sumix-uncertainty none',
+    '--sumix-original-pass no-grad --sumix-original-scale 0.5',
+    '--sumix-policy mixup cutmix --mixup-mode elem',
+])
+def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
+    folder = launch('--sumix', *arguments.split())
+    row = _summary(folder)[-1]
+    assert 0 < row['train_sumix_lam'] <= 1 and 0 < row['train_loss'] < 20
+    assert (row['train_sumix_shift'] > 0) == ('area' not in arguments)
+    _assert_loads_into_plain_timm(folder)
+
+
+@pytest.mark.parametrize('model, arguments', [
+    ('test_vit', '--opt adamw --layer-decay 0.7 --weight-decay 0.05 --img-size 32'),
+    ('test_efficientnet', '--drop 0.2 --drop-path 0.1'),
+])
+def test_trains_other_kinds_of_model(launch, model, arguments):
+    kwargs = {'img_size': 32} if 'vit' in model else {}
+    model_kwargs = [f'img_size={kwargs["img_size"]}'] if kwargs else []
+    folder = launch('--sumix', *arguments.split(), *(['--model-kwargs', *model_kwargs] if kwargs else []), model=model)
+    _assert_loads_into_plain_timm(folder, model, **kwargs)
+
+
+def test_sumix_alone_means_cutmix_and_says_so(launch, capfd):
+    folder = launch('--sumix')
+    assert 'neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0' in capfd.readouterr().err
+    saved = yaml.safe_load((folder / 'args.yaml').read_text())
+    assert saved['sumix'] is True and saved['cutmix'] == 1. and saved['mixup'] == 0.
+
+
+def test_a_saved_args_file_starts_the_same_run(launch):
+    first = launch('--sumix', '--sumix-policy', 'cutmix', name='first')
+    second = launch('-c', first / 'args.yaml', name='second')
+    assert _summary(first) == _summary(second)
+
+
+def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_script, monkeypatch):
+    through = launch('--cutmix', '1.0', name='through')
+    arguments = [through.parent if argument == 'through' else argument for argument in sys.argv[1:]]
+    arguments[arguments.index('--experiment') + 1] = 'direct'
+    monkeypatch.setattr(sys, 'argv', [train_script, *arguments])
+    runpy.run_path(train_script, run_name='__main__')
+    assert _summary(through) == _summary(through.parent / 'direct')
+    saved = yaml.safe_load((through / 'args.yaml').read_text())
+    assert not any(key.startswith('sumix') for key in saved)
+
+
+def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
+    folder = launch('--sumix', '--model-ema', name='first')
+    saved = _read_checkpoint(folder)
+    loaded = {}
+    load_task_state = SUMixTask.load_task_state
+
+    def load_and_record(self, state, *args, ema=False, **kwargs):
+        load_task_state(self, state, *args, ema=ema, **kwargs)
+        loaded['task_state_ema' if ema else 'task_state'] = {
+            name: value.clone() for name, value in self.get_task_state(ema=ema)['uncertainty'].items()}
+
+    monkeypatch.setattr(timm_sumix.task.SUMixTask, 'load_task_state', load_and_record)
+    resumed = launch(
+        '--sumix', '--model-ema', '--epochs', 2, '--resume', folder / 'last.pth.tar', name='resumed')
+    assert set(loaded) == {'task_state', 'task_state_ema'}
+    for key, state in loaded.items():
+        for name, value in state.items():
+            assert torch.equal(value, saved[key]['uncertainty'][name])
+    assert [row['epoch'] for row in _summary(resumed)] == [1.]
+    weight = _read_checkpoint(resumed)['task_state']['uncertainty']['weight']
+    assert not torch.equal(weight, saved['task_state']['uncertainty']['weight'])
+
+
+def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
+    arguments = ('--sumix', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
+    for prefetcher in ([], ['--no-prefetcher']):
+        rows = _summary(launch(*arguments, *prefetcher, name=f'run{len(prefetcher)}'))
+        assert [row['train_sumix_lam'] < 1 for row in rows] == [True, False, False]
+        assert [row['train_sumix_uncertainty'] > 0 for row in rows] == [True, False, False]
+
+
+def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
+    command = [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+        '-m', 'train_patch', train_script, '--data-dir', image_folder, '--model', 'test_resnet', '--num-classes', '4',
+        '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '0',
+        '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
+        '--sumix', '--mixup-prob', '0.5', '--model-ema', '--cutmix', '1.0',
+    ]
+    result = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count('SUMix: 0  lam:') == 1  # one process logs, for both
+    _assert_loads_into_plain_timm(tmp_path / 'run')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ('--mixup-mode half', "--mixup-mode must be one of ['batch', 'pair', 'elem'], got 'half'"),
+    ('--sumix-ratio area --sumix-temperature 2', "ratio 'area' has no temperature"),
+    ('--sumix-temperature -1', 'temperature must be 0 or greater'),
+    ('--sumix-gamma -1', 'gamma must be 0 or greater'),
+    ('--sumix-original-scale 2', 'original_scale must be in (0, 1], got 2.0'),
+    ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
+    ('--sumix-ratio best', "invalid choice: 'best'"),
+    ('--sumix-policy cutmux', 'policy must name one or more of'),
+    ('--sumix-policy cutmix --mixup 0.8', "needs 'mixup' among the policies"),
+    ('--sumix-policy mixup --cutmix 0.5', "need 'cutmix' among the policies"),
+    ('--smoothing 1.5', 'label smoothing must be in [0, 1)'),
+    ('--mixup-prob 2', 'prob must be in [0, 1]'),
+])
+def test_bad_arguments_stop_before_data_or_model(launch, capfd, arguments, message):
+    with pytest.raises(SystemExit):
+        launch('--sumix', *arguments.split(), model='no_such_model', data='/no/such/folder')
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'flag', ['kd_model_name', 'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript', 'multilabel'])
+def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, train_script, flag):
+    # as keys of a config file, since benchmarks/train.py has none of these flags
+    script = tmp_path / 'script.py'
+    script.write_text(
+        f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\n'
+        f'parser.set_defaults({flag}=True)\n')
+    with pytest.raises(SystemExit):
+        launch('--sumix', script=script, model='no_such_model', data='/no/such/folder')
+    assert f'cannot be combined with --{flag.replace("_", "-")}: ' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('config, message', [
+    ('sumix: true\nsumix_temprature: 3\n', "'sumix_temprature'"),
+    ('sumix: true\nsumix_ratio: best\n', 'ratio must be one of'),
+    ('sumix: true\nsumix_gamma: much\n', "gamma"),
+    ('sumix: true\nsumix_policy: [cutmix, cutmix]\n', 'policy must name one or more of'),
+])
+def test_bad_keys_of_a_config_file_stop_before_data_or_model(launch, capfd, tmp_path, config, message):
+    (tmp_path / 'config.yaml').write_text(config)
+    with pytest.raises(SystemExit):
+        launch('-c', tmp_path / 'config.yaml', model='no_such_model', data='/no/such/folder')
+    assert message in capfd.readouterr().err
+
+
+def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
+    (tmp_path / 'config.yaml').write_text('sumix: true\nsumix_policy: mixup\nsumix_ratio: feature\n')
+    folder = launch('-c', tmp_path / 'config.yaml')
+    saved = yaml.safe_load((folder / 'args.yaml').read_text())
+    assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == (1., 0., 'feature')
+    assert _summary(folder)[0]['train_sumix_shift'] > 0
+
+
+def test_sumix_options_without_sumix_are_refused(launch):
+    with pytest.raises(SystemExit, match='--sumix-ratio has no effect without --sumix'):
+        launch('--sumix-ratio', 'feature')
+
+
+def test_a_script_without_the_names_is_refused(launch, tmp_path):
+    (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
+    with pytest.raises(SystemExit, match='no module-level Mixup, .*, which --sumix needs; .*1.0.27'):
+        launch('--sumix', script=tmp_path / 'old.py')
+
+
+def test_a_model_of_fixed_size_refuses_a_smaller_original(launch):
+    with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer, whose input size is fixed'):
+        launch('--sumix', '--sumix-original-scale', '0.5', '--model-kwargs', 'img_size=32', model='vit_tiny_patch16_224')

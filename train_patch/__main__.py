@@ -1,0 +1,63 @@
+"""Command line: python -m train_patch SCRIPT [the script's arguments] [--sumix ...], also under torchrun -m."""
+import argparse
+import os
+import runpy
+import sys
+from typing import Any, Dict, List
+
+import yaml
+
+from .patch import run_with_sumix
+
+USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]
+
+SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
+Without --sumix it runs exactly as if started directly. With it, mixed labels are corrected:
+  python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix"""
+
+
+def main() -> None:
+    """Run the script, with SUMix if its arguments or its YAML config ask for it."""
+    if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help'):
+        print(USAGE)
+        sys.exit(0 if len(sys.argv) > 1 else 2)
+    script = sys.argv[1]
+    if not os.path.isfile(script):
+        sys.exit(f'train_patch: the first argument must be a train script, {script!r} is no file\n\n{USAGE}')
+    # what Python sets up for a script that is started directly
+    sys.argv = sys.argv[1:]
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    if wants_sumix(sys.argv[1:]):
+        run_with_sumix(script)
+    else:
+        runpy.run_path(script, run_name='__main__')
+
+
+def wants_sumix(arguments: List[str]) -> bool:
+    """Whether --sumix, or sumix: true in the -c file, is given; exits if its options are given without it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('-c', '--config', default='')  # as timm's config_parser
+    known, arguments = parser.parse_known_args(arguments)
+    config = _read_config(known.config) if known.config else {}
+    if '--sumix' in arguments or config.get('sumix'):
+        return True
+    options = [name for name in arguments if name.startswith('--sumix')]
+    options += [key for key, value in config.items() if key.startswith('sumix') and key != 'sumix' and value]
+    if options and 'sumix' not in config:  # a saved args.yaml of a run without SUMix has sumix: false
+        sys.exit(f'train_patch: {", ".join(options)} has no effect without --sumix (or sumix: true in the -c file)')
+    return False
+
+
+def _read_config(path: str) -> Dict[str, Any]:
+    try:
+        with open(path) as file:
+            config = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        sys.exit(f'train_patch: cannot read the config file: {error}')
+    if not isinstance(config, dict):
+        sys.exit(f'train_patch: the config file must hold key: value pairs, {path} does not')
+    return config
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,99 @@
+"""Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
+
+timm's train.py looks up Mixup, FastCollateMixup, ClassificationTask and train_one_epoch as globals of its module.
+"""
+import importlib.util
+import logging
+import sys
+from types import ModuleType
+from typing import Any, Callable, Dict, Optional
+
+from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
+
+from .flags import Settings, add_flags, settle
+
+_logger = logging.getLogger('train_patch')
+
+NAMES = ('parser', 'Mixup', 'FastCollateMixup', 'ClassificationTask', 'train_one_epoch', 'main')
+
+
+def run_with_sumix(script: str) -> None:
+    """Load the train script, put SUMix in, and call its main()."""
+    module = load_script(script)
+    Patch(module)
+    module.main()
+
+
+def load_script(script: str) -> ModuleType:
+    """Load a train script as a module, without running its main(); exits if it lacks a name that is swapped."""
+    name = 'sumix_train_script'
+    spec = importlib.util.spec_from_file_location(name, script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    missing = [name for name in NAMES if not hasattr(module, name)]
+    if missing:
+        sys.exit(
+            f'train_patch: {script} has no module-level {", ".join(missing)}, which --sumix needs; '
+            'the train.py of timm 1.0.27 and newer has them all')
+    return module
+
+
+class Patch:
+    """Swaps SUMix into a loaded train script, and keeps what one swapped name must know of another.
+
+    Args:
+        module: The train script.
+    """
+
+    def __init__(self, module: ModuleType):
+        self.settings: Optional[Settings] = None
+        self.mixup: Optional[SUMixMixup] = None
+        self.task: Optional[SUMixTask] = None
+        add_flags(module.parser)
+        module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
+        module.Mixup = self._create_mixup
+        module.FastCollateMixup = self._create_collate
+        module.ClassificationTask = self._create_task
+        module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)
+
+    def _parse_args(self, parser, parse_args: Callable) -> Callable:
+        def parse_and_settle(*args, **kwargs):
+            parsed = parse_args(*args, **kwargs)
+            self.settings = settle(parsed, parser)
+            return parsed
+        return parse_and_settle
+
+    def _create_mixup(self, **kwargs) -> SUMixMixup:
+        self.mixup = SUMixMixup(**{**kwargs, **self.settings.mixup})
+        return self.mixup
+
+    def _create_collate(self, **kwargs) -> FastCollateSUMix:
+        collate = FastCollateSUMix(**{**kwargs, **self.settings.mixup})
+        self.mixup = collate.mixup
+        return collate
+
+    def _create_task(self, model, criterion, **kwargs) -> SUMixTask:
+        self.task = SUMixTask(model, self.mixup, criterion, **self.settings.task, **kwargs)
+        return self.task
+
+    def _train_one_epoch(self, train_one_epoch: Callable) -> Callable:
+        def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
+            metrics = train_one_epoch(epoch, *args, **kwargs)
+            self._report(epoch, metrics)
+            return metrics
+        return train_and_report
+
+    def _report(self, epoch: int, metrics: Dict[str, Any]) -> None:
+        """Log how far labels moved in an epoch, and add it to the metrics, which the script writes to its summary."""
+        means = self.task.pop_metrics()
+        if not means:
+            return
+        metrics.update({f'sumix_{name}': value for name, value in means.items()})
+        if not self.task.verbose:  # the script makes only the first process verbose
+            return
+        gamma = self.task.criterion.gamma
+        _logger.info(
+            f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '
+            f'Loss: {means["classification"]:#.3g} + {gamma:g} * {means["uncertainty"]:#.3g} '
+            '(classification + gamma * uncertainty)')
