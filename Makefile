@@ -1,0 +1,19 @@
+# Each target sets up what it needs: a virtual environment in .venv with timm, torch and this library.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/installed  ## train with CutMix and with CutMix + SUMix, compare, and draw a picture (ARGS="--seed 1")
+	$(BIN)/python -m benchmarks.demo $(ARGS)
+
+test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[bench,test]'
+	touch $@
