@@ -47,7 +47,7 @@ def launch(monkeypatch, image_folder, train_script, tmp_path):
     def run(*arguments, name='run', model='test_resnet', script=train_script, data=image_folder):
         argv = [
             'train_patch', script, '--data-dir', data, '--model', model, '--num-classes', 4, '--batch-size', 16,
-            '--epochs', 1, '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 0,
+            '--epochs', 1, '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 1,
             '--output', tmp_path, '--experiment', name, '--log-interval', 1, '--input-size', 3, 32, 32, *arguments,
         ]
         monkeypatch.setattr(sys, 'argv', [str(argument) for argument in argv])

@@ -135,7 +135,7 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
         '-m', 'train_patch', train_script, '--data-dir', image_folder, '--model', 'test_resnet', '--num-classes', '4',
-        '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '0',
+        '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '1',
         '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
         '--sumix', '--mixup-prob', '0.5', '--model-ema', '--cutmix', '1.0',
     ]
