@@ -167,7 +167,7 @@ def test_bad_arguments_stop_before_data_or_model(launch, capfd, arguments, messa
 
 
 @pytest.mark.parametrize(
-    'flag', ['kd_model_name', 'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript', 'multilabel'])
+    'flag', ['kd_model_name', 'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript', 'multi_label'])
 def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, train_script, flag):
     # as keys of a config file, since benchmarks/train.py has none of these flags
     script = tmp_path / 'script.py'
@@ -213,4 +213,5 @@ def test_a_script_without_the_names_is_refused(launch, tmp_path):
 
 def test_a_model_of_fixed_size_refuses_a_smaller_original(launch):
     with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer, whose input size is fixed'):
-        launch('--sumix', '--sumix-original-scale', '0.5', '--model-kwargs', 'img_size=32', model='vit_tiny_patch16_224')
+        launch(
+            '--sumix', '--sumix-original-scale', '0.5', '--model-kwargs', 'img_size=32', model='vit_tiny_patch16_224')

@@ -47,6 +47,7 @@ class SUMixMixup(Mixup):
             draw from with equal chances, replaces it; then a policy's own alpha (its paper's) holds where the one
             above is 0.
         policy_kwargs: Options of the policy, or {name: options} for several.
+        multi_label: An argument of newer timm's Mixup; must be False.
 
     Raises:
         ValueError: If an argument is out of range or unknown, or would have no effect.
@@ -65,7 +66,10 @@ class SUMixMixup(Mixup):
             num_classes: int = 1000,
             policy: Optional[Union[str, Sequence[str]]] = None,
             policy_kwargs: Optional[Dict] = None,
+            multi_label: bool = False,
     ):
+        if multi_label:
+            raise ValueError('multi_label must be False: a share is corrected for one class an image')
         if mode not in MODES:
             raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
         for name, share in (('prob', prob), ('switch_prob', switch_prob)):

@@ -99,6 +99,7 @@ class SUMixTask(ClassificationTask):
         original_pass: 'grad': gradient flows through the pass over the originals too, as in the authors' release;
             'no-grad': it does not, at about two thirds of the cost.
         original_scale: Resolution of the originals in their pass, in (0, 1], as a share of the input's.
+        criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head; the model is left where it is.
         dtype: Dtype of the head.
         verbose: Log the settings.
@@ -126,11 +127,14 @@ class SUMixTask(ClassificationTask):
             uncertainty: str = 'head',
             original_pass: str = 'grad',
             original_scale: float = 1.,
+            criterion_kwargs: Optional[Dict[str, Any]] = None,
             device: Optional[torch.device] = None,
             dtype: Optional[torch.dtype] = None,
             verbose: bool = True,
     ):
         check_task_options(uncertainty, original_pass, original_scale)
+        if criterion_kwargs:
+            criterion = _create_criterion(criterion, criterion_kwargs)
         loss = SUMixLoss(criterion, ratio, temperature, 0. if uncertainty == 'none' else gamma)
         has_head = uncertainty == 'head' and loss.gamma > 0
         if isinstance(mixup, FastCollateSUMix) or not isinstance(mixup, SUMixMixup):
@@ -276,6 +280,13 @@ def check_task_options(uncertainty: str, original_pass: str, original_scale: flo
         raise ValueError(f'original_pass must be one of {list(ORIGINAL_PASSES)}, got {original_pass!r}')
     if not 0. < original_scale <= 1.:
         raise ValueError(f'original_scale must be in (0, 1], got {original_scale}')
+
+
+def _create_criterion(criterion: Optional[Callable], criterion_kwargs: Dict[str, Any]) -> nn.Module:
+    if criterion is not None:
+        raise ValueError('either criterion or criterion_kwargs must be given, got both')
+    from timm.loss import create_classification_loss  # timm 1.0.27 and 1.0.28 have neither it nor this argument
+    return create_classification_loss(**criterion_kwargs)
 
 
 def _check_model(model: nn.Module, num_classes: int, needs_features: bool, original_scale: float) -> None:

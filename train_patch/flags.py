@@ -31,7 +31,6 @@ CONFLICTS = {
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',
     'torchscript': 'a scripted model hides the features that the uncertainty head needs',
-    'multilabel': 'shares are corrected for one class an image',
     'multi_label': 'shares are corrected for one class an image',
 }
 
@@ -126,7 +125,8 @@ def _check_values(args: argparse.Namespace, settings: Settings) -> None:
             raise TypeError(f'sumix_{name} must be of type {kinds[-1].__name__}, got {value!r}')
     task = settings.task
     check_task_options(task['uncertainty'], task['original_pass'], task['original_scale'])
-    SUMixLoss(BinaryCrossEntropy() if args.bce_loss else None, task['ratio'], task['temperature'], task['gamma'])
+    base = BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None
+    SUMixLoss(base, task['ratio'], task['temperature'], task['gamma'])
     mixup = {
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,

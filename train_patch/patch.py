@@ -73,12 +73,14 @@ class Patch:
         self.mixup = collate.mixup
         return collate
 
-    def _create_task(self, model, criterion, **kwargs) -> SUMixTask:
+    def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
         self.task = SUMixTask(model, self.mixup, criterion, **self.settings.task, **kwargs)
         return self.task
 
     def _train_one_epoch(self, train_one_epoch: Callable) -> Callable:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
+            if self.task is None:
+                sys.exit('train_patch: the script made another task than ClassificationTask, which --sumix replaces')
             metrics = train_one_epoch(epoch, *args, **kwargs)
             self._report(epoch, metrics)
             return metrics

@@ -3,8 +3,9 @@
 Paper: CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features, ICCV 2019,
 https://arxiv.org/abs/1905.04899
 
-The box is timm's: its centre lies anywhere in the image, its sides are cut at the border, and with `minmax` its sides
-are drawn instead of its area. Drawn by torch on the device for all images at once.
+The box is that of timm 1.0.31: its centre lies anywhere in the image, its sides are cut at the border, and with
+`minmax` its sides are drawn instead of its area (timm 1.0.27 and 1.0.28 make boxes of odd sides one pixel smaller).
+Drawn by torch on the device for all images at once.
 """
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Tuple
@@ -55,12 +56,12 @@ class CutMix:
     def _draw_side(self, length: int, lam: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         ends = torch.full_like(lam, length)
         if self.minmax is None:
-            half = ((length * (1. - lam).sqrt()).floor() / 2).floor()
-            centre = draw_integers(0, ends)
-            return (centre - half).clamp(min=0), (centre + half).clamp(max=length)
+            side = (length * (1. - lam).sqrt()).floor()
+            start = draw_integers(0, ends) - (side / 2).floor()
+            return start.clamp(min=0), (start + side).clamp(max=length)
         low, high = (int(length * share) for share in self.minmax)
         side = draw_integers(low, torch.full_like(lam, max(high, low + 1)))
-        start = draw_integers(0, (ends - side).clamp(min=1))
+        start = draw_integers(0, ends - side + 1)
         return start, start + side
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

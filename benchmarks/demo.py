@@ -1,0 +1,270 @@
+"""The product in three minutes: one model trained with CutMix, one with CutMix + SUMix, on data whose truth is known.
+
+python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
+
+Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+import matplotlib
+import numpy as np
+import timm
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torchmetrics.functional import spearman_corrcoef
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+import timm_sumix
+from timm_sumix import HeadOutput, SUMixMixup
+from timm_sumix.ratio import corrected_lam
+
+from .placed import PlacedImages, load_objects, place, true_lam, write_image_folder
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
+PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
+
+
+class Pairs(NamedTuple):
+    """Mixed test images [N, 3, S, S], positions of first and second images [N], shares by area and in truth [N]."""
+    mixed: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    area: torch.Tensor
+    true: torch.Tensor
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data-dir', help="folder of Fashion-MNIST's four files (default: Debian's, else digits)")
+    parser.add_argument('--out', default='.demo', type=Path, help='output folder (default: .demo)')
+    parser.add_argument('--model', default='test_byobnet', help='timm model (default: test_byobnet)')
+    parser.add_argument('--train-images', default=6000, type=int, help='training images (default: 6000)')
+    parser.add_argument('--test-images', default=2000, type=int, help='test images (default: 2000)')
+    parser.add_argument('--epochs', default=12, type=int, help='epochs (default: 12)')
+    parser.add_argument('--seed', default=0, type=int, help='seed of data and training (default: 0)')
+    return parser.parse_args()
+
+
+def train_arms(args: argparse.Namespace, data: Path, console: Console) -> Dict[str, float]:
+    """Train both arms at once, showing their progress, and return the seconds that each took."""
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
+    runs, seconds = {}, {}
+    for arm, extra in ARMS.items():
+        log = open(args.out / f'{slug(arm)}.log', 'w')  # noqa: SIM115
+        runs[arm] = subprocess.Popen(
+            train_command(args, data, arm) + extra, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    start = time.time()
+    columns = (TextColumn('{task.description:15}'), BarColumn(), TextColumn('{task.percentage:3.0f}%'))
+    try:
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            bars = {arm: progress.add_task(arm, total=args.epochs) for arm in runs}
+            while len(seconds) < len(runs):
+                time.sleep(0.5)
+                for arm, run in runs.items():
+                    if arm in seconds:
+                        continue
+                    log = (args.out / f'{slug(arm)}.log').read_text()
+                    if run.poll() is not None:
+                        if run.returncode:
+                            lines = '\n'.join(log.splitlines()[-20:])
+                            raise RuntimeError(f'training of {arm} failed:\n{lines}')
+                        seconds[arm] = time.time() - start
+                    progress.update(bars[arm], completed=epochs_done(log) if arm not in seconds else args.epochs)
+    finally:
+        for run in runs.values():
+            run.kill()
+    return seconds
+
+
+def slug(arm: str) -> str:
+    """Return an arm's name as a file name."""
+    return re.sub(r'\W+', '-', arm.lower())
+
+
+def epochs_done(log: str) -> float:
+    """Return how many epochs a train log has seen."""
+    steps = PROGRESS.findall(log)
+    if not steps:
+        return 0.
+    epoch, step, count = map(int, steps[-1])
+    return epoch + (step + 1) / count
+
+
+def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
+    """Return the command that both arms share; a user of timm's train.py would type the same."""
+    options = (
+        f'--model {args.model} --num-classes 10 --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
+        '--batch-size 128 --no-aug --crop-pct 1.0 --opt adamw --lr 3e-3 --weight-decay 0.05 --warmup-epochs 1 '
+        f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode elem --smoothing 0 --device cpu --channels-last --workers 1 '
+        f'--log-interval 2 --checkpoint-hist 1 --seed {args.seed}')
+    return [
+        sys.executable, '-m', 'train_patch', str(ROOT / 'benchmarks' / 'train.py'), '--data-dir', str(data),
+        '--output', str(args.out.resolve()), '--experiment', slug(arm), *options.split(),
+    ]
+
+
+def to_input(images: np.ndarray) -> torch.Tensor:
+    """Return images [N, S, S, 3] uint8 as the models see them in training, [N, 3, S, S]."""
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return logits [N, C]."""
+    return torch.cat([model(batch) for batch in images.split(500)])
+
+
+def make_pairs(test: PlacedImages, seed: int) -> Pairs:
+    """Mix the test images by CutMix; keep pairs of different classes of which at least one object is visible."""
+    torch.manual_seed(seed)
+    images, labels, masks = to_input(test.images), torch.from_numpy(test.labels), torch.from_numpy(test.masks)
+    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='elem', num_classes=10)
+    draws = mixup.draw(images)
+    mixed, target = mixup.mix(images, labels, draws)
+    policy, boxes, _ = draws.parts[0]
+    kept = policy.mask(boxes, images)[0][:, 0]
+    positions = torch.arange(len(labels))
+    partners = target.partner(positions)
+    true = true_lam(masks, masks[partners], kept)
+    use = (labels != labels[partners]) & ~true.isnan()
+    return Pairs(mixed[use], positions[use], partners[use], target.lam[use], true[use])
+
+
+def judge(model: torch.nn.Module, test: PlacedImages, pairs: Pairs) -> Dict[str, object]:
+    """Return a model's top-1 and calibration error on the test images, and the shares that it corrects [N]."""
+    logits, labels = predict(model, to_input(test.images)), torch.from_numpy(test.labels)
+    mixed = predict(model, pairs.mixed)
+    count = len(mixed)
+    both = HeadOutput(torch.cat([logits[pairs.first], logits[pairs.second]]))
+    target = timm_sumix.MixedTarget(
+        torch.cat([labels[pairs.first], labels[pairs.second]]),
+        torch.cat([pairs.area, 1. - pairs.area]),
+        num_classes=10,
+        index=torch.arange(2 * count).roll(count),
+    )
+    corrected = corrected_lam(HeadOutput(mixed.repeat(2, 1)), both, target)[:count]
+    return {
+        'top1': 100 * multiclass_accuracy(logits, labels, num_classes=10, average='micro').item(),
+        'ece': 100 * multiclass_calibration_error(logits.softmax(-1), labels, num_classes=10, n_bins=15).item(),
+        'corrected': corrected,
+    }
+
+
+def compare(label: torch.Tensor, true: torch.Tensor) -> Dict[str, float]:
+    """Return Spearman's correlation of a label with the truth, and its mean absolute error."""
+    return {'spearman': spearman_corrcoef(label, true).item(), 'mae': (label - true).abs().mean().item()}
+
+
+def show_table(rows: List[Dict[str, object]], console: Console) -> None:
+    """Print the table of results."""
+    table = Table()
+    for column in ('training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'):
+        table.add_column(column, justify='left' if column in ('training', 'label') else 'right')
+    for row in rows:
+        table.add_row(
+            row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
+            f'{row["mae"]:.3f}')
+    console.print(table)
+
+
+def draw_picture(
+        path: Path,
+        test: PlacedImages,
+        class_names: List[str],
+        pairs: Pairs,
+        corrected: torch.Tensor,
+        title: str,
+) -> None:
+    """Save ten mixed samples with their labels: the pairs evenly spaced by how far the area is from the truth."""
+    order = (pairs.area - pairs.true).argsort()
+    chosen = order[torch.linspace(0, len(order) - 1, 10).round().long()]
+    figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
+    colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
+    for axis, i in zip(axes.flat, chosen):
+        axis.imshow(((pairs.mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
+        names = [class_names[test.labels[part[i]]] for part in (pairs.first, pairs.second)]
+        axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for line, (label, share) in enumerate(zip(colours, (pairs.area[i], corrected[i], pairs.true[i]))):
+            text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
+            axis.text(
+                0., -0.1 - 0.105 * line, text, transform=axis.transAxes, fontsize=9.5, family='monospace',
+                color=colours[label])
+    figure.suptitle(title, fontsize=12)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.87, bottom=0.13, hspace=0.62, wspace=0.16)
+    figure.savefig(path, dpi=100)
+
+
+def describe_run(args: argparse.Namespace) -> Dict[str, object]:
+    """Return what made the figures: command, seed, versions, commit and device."""
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
+    return {
+        'command': ' '.join(['python -m benchmarks.demo', *sys.argv[1:]]),
+        'seed': args.seed,
+        'versions': {'timm': timm.__version__, 'torch': torch.__version__, 'timm-sumix': timm_sumix.__version__},
+        'commit': commit.stdout.strip(),
+        'device': f'cpu, {os.cpu_count()} cores',
+    }
+
+
+def main() -> None:
+    """Make the data, train both arms, compare them, and save table and picture."""
+    args, console = parse_args(), Console()
+    name, class_names, train_objects, test_objects = load_objects(args.data_dir)
+    if name == 'digits':
+        console.print(
+            "Fashion-MNIST is not at hand: using scikit-learn's digits, of which there are few. For Fashion-MNIST, "
+            "install Debian's package dataset-fashion-mnist or give --data-dir.")
+    shutil.rmtree(args.out, ignore_errors=True)
+    data = args.out / 'images'
+    console.print(f'Placing {args.train_images + args.test_images} {name} objects on cluttered canvases.')
+    train = place(train_objects, args.train_images, seed=args.seed)
+    test = place(test_objects, args.test_images, seed=args.seed + 1)
+    write_image_folder(train, class_names, data / 'train')
+    write_image_folder(test, class_names, data / 'validation')
+
+    seconds = train_arms(args, data, console)
+
+    pairs = make_pairs(test, args.seed)
+    rows = []
+    for arm in ARMS:
+        checkpoint = args.out / slug(arm) / 'last.pth.tar'
+        model = timm.create_model(args.model, num_classes=10, checkpoint_path=str(checkpoint)).eval()
+        result = judge(model, test, pairs)
+        corrected = result.pop('corrected')
+        label = ('area', pairs.area) if arm == 'CutMix' else ('corrected', corrected)
+        rows.append({
+            'training': arm, **result, 'label': label[0], **compare(label[1], pairs.true), 'seconds': seconds[arm]})
+    show_table(rows, console)
+    console.print(
+        f'{args.model}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test images '
+        f'of {name}.\nLabels against the truth on {len(pairs.true)} mixed test images of two classes; the true share '
+        "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix on 'corrected'.")
+    draw_picture(
+        args.out / 'demo.png', test, class_names, pairs, corrected,
+        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
+        'ten mixed test images, evenly spaced by how far the area is from the truth')
+    with open(args.out / 'results.json', 'w') as file:
+        json.dump({**describe_run(args), 'data': name, 'pairs': len(pairs.true), 'rows': rows}, file, indent=2)
+    console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')
+
+
+if __name__ == '__main__':
+    main()

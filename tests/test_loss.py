@@ -1,0 +1,154 @@
+"""The criterion against the authors' own numbers, a slow reference, and the extremes."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_batch
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from torch.nn.functional import log_softmax, softmax
+
+from timm_sumix import HeadOutput, MixedTarget, SUMixLoss
+from timm_sumix.loss import uncertainty_term
+from timm_sumix.ratio import RATIOS, corrected_lam
+
+GOLDEN = np.load(Path(__file__).parent / 'data' / 'released_loss.npz')
+INPUTS = ('logits', 'mixed_logits', 'uncertainty_logits', 'mixed_uncertainty_logits')
+
+
+def _golden(case):
+    prefix = f'case{case}/'
+    return {key[len(prefix):]: torch.from_numpy(GOLDEN[key]) for key in GOLDEN.files if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize('case', range(6))
+def test_released_ratio_reproduces_the_authors_loss_and_gradients(case):
+    golden = _golden(case)
+    inputs = {name: golden[name].requires_grad_() for name in INPUTS if name in golden}
+    size, num_classes = inputs['logits'].shape
+    target = MixedTarget(
+        golden['labels'], golden['lam'].float().expand(size), num_classes, index=golden['permutation'])
+    result = SUMixLoss(ratio='released', gamma=golden['gamma'].item())(
+        HeadOutput(inputs['mixed_logits'], inputs.get('mixed_uncertainty_logits')),
+        HeadOutput(inputs['logits'], inputs.get('uncertainty_logits')),
+        target)
+    result['loss'].backward()
+    torch.testing.assert_close(result['lam'], golden['corrected_lam'], rtol=1e-4, atol=0.)
+    torch.testing.assert_close(result['loss'], golden['loss'], rtol=1e-4, atol=0.)
+    checked = 0
+    for name, value in inputs.items():
+        expected = golden.get(f'grad_{name}')
+        if expected is None:
+            assert value.grad is None
+            continue
+        # entries near zero are differences of large ones: a millionth of the largest is rounding
+        atol = 1e-6 * expected.abs().max().item()
+        torch.testing.assert_close(value.grad, expected, rtol=1e-4, atol=atol)
+        checked += 1
+    assert checked >= 2
+
+
+def _reference_uncertainty(mixed, original, target, released):
+    total, size = 0., len(target)
+
+    def unit(values):
+        return values / values.norm()
+
+    def u(output, i):
+        return output.logits[i] if output.uncertainty is None else unit(softmax(output.uncertainty[i], 0))
+
+    for i in range(size):
+        j = target.index[i].item()
+        ya, yb = target.labels[i].item(), target.labels[j].item()
+        q = softmax(mixed.logits[i], 0)
+        for k, remove, label, weight in ((i, yb, ya, target.lam[i]), (j, ya, yb, 1 - target.lam[i])):
+            p = softmax(original.logits[k], 0).clone()
+            if released or ya != yb:
+                p[remove] = 0.
+            alpha = unit(softmax(q - p, 0)) * (size if released else 1)
+            scores = torch.exp(-(alpha + u(original, k) + u(mixed, i)))
+            total = total - weight * log_softmax(scores, 0)[label] / size
+    return total
+
+
+@pytest.mark.parametrize('released', [False, True])
+@pytest.mark.parametrize('head', [True, False])
+@pytest.mark.parametrize('size, num_classes', [(1, 2), (6, 5), (16, 50)])
+def test_uncertainty_term_follows_the_formula(size, num_classes, head, released):
+    mixed, original, target = random_batch(size, num_classes, scale=1., head=head, seed=size)
+    expected = _reference_uncertainty(
+        *(HeadOutput(*(None if part is None else part.detach() for part in output)) for output in (mixed, original)),
+        target, released)
+    torch.testing.assert_close(
+        uncertainty_term(mixed, original, target, released).detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', [name for name in RATIOS if name != 'released'])
+def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
+    mixed, original, target = random_batch(8, 5)
+    result = SUMixLoss(ratio=name, gamma=0.)(mixed, original, target)
+    lam = corrected_lam(mixed, original, target, name)
+    expected = 0.
+    for i, share in enumerate(lam.tolist()):
+        log_p = log_softmax(mixed.logits[i].detach(), 0)
+        partner = target.partner_labels[i]
+        expected -= (share * log_p[target.labels[i]] + (1 - share) * log_p[partner]).item() / len(lam)
+    assert result['classification'].item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(result['lam'], lam)
+
+
+@pytest.mark.parametrize('name', list(RATIOS))
+@pytest.mark.parametrize('head', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('size, num_classes, scale', [
+    (1, 2, 1e4), (2, 1000, 10.), (7, 10, 1e4), (64, 100, 1e3), (1024, 10, 1.), (1024, 1000, 1e4)])
+def test_loss_and_gradients_are_finite(size, num_classes, scale, dtype, head, name):
+    mixed, original, target = random_batch(size, num_classes, scale, dtype, head, seed=size)
+    result = SUMixLoss(ratio=name)(mixed, original, target)
+    result['loss'].backward()
+    assert torch.isfinite(result['loss']) and result['lam'].isfinite().all()
+    assert ((result['lam'] >= 0) & (result['lam'] <= 1)).all()
+    gradients = [part.grad for output in (mixed, original) for part in output if part is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+    assert mixed.logits.grad is not None and (not head or original.uncertainty.grad is not None)
+
+
+@pytest.mark.parametrize('base', [None, SoftTargetCrossEntropy(), BinaryCrossEntropy(), torch.nn.CrossEntropyLoss()])
+def test_an_unmixed_batch_has_the_base_loss_alone(base):
+    mixed, _, target = random_batch(6, 5)
+    target = MixedTarget(target.labels, torch.ones(6), 5, 0.1, mixed=False)
+    result = SUMixLoss(base)(mixed, None, target)
+    result['loss'].backward()
+    expected = (base or SoftTargetCrossEntropy())(mixed.logits, target.dense())
+    assert torch.equal(result['loss'], expected) and result['uncertainty'] == 0
+    assert torch.equal(mixed.uncertainty.grad, torch.zeros(6, 5))  # DistributedDataParallel waits for one
+
+
+def test_area_without_uncertainty_needs_no_originals():
+    mixed, _, target = random_batch(6, 5)
+    result = SUMixLoss(ratio='area', gamma=0.)(mixed, None, target)
+    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.dense()))
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    ({'ratio': 'best'}, 'ratio must be one of'),
+    ({'temperature': -1.}, 'temperature must be 0 or greater, got -1'),
+    ({'gamma': -0.1}, 'gamma must be 0 or greater, got -0.1'),
+    ({'gamma': float('nan')}, 'gamma must be 0 or greater'),
+    ({'base': LabelSmoothingCrossEntropy()}, 'base must take soft targets.*LabelSmoothingCrossEntropy'),
+    ({'base': JsdCrossEntropy()}, 'base must take soft targets.*JsdCrossEntropy'),
+    ({'base': BinaryCrossEntropy(), 'ratio': 'released'}, 'needs SoftTargetCrossEntropy.*got BinaryCrossEntropy'),
+])
+def test_bad_options_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixLoss(**kwargs)
+
+
+def test_outputs_that_do_not_fit_are_refused():
+    mixed, original, target = random_batch(6, 5)
+    with pytest.raises(ValueError, match='needs the original outputs, got None'):
+        SUMixLoss()(mixed, None, target)
+    with pytest.raises(ValueError, match=r'mixed logits must be .* \[6, 5\], got \[5, 5\]'):
+        SUMixLoss()(HeadOutput(mixed.logits[:5]), original, target)
+    with pytest.raises(ValueError, match=r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'):
+        SUMixLoss()(mixed, HeadOutput(original.logits, original.uncertainty[:, :4]), target)

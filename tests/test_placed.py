@@ -1,0 +1,70 @@
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.placed import FILES, Objects, load_objects, place, true_lam, write_image_folder
+
+
+def test_the_mask_is_where_the_object_is():
+    objects = Objects(np.ones((2, 14, 14), dtype=np.float32), np.array([0, 1]))
+    placed = place(objects, 50, canvas=32, size=14)
+    assert placed.images.shape == (50, 32, 32, 3) and (placed.masks.sum((1, 2)) == 14 * 14).all()
+    assert placed.images[placed.masks].min() >= 0.6 * 255  # objects are brighter than
+    assert placed.images[~placed.masks].max() <= 0.61 * 255  # the clutter of dimmed pieces
+    assert len(np.unique(placed.masks.argmax(1), axis=0)) > 20  # places differ
+    assert placed.labels.tolist() == [0, 1] * 25
+
+
+def test_places_depend_on_the_seed_alone():
+    objects = Objects(np.random.default_rng(0).random((9, 8, 8), dtype=np.float32), np.arange(9))
+    first, second, other = (place(objects, 9, seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second))
+    assert not np.array_equal(first.images, other.images)
+    with pytest.raises(ValueError, match=r'size must be in \[1, 32\]'):
+        place(objects, 9, size=40)
+
+
+def _reference_true_lam(first, second, kept):
+    shares = []
+    for a, b, keep in zip(first, second, kept):
+        pixels = [(y, x) for y in range(a.shape[0]) for x in range(a.shape[1])]
+        seen_a = sum(bool(a[p] and keep[p]) for p in pixels) / sum(bool(a[p]) for p in pixels)
+        seen_b = sum(bool(b[p] and not keep[p]) for p in pixels) / sum(bool(b[p]) for p in pixels)
+        shares.append(seen_a / (seen_a + seen_b) if seen_a + seen_b else float('nan'))
+    return torch.tensor(shares)
+
+
+def test_the_true_share_compares_visible_parts():
+    first, second, kept = (torch.rand(3, 20, 8, 8) < 0.4).unbind()
+    kept[0], first[1], second[1] = True, True, True
+    second[2], kept[2] = torch.eye(8).bool(), ~first[2] | torch.eye(8).bool()
+    torch.testing.assert_close(
+        true_lam(first, second, kept), _reference_true_lam(first, second, kept), equal_nan=True)
+    nothing = torch.zeros(1, 8, 8, dtype=torch.bool)
+    nothing[0, 0, 0] = True
+    assert true_lam(nothing, ~nothing, ~nothing).isnan().all()
+
+
+def test_fashion_mnist_is_read_as_published_and_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f'must hold the files of Fashion-MNIST.*{FILES[0]}'):
+        load_objects(tmp_path)
+    pixels = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
+    for name in FILES:
+        values = pixels if 'images' in name else np.array([4, 0, 9], dtype=np.uint8)
+        header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, dtype='>i4').tobytes()
+        (tmp_path / name).write_bytes(gzip.compress(header + values.tobytes()))
+    name, classes, train, test = load_objects(tmp_path)
+    assert (name, len(classes)) == ('Fashion-MNIST', 10) and train.labels.tolist() == test.labels.tolist() == [4, 0, 9]
+    np.testing.assert_allclose(train.images * 255, pixels, rtol=1e-6)
+
+
+def test_digits_stand_in_where_fashion_mnist_is_not_at_hand(monkeypatch, tmp_path):
+    monkeypatch.setattr('benchmarks.placed.DEBIAN_FOLDER', str(tmp_path))
+    name, classes, train, test = load_objects()
+    assert (name, len(classes), len(train.labels) + len(test.labels)) == ('digits', 10, 1797)
+    placed = place(test, 20)
+    write_image_folder(placed, classes, tmp_path)
+    assert len(list(tmp_path.glob('*/*.png'))) == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f'{digit}-{digit}' for digit in range(10)]

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from timm_sumix import MixedTarget
+
+
+def _reference_dense(labels, partners, lam, num_classes, smoothing):
+    rows = []
+    for first, second, share in zip(labels, partners, lam):
+        row = [smoothing / num_classes] * num_classes
+        row[first] += (1 - smoothing) * share
+        row[second] += (1 - smoothing) * (1 - share)
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize('index', [None, [2, 0, 1]])
+def test_dense_mixes_smoothed_one_hot_vectors(index):
+    labels, lam = [3, 0, 3], [0.25, 1., 0.6]
+    partners = labels[::-1] if index is None else [labels[i] for i in index]
+    target = MixedTarget(
+        torch.tensor(labels), torch.tensor(lam), 5, 0.1, None if index is None else torch.tensor(index))
+    torch.testing.assert_close(target.dense(), _reference_dense(labels, partners, lam, 5, 0.1))
+    other = [0., 0.5, 1.]
+    torch.testing.assert_close(target.dense(torch.tensor(other)), _reference_dense(labels, partners, other, 5, 0.1))
+    assert target.partner_labels.tolist() == partners
+
+
+def test_behaves_like_labels_and_moves_whole():
+    original = torch.rand(2, 3, 4, 4)
+    labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
+    target = MixedTarget(labels, lam, 2, index=index, original=original)
+    assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
+    moved = target.to('meta')
+    assert all(part.device.type == 'meta' for part in (moved.labels, moved.lam, moved.index, moved.original))
+    assert (moved.num_classes, moved.smoothing, moved.mixed) == (2, 0., True)
+
+
+@pytest.mark.parametrize('change, error, message', [
+    ({'labels': torch.tensor([0., 1.])}, TypeError, 'labels must be an int64 tensor.*float32'),
+    ({'labels': torch.tensor([0, 1], dtype=torch.int32)}, TypeError, 'labels must be an int64 tensor.*int32'),
+    ({'labels': [0, 1]}, TypeError, 'labels must be an int64 tensor.*list'),
+    ({'labels': torch.tensor([[0, 1], [1, 0]])}, ValueError, r'labels must have shape \[N\].*\[2, 2\]'),
+    ({'labels': torch.tensor([0, 3])}, ValueError, r'labels must be in \[0, 3\), got values from 0 to 3'),
+    ({'labels': torch.tensor([-1, 0])}, ValueError, r'labels must be in \[0, 3\), got values from -1 to 0'),
+    ({'lam': torch.tensor([0.5])}, ValueError, r'lam must be floating point of shape \[2\]'),
+    ({'lam': torch.tensor([0.5, 1.5])}, ValueError, r'lam must be in \[0, 1\].*1\.5'),
+    ({'lam': torch.tensor([0.5, float('nan')])}, ValueError, r'lam must be in \[0, 1\]'),
+    ({'smoothing': 1.}, ValueError, r'label smoothing must be in \[0, 1\), got 1'),
+    ({'index': torch.tensor([0, 2])}, ValueError, r'index must be in \[0, 2\)'),
+    ({'index': torch.tensor([0., 1.])}, TypeError, 'index must be int64'),
+    ({'original': torch.rand(3, 3, 4, 4)}, ValueError, 'original must hold 2 images.*got 3'),
+])
+def test_bad_values_are_refused(change, error, message):
+    good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
+    with pytest.raises(error, match=message):
+        MixedTarget(**{**good, **change})

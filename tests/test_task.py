@@ -1,0 +1,259 @@
+"""The task: against timm's ClassificationTask, and in all that a train script does with a task."""
+import copy
+
+import pytest
+import timm
+import torch
+from timm.loss import BinaryCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.task import ClassificationTask
+from torch import nn
+
+from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
+
+SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
+
+
+def _model(name='test_resnet', **kwargs):
+    return timm.create_model(name, num_classes=10, **({'img_size': 32} if 'vit' in name else {}), **kwargs)
+
+
+def _task(name='test_resnet', mixup=None, **kwargs):
+    torch.manual_seed(0)
+    return SUMixTask(_model(name), SUMixMixup(**{**SETTINGS, **(mixup or {})}), verbose=False, **kwargs)
+
+
+def _batch(size=6):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(size, 3, 32, 32, generator=generator), torch.randint(0, 10, (size,), generator=generator)
+
+
+def _seen_shapes(module):
+    """Return a list that fills with the shape of each input to the module's first convolution."""
+    shapes = []
+    first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    first.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape[-2:])))
+    return shapes
+
+
+@pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
+@pytest.mark.parametrize('kwargs', [{'ratio': 'feature'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
+def test_every_parameter_of_any_model_learns(name, kwargs):
+    task = _task(name, **kwargs)
+    result = task(*_batch())
+    result['loss'].backward()
+    assert result['output'].shape == (6, 10) and result['lam'].shape == (6,)
+    gamma = task.criterion.gamma
+    torch.testing.assert_close(result['loss'], result['classification'] + gamma * result['uncertainty'])
+    assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
+
+
+@pytest.mark.parametrize('criterion', [None, BinaryCrossEntropy()])
+@pytest.mark.parametrize('switch', ['prob', 'mixup_enabled'])
+def test_an_unmixed_batch_has_timms_loss_and_one_pass(switch, criterion):
+    task = _task(mixup={'prob': 0.} if switch == 'prob' else {}, criterion=criterion)
+    task.mixup.mixup_enabled = switch == 'prob'
+    input, labels = _batch()
+    reference = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
+    _, target = task.mixup(input, labels)
+    shapes = _seen_shapes(task.get_eval_model())
+    result = task(input, labels)
+    assert torch.equal(result['loss'], reference(input, target.dense())['loss'])
+    assert len(shapes) == 1 and (result['lam'] == 1).all()
+    result['loss'].backward()
+    assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
+
+
+def test_mixed_batches_and_mixed_targets_mean_the_same():
+    input, labels = _batch()
+    results = []
+    for early in (False, True):
+        task = _task()
+        torch.manual_seed(1)
+        results.append(task(*(task.mixup(input, labels) if early else (input, labels))))
+    assert torch.equal(results[0]['loss'], results[1]['loss']) and results[0]['uncertainty'] > 0
+
+
+def test_originals_are_passed_once_more_at_their_scale():
+    for scale, side in ((1., 32), (0.5, 16)):
+        task = _task(original_scale=scale)
+        shapes = _seen_shapes(task.get_eval_model())
+        task(*_batch())
+        assert shapes == [(32, 32), (side, side)]
+    task = _task(ratio='area', gamma=0.)
+    shapes = _seen_shapes(task.get_eval_model())
+    task(*_batch())
+    assert shapes == [(32, 32)]
+
+
+def test_without_gradient_through_the_originals_the_model_learns_from_the_mixture_alone():
+    gradients = {}
+    for original_pass in ('grad', 'no-grad'):
+        task = _task('test_vit', original_pass=original_pass, gamma=10.)
+        torch.manual_seed(1)
+        input, target = task.mixup(*_batch())
+        task(input, target)['loss'].backward()
+        trainable = task.get_trainable_module()
+        gradients[original_pass] = [
+            parameter.grad.clone() for parameter in (trainable.model.cls_token, trainable.uncertainty.weight)]
+    torch.testing.assert_close(gradients['grad'][1], gradients['no-grad'][1])  # the head learns from both passes
+    assert not torch.allclose(gradients['grad'][0], gradients['no-grad'][0])
+
+
+def test_a_checkpoint_is_a_plain_timm_model_with_the_head_beside_it():
+    task = _task()
+    task.setup_ema(decay=0.5)
+    task(*_batch())['loss'].backward()
+    with torch.no_grad():
+        for parameter in task.get_trainable_module().parameters():
+            parameter.add_(0.1)
+    task.update_ema(step=3)
+    state, ema = task.get_checkpoint_state(), task.get_checkpoint_state(ema=True)
+    for weights in (state['state_dict'], ema['state_dict_ema']):
+        _model().load_state_dict(weights, strict=True)
+    other = _task()
+    other.setup_ema()
+    other.load_checkpoint_state(state['state_dict'], state['task_state'])
+    other.load_checkpoint_state(ema['state_dict_ema'], ema['task_state_ema'], ema=True)
+    pairs = zip(task.state_dict().items(), other.state_dict().items())
+    assert all(name == other_name and torch.equal(a, b) for (name, a), (other_name, b) in pairs)
+    assert isinstance(task.get_eval_model(ema=True), type(_model()))
+    head, ema_head = (part['uncertainty']['weight'] for part in (state['task_state'], ema['task_state_ema']))
+    assert not torch.equal(head, ema_head)
+
+
+@pytest.mark.parametrize('saved, loading', [({}, {'gamma': 0.}), ({'uncertainty': 'none'}, {})])
+def test_a_head_that_is_missing_or_left_over_is_refused(saved, loading):
+    state = _task(**saved).get_checkpoint_state()
+    with pytest.raises(ValueError, match='resume with the same uncertainty and gamma'):
+        _task(**loading).load_checkpoint_state(state['state_dict'], state.get('task_state'))
+
+
+def test_compiled_task_computes_the_same_and_keeps_plain_names():
+    plain, compiled = _task('test_vit'), _task('test_vit')
+    compiled.setup_ema()
+    compiled.compile(backend='eager')
+    compiled.compile_ema(backend='eager')
+    losses = []
+    for task in (plain, compiled):
+        torch.manual_seed(1)
+        losses.append([task(*_batch())['loss'] for _ in range(2)])
+    torch.testing.assert_close(*losses)
+    assert list(compiled.get_checkpoint_state()['state_dict']) == list(_model('test_vit').state_dict())
+    assert list(compiled.get_checkpoint_state(ema=True)['state_dict_ema']) == list(_model('test_vit').state_dict())
+    images = _batch()[0]
+    torch.testing.assert_close(compiled.get_eval_model()(images), plain.get_eval_model()(images))
+
+
+@pytest.mark.parametrize('name', ['test_vit', 'test_resnet'])
+def test_layer_decay_treats_the_model_as_without_sumix(name):
+    task = _task(name)
+
+    def settings(module):
+        optimizer = create_optimizer_v2(module, opt='adamw', lr=1e-3, weight_decay=0.05, layer_decay=0.7)
+        return {
+            parameter: (group['lr_scale'], group['weight_decay'])
+            for group in optimizer.param_groups for parameter in group['params']}
+
+    plain, ours = settings(task.get_eval_model()), settings(task.get_trainable_module())
+    assert all(ours[parameter] == value for parameter, value in plain.items())
+    head = task.get_trainable_module().uncertainty
+    assert ours[head.weight] == (1., 0.05) and ours[head.bias] == (1., 0.)
+
+
+def test_a_model_without_layer_groups_leaves_them_to_timm():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), uncertainty='logits', verbose=False)
+    assert not hasattr(task.get_trainable_module(), 'group_matcher')
+    task(*_batch())['loss'].backward()
+    create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)
+
+
+def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        task = _task()
+        task.prepare_distributed(device_ids=[torch.device('cpu')])
+        for enabled in (True, False, True, False, False):
+            task.mixup.mixup_enabled = enabled
+            task(*_batch())['loss'].backward()
+        assert list(task.get_checkpoint_state()['state_dict']) == list(_model().state_dict())
+        assert set(task.pop_metrics()) == {'lam', 'corrected_lam', 'shift', 'classification', 'uncertainty'}
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_synchronised_batch_norm_makes_both_passes_always():
+    task = SUMixTask(
+        nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), verbose=False)
+    _, target = task.mixup(*_batch())
+    assert task._original(target) is target.original  # processes would wait for each other's missing pass
+    assert _task(mixup={'prob': 0.})._original(target) is None
+
+
+def test_metrics_are_means_over_samples_since_the_last_call():
+    task, expected, count = _task(), {}, 0
+    assert task.pop_metrics() == {}
+    for size in (4, 6):
+        input, target = task.mixup(*_batch(size))
+        result = task(input, target)
+        parts = {
+            'lam': target.lam.mean(), 'corrected_lam': result['lam'].mean(),
+            'shift': (result['lam'] - target.lam).abs().mean(),
+            'classification': result['classification'], 'uncertainty': result['uncertainty']}
+        expected = {name: expected.get(name, 0.) + size * part.item() for name, part in parts.items()}
+        count += size
+    assert task.pop_metrics() == pytest.approx({name: value / count for name, value in expected.items()}, rel=1e-4)
+    assert task.pop_metrics() == {}
+
+
+def test_clipping_leaves_out_both_heads_where_asked():
+    task = _task()
+    trainable = task.get_trainable_module()
+    clipped = {id(parameter) for parameter in task.get_clip_parameters(exclude_head=True)}
+    heads = {id(parameter) for head in (trainable.model.get_classifier(), trainable.uncertainty)
+             for parameter in head.parameters()}
+    everything = {id(parameter) for parameter in task.get_clip_parameters()}
+    assert not clipped & heads and clipped | heads == everything
+
+
+def test_a_step_in_bfloat16_autocast_is_finite():
+    task = _task()
+    with torch.autocast('cpu', torch.bfloat16):
+        result = task(*_batch())
+    result['loss'].backward()
+    assert result['loss'].dtype == torch.float32 and result['loss'].isfinite()
+
+
+@pytest.mark.parametrize('kwargs, error, message', [
+    ({'uncertainty': 'both'}, ValueError, r"uncertainty must be one of \['head', 'logits', 'none'\], got 'both'"),
+    ({'original_pass': 'half'}, ValueError, r"original_pass must be one of \['grad', 'no-grad'\], got 'half'"),
+    ({'original_scale': 0.}, ValueError, r'original_scale must be in \(0, 1\], got 0'),
+    ({'ratio': 'best'}, ValueError, 'ratio must be one of'),
+    ({'temperature': -2.}, ValueError, 'temperature must be 0 or greater'),
+    ({'gamma': -2.}, ValueError, 'gamma must be 0 or greater'),
+    ({'mixup': {'num_classes': 7}}, ValueError, 'mixup has num_classes 7, but ByobNet has 10'),
+])
+def test_bad_options_are_refused(kwargs, error, message):
+    with pytest.raises(error, match=message.replace('ByobNet', type(_model()).__name__)):
+        _task(**kwargs)
+
+
+def test_what_a_model_or_mixup_lacks_is_said():
+    with pytest.raises(TypeError, match='mixup must be a SUMixMixup .*got FastCollateSUMix'):
+        SUMixTask(_model(), FastCollateSUMix(**SETTINGS))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use uncertainty"):
+        SUMixTask(plain, SUMixMixup(**SETTINGS))
+    with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer'):
+        SUMixTask(_model('vit_tiny_patch16_224'), SUMixMixup(**SETTINGS), original_scale=0.5)
+    _task('test_vit', original_scale=0.5)(*_batch())  # timm makes this one flexible
+    with pytest.raises(ValueError, match='either criterion or criterion_kwargs'):
+        _task(criterion=BinaryCrossEntropy(), criterion_kwargs={'loss_type': 'bce'})
+
+
+@pytest.mark.skipif(not hasattr(timm.loss, 'create_classification_loss'), reason='newer timm has it')
+def test_the_criterion_can_be_described_as_newer_timm_does():
+    task = _task(criterion_kwargs={'loss_type': 'bce', 'soft_targets': True})
+    assert isinstance(task.criterion.base, BinaryCrossEntropy)
+    task(*_batch())['loss'].backward()
