@@ -43,7 +43,7 @@ class SUMixLoss(nn.Module):
             gamma: float = 0.5,
     ):
         super().__init__()
-        find_temperature(ratio, temperature)
+        self.temperature = find_temperature(ratio, temperature)
         if not 0. <= gamma < float('inf'):
             raise ValueError(f'gamma must be 0 or greater, got {gamma}')
         self.base = SoftTargetCrossEntropy() if base is None else base
@@ -56,7 +56,6 @@ class SUMixLoss(nn.Module):
                 "ratio 'released' needs SoftTargetCrossEntropy or CrossEntropyLoss as its base, "
                 f'got {getattr(base, "__name__", type(base).__name__)}')
         self.ratio = ratio
-        self.temperature = temperature
         self.gamma = gamma
 
     @property

@@ -5,6 +5,7 @@ Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://
 Deviations from the authors' release: the pass over the originals can do without gradient, or at a lower resolution;
 the head is kept apart from the model, so that `state_dict` in a checkpoint is a plain timm model.
 """
+import logging
 from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import torch
@@ -17,6 +18,8 @@ from timm.utils import unwrap_model
 from .loss import SUMixLoss
 from .mixup import FastCollateSUMix, SUMixMixup
 from .target import HeadOutput, MixedTarget
+
+_logger = logging.getLogger(__name__)
 
 UNCERTAINTIES = ('head', 'logits', 'none')
 ORIGINAL_PASSES = ('grad', 'no-grad')
@@ -97,7 +100,7 @@ class SUMixTask(ClassificationTask):
         uncertainty: 'head': a linear head on the pre-logits features, trained along and saved as task state;
             'logits': the logits themselves; 'none': no uncertainty term.
         original_pass: 'grad': gradient flows through the pass over the originals too, as in the authors' release;
-            'no-grad': it does not, at about two thirds of the cost.
+            'no-grad': it does not, which saves the backward of that pass.
         original_scale: Resolution of the originals in their pass, in (0, 1], as a share of the input's.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head; the model is left where it is.
@@ -149,6 +152,10 @@ class SUMixTask(ClassificationTask):
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
         self._totals: Optional[torch.Tensor] = None
+        if verbose:
+            _logger.info(
+                f'SUMixTask: {loss.extra_repr()}, uncertainty={uncertainty}, original_pass={original_pass}, '
+                f'original_scale={original_scale}')
 
     def forward(
             self,
