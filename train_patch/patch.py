@@ -26,10 +26,9 @@ def run_with_sumix(script: str) -> None:
 
 def load_script(script: str) -> ModuleType:
     """Load a train script as a module, without running its main(); exits if it lacks a name that is swapped."""
-    name = 'sumix_train_script'
-    spec = importlib.util.spec_from_file_location(name, script)
+    spec = importlib.util.spec_from_file_location('sumix_train_script', script)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     missing = [name for name in NAMES if not hasattr(module, name)]
     if missing:
