@@ -5,7 +5,6 @@ python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
 import argparse
-import json
 import os
 import re
 import shutil
@@ -25,16 +24,15 @@ from rich.table import Table
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-import timm_sumix
-from timm_sumix import HeadOutput, SUMixMixup
+from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
 from timm_sumix.ratio import corrected_lam
 
 from .placed import PlacedImages, load_objects, place, true_lam, write_image_folder
+from .record import ROOT, describe_run, write_result
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
 PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
 
@@ -152,7 +150,7 @@ def judge(model: torch.nn.Module, test: PlacedImages, pairs: Pairs) -> Dict[str,
     mixed = predict(model, pairs.mixed)
     count = len(mixed)
     both = HeadOutput(torch.cat([logits[pairs.first], logits[pairs.second]]))
-    target = timm_sumix.MixedTarget(
+    target = MixedTarget(
         torch.cat([labels[pairs.first], labels[pairs.second]]),
         torch.cat([pairs.area, 1. - pairs.area]),
         num_classes=10,
@@ -212,18 +210,6 @@ def draw_picture(
     figure.savefig(path, dpi=100)
 
 
-def describe_run(args: argparse.Namespace) -> Dict[str, object]:
-    """Return what made the figures: command, seed, versions, commit and device."""
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
-    return {
-        'command': ' '.join(['python -m benchmarks.demo', *sys.argv[1:]]),
-        'seed': args.seed,
-        'versions': {'timm': timm.__version__, 'torch': torch.__version__, 'timm-sumix': timm_sumix.__version__},
-        'commit': commit.stdout.strip(),
-        'device': f'cpu, {os.cpu_count()} cores',
-    }
-
-
 def main() -> None:
     """Make the data, train both arms, compare them, and save table and picture."""
     args, console = parse_args(), Console()
@@ -263,8 +249,8 @@ def main() -> None:
         args.out / 'demo.png', test, class_names, pairs, corrected,
         "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
         'ten mixed test images, evenly spaced by how far the area is from the truth')
-    with open(args.out / 'results.json', 'w') as file:
-        json.dump({**describe_run(args), 'data': name, 'pairs': len(pairs.true), 'rows': rows}, file, indent=2)
+    run = describe_run('benchmarks.demo', args.seed)
+    write_result(args.out / 'results.json', {**run, 'data': name, 'pairs': len(pairs.true), 'rows': rows})
     console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')
 
 

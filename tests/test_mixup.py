@@ -17,6 +17,7 @@ from timm_sumix.policies.cutmix import Box
 
 MODES = ['batch', 'pair', 'elem']
 SIZES = [(32, 32), (33, 33), (17, 40)]
+HARD = [name for name in POLICIES if name not in ('mixup', 'smoothmix')]  # no pixel is blended
 
 
 def _constant_images(count, size, dtype=torch.float32):
@@ -35,21 +36,49 @@ def _share_of_first(mixed, x):
 def test_lam_is_the_share_of_pixels_kept(policy, mode, size):
     torch.manual_seed(0)
     x = _constant_images(8, size)
-    before = x.clone()
+    before, seen = x.clone(), set()
     for _ in range(10):
         mixed, target = SUMixMixup(policy=policy, mode=mode, num_classes=8)(x, torch.arange(8))
         torch.testing.assert_close(_share_of_first(mixed, x).float(), target.lam, rtol=0., atol=1e-4)
         assert torch.equal(x, before) and target.original is x
-        if policy == 'cutmix':
+        if policy in HARD:
             assert ((mixed == x) | (mixed == x.flip(0))).all()  # no pixel is blended
         if mode == 'pair':
             assert torch.equal(target.lam, target.lam.flip(0))
             kept = mixed == x
-            assert policy != 'cutmix' or torch.equal(kept, kept.flip(0))  # one mask, both ways
+            assert policy not in HARD or torch.equal(kept, kept.flip(0))  # one mask, both ways
         if mode == 'batch':
             assert len(target.lam.unique()) == 1
-        if mode == 'elem':
-            assert len(target.lam.unique()) > 4
+        seen.update(target.lam.tolist())
+    assert len(seen) > 4
+
+
+@pytest.mark.parametrize('policy', list(POLICIES))
+def test_elements_have_masks_of_their_own(policy):
+    torch.manual_seed(0)
+    x, labels = torch.rand(64, 3, 16, 24), torch.arange(64)
+    options = {} if policy == 'smoothmix' else {'alpha': 1.}
+    mixup = SUMixMixup(policy=policy, policy_kwargs=options, mode='elem', num_classes=64)
+    assert len(mixup(x, labels)[1].lam.unique()) > 20
+
+
+def test_saliency_places_each_images_box_in_batch_mode_too():
+    x = torch.zeros(4, 3, 40, 40)
+    spots = [(8, 8), (8, 30), (30, 8), (30, 30)]
+    for image, (row, column) in zip(x, spots):
+        image[:, row - 2:row + 3, column - 2:column + 3] = 1.
+    box = SUMixMixup(policy='saliencymix', num_classes=4).draw(x).parts[0][1]
+    assert len(box.lam.unique()) == 1  # one size
+    policy, lam = create_policy('saliencymix'), torch.full((4,), 0.9)
+    for mode in MODES:  # boxes of 12 x 12, around the partner's spot
+        mixup = SUMixMixup(policy='saliencymix', mode=mode, num_classes=4)
+        torch.manual_seed(0)
+        params = mixup.draw(x).parts[0][1]
+        centres = torch.stack([(params.top + params.bottom) / 2, (params.left + params.right) / 2], dim=1)
+        whole = (params.top > 0) & (params.left > 0) & (params.bottom < 40) & (params.right < 40)
+        expected = torch.tensor(spots[::-1], dtype=torch.float32)[:len(centres)]
+        assert ((centres - expected).abs().amax(1) <= 3)[whole].all()
+    assert policy.mask(box._replace(lam=lam), x)[0].shape == (4, 1, 40, 40)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -59,7 +88,7 @@ def test_half_precision_images_stay_so_and_lam_is_the_weight_applied(policy, dty
     mixed, target = SUMixMixup(policy=policy, mode='elem', num_classes=2)(x, torch.tensor([0, 1]))
     assert mixed.dtype == dtype and target.lam.dtype == torch.float32
     share = torch.stack([mixed[0].float().mean(), 1 - mixed[1].float().mean()])
-    torch.testing.assert_close(share, target.lam, rtol=0., atol=1e-4 if policy == 'cutmix' else 4e-3)
+    torch.testing.assert_close(share, target.lam, rtol=0., atol=1e-4 if policy in HARD else 4e-3)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -106,15 +135,62 @@ def test_elements_that_are_not_drawn_stay_whole():
     assert torch.equal(whole, target.lam == 1.) and 0.63 < whole.float().mean() < 0.77
 
 
-@pytest.mark.parametrize('kwargs', [{'mixup_alpha': 1., 'cutmix_alpha': 1., 'switch_prob': 0.5},
-                                    {'policy': ['mixup', 'cutmix'], 'cutmix_alpha': 1.}])
-def test_several_policies_share_a_batch(kwargs):
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('kwargs, blended_share', [
+    ({'mixup_alpha': 1., 'cutmix_alpha': 1., 'switch_prob': 0.5}, 0.5),
+    ({'mixup_alpha': 1., 'cutmix_alpha': 1., 'switch_prob': 0.2}, 0.8),
+    ({'policy': ['mixup', 'cutmix'], 'cutmix_alpha': 1.}, 0.5),
+    ({'policy': ['gridmix', 'mixup'], 'policy_probs': [0.75, 0.25]}, 0.25),
+    ({'policy': ['smoothmix', 'resizemix', 'fmix']}, 1 / 3),
+    ({'policy': ['resizemix', 'saliencymix']}, 0.),
+])
+def test_several_policies_share_a_batch(kwargs, blended_share, mode):
     torch.manual_seed(0)
-    x = _constant_images(400, (16, 16))
-    mixed, target = SUMixMixup(**kwargs, mode='elem', num_classes=400)(x, torch.arange(400))
+    x = _constant_images(600, (16, 16))
+    mixed, target = SUMixMixup(**kwargs, mode=mode, num_classes=600)(x, torch.arange(600))
     blended = ((mixed != x) & (mixed != x.flip(0))).flatten(1).any(1)
-    assert 0.4 < blended.float().mean() < 0.6
+    assert blended.float().mean().item() == pytest.approx(blended_share, abs=0.07)
     torch.testing.assert_close(_share_of_first(mixed, x).float(), target.lam, rtol=0., atol=1e-4)
+
+
+def test_one_policy_is_drawn_for_a_batch_by_its_probability():
+    torch.manual_seed(0)
+    mixup = SUMixMixup(policy=['fmix', 'cutmix'], policy_probs=[0.8, 0.2], num_classes=2)
+    x = torch.zeros(2, 3, 8, 8)
+    drawn = [type(mixup.draw(x).parts[0][0]).__name__ for _ in range(300)]
+    assert 0.72 < drawn.count('FMix') / 300 < 0.88 and set(drawn) == {'FMix', 'CutMix'}
+
+
+@pytest.mark.parametrize('prob', [1., 0.5])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [None, 'cutmix', 'saliencymix', 'resizemix', list(POLICIES)])
+def test_masks_as_on_a_gpu_and_slices_as_on_a_cpu_give_the_same_images(monkeypatch, policy, mode, prob):
+    torch.manual_seed(0)
+    x, labels = torch.rand(7, 3, 17, 40), torch.arange(7)
+    mixup = SUMixMixup(0., 1., prob=prob, policy=policy, mode=mode, num_classes=7)
+    draws = mixup.draw(x)
+    while draws is None:  # prob 0.5 in batch mode
+        draws = mixup.draw(x)
+    mixed, target = mixup.mix(x, labels, draws)
+    for kind in {type(part[0]) for part in draws.parts if hasattr(part[0], 'mix')}:
+        monkeypatch.delattr(kind, 'mix')
+    by_mask, same = mixup.mix(x, labels, draws)
+    assert torch.equal(mixed, by_mask) and torch.equal(target.lam, same.lam)
+
+
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('policy', [*POLICIES, ['mixup', 'resizemix', 'saliencymix']])
+def test_nothing_asks_a_gpu_for_a_value(monkeypatch, policy, mode):
+    mixup = SUMixMixup(policy=policy, prob=0.5, mode=mode, num_classes=10)
+    # a meta tensor has no values: whatever needs one on the host raises an error, and so would torch's Beta, which
+    # no more than lacks the kernel
+    monkeypatch.setattr(
+        torch.distributions.Beta, 'sample', lambda self, shape: torch.rand(shape, device=self.concentration0.device))
+    x, labels = torch.empty(6, 3, 16, 24, device='meta'), torch.zeros(6, dtype=torch.int64, device='meta')
+    mixed, target = mixup(x, labels)
+    with pytest.raises(RuntimeError):
+        target.lam[0].item()
+    assert mixed.device.type == target.lam.device.type == 'meta' and mixed.shape == x.shape
 
 
 def test_options_of_a_policy_reach_it():
@@ -189,12 +265,16 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
 
 @pytest.mark.parametrize('kwargs, message', [
     ({'mode': 'half'}, r"mode must be one of \['batch', 'pair', 'elem'\], got 'half'"),
-    ({'policy': 'cutmux'}, r"policy must name one or more of \['mixup', 'cutmix'\], each once, got 'cutmux'"),
+    ({'policy': 'cutmux'}, r"policy must name one or more of \['mixup', .*'smoothmix'\], each once, got 'cutmux'"),
     ({'policy': []}, 'policy must name one or more'),
     ({'policy': ['cutmix', 'cutmix']}, 'each once'),
     ({'policy': 'cutmix', 'policy_kwargs': {'alfa': 1.}}, "policy 'cutmix' has the options .*got .'alfa'."),
     ({'policy': ['cutmix', 'mixup'], 'policy_kwargs': {'alpha': 1.}}, 'policy_kwargs must have the policies'),
-    ({'policy_kwargs': {'alpha': 1.}}, 'policy_kwargs need a policy to be named'),
+    ({'policy_kwargs': {'alpha': 1.}}, 'policy_kwargs and policy_probs need a policy to be named'),
+    ({'policy_probs': [1.]}, 'policy_kwargs and policy_probs need a policy to be named'),
+    ({'policy': ['fmix', 'cutmix'], 'policy_probs': [1.]}, 'policy_probs must be 2 probabilities that sum to 1'),
+    ({'policy': ['fmix', 'cutmix'], 'policy_probs': [0.5, 0.6]}, 'policy_probs must be 2 probabilities'),
+    ({'policy': ['fmix', 'cutmix'], 'policy_probs': [1.5, -0.5]}, 'policy_probs must be 2 probabilities'),
     ({'policy': 'mixup', 'cutmix_alpha': 0.5}, "need 'cutmix' among the policies"),
     ({'policy': 'cutmix', 'mixup_alpha': 0.5}, "needs 'mixup' among the policies"),
     ({'mixup_alpha': 0.}, 'one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given'),

@@ -1,9 +1,21 @@
 """Each policy by itself: what it may draw, and the mask that follows from a draw."""
+import cv2
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from scipy.stats import spearmanr
+from sklearn.datasets import load_sample_images
 
+from timm_sumix import SUMixMixup
 from timm_sumix.policies import POLICIES, create_policy, policy_names, split_kwargs
-from timm_sumix.policies.cutmix import Box, CutMix
+from timm_sumix.policies._box import Box
+from timm_sumix.policies.cutmix import CutMix
+from timm_sumix.policies.fmix import Field, FMix, low_frequency_noise
+from timm_sumix.policies.gridmix import Grid, GridMix
+from timm_sumix.policies.resizemix import ResizeMix
+from timm_sumix.policies.saliencymix import saliency
+from timm_sumix.policies.smoothmix import Blob, SmoothMix
 
 SIZE = (17, 40)
 
@@ -91,15 +103,15 @@ def test_mixup_draws_from_beta(alpha):
     assert lam.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
 
 
-@pytest.mark.parametrize('name', list(POLICIES))
+@pytest.mark.parametrize('name', [name for name in POLICIES if name != 'smoothmix'])
 @pytest.mark.parametrize('alpha', [1e-3, 1e-1, 1e3])
 def test_extreme_alphas_draw_shares(name, alpha):
     torch.manual_seed(0)
-    policy, x = create_policy(name, alpha=alpha), _images()
+    policy, x = create_policy(name, alpha=alpha), torch.rand(500, 3, *SIZE)
     mask, lam = policy.mask(policy.draw(500, x), x)
     assert ((lam >= 0) & (lam <= 1)).all()
     spread = lam.std().item()
-    assert spread > 0.4 if alpha < 0.1 and name == 'mixup' else spread > 0
+    assert spread > 0.4 if alpha < 0.1 and name in ('mixup', 'fmix') else spread > 0
 
 
 @pytest.mark.parametrize('name, kwargs, message', [
@@ -111,6 +123,15 @@ def test_extreme_alphas_draw_shares(name, alpha):
     ('cutmix', {'minmax': (0.5, 0.5)}, 'minmax must be two shares'),
     ('cutmix', {'minmax': (-0.1, 0.5)}, 'minmax must be two shares'),
     ('cutmix', {'minmax': (0.5, 1.1)}, 'minmax must be two shares'),
+    ('fmix', {'decay': -1.}, 'decay must be 0 or greater, got -1.0'),
+    ('fmix', {'max_soft': 0.6}, r'max_soft must be in \[0, 0.5\], got 0.6'),
+    ('resizemix', {'scale': (0.8, 0.1)}, 'scale must be two numbers with 0 <= min <= max <= 1'),
+    ('gridmix', {'holes': (0, 6)}, 'holes must be two numbers with 1 <= min <= max'),
+    ('gridmix', {'holes': (2, 2.5)}, 'holes must be whole numbers'),
+    ('gridmix', {'crop_area': (0.5, 1.5)}, 'crop_area must be two numbers with .* <= 1, got'),
+    ('gridmix', {'crop_aspect': (0., 1.)}, 'crop_aspect must be two numbers'),
+    ('smoothmix', {'sigma': (0., 0.5)}, 'sigma must be two numbers'),
+    ('smoothmix', {'alpha': 1.}, r"policy 'smoothmix' has the options \['sigma'\]"),
     ('mixup', {'minmax': (0.1, 0.5)}, r"policy 'mixup' has the options \['alpha'\], got \['minmax'\]"),
     ('cutmux', {}, r"policy must name one or more of \['mixup', 'cutmix'.*got 'cutmux'"),
 ])
@@ -126,3 +147,222 @@ def test_options_are_given_flat_to_one_policy_and_by_name_to_several():
     assert split_kwargs(['cutmix', 'mixup'], both) == both and split_kwargs(['mixup'], None) == {}
     with pytest.raises(ValueError, match=r"must have the policies \['cutmix', 'mixup'\] as keys, got \['alpha'\]"):
         split_kwargs(['cutmix', 'mixup'], {'alpha': 2.})
+
+
+# FMix
+
+@pytest.mark.parametrize('size', [(32, 32), (17, 40), (33, 65), (224, 160)])
+def test_fmix_keeps_the_drawn_share_to_the_pixel_where_the_noise_is_highest(size):
+    torch.manual_seed(0)
+    policy, x, pixels = FMix(alpha=1.), _images(size), size[0] * size[1]
+    field = policy.draw(20, x)
+    mask, lam = policy.mask(field, x)
+    assert mask.dtype == torch.bool and mask.shape == (20, 1, *size)
+    for i in range(20):
+        assert abs(mask[i].sum().item() - field.lam[i].item() * pixels) <= 0.5 + 1e-2
+        assert lam[i].item() == pytest.approx(mask[i].float().mean().item(), abs=1e-6)
+        kept, noise = mask[i, 0], field.noise[i]
+        assert noise[kept].min() >= noise[~kept].max()
+
+
+@pytest.mark.parametrize('share', [0., 1.])
+def test_fmix_takes_all_or_nothing(share):
+    mask, lam = FMix(max_soft=0.2).mask(Field(torch.rand(1, *SIZE), torch.tensor([share])), _images())
+    assert (mask == share).all() and lam.item() == share
+
+
+@pytest.mark.parametrize('decay', [1.5, 3.])
+@pytest.mark.parametrize('size', [(64, 64), (48, 96), (65, 65)])
+def test_fmix_noise_falls_by_its_power_of_frequency(size, decay):
+    torch.manual_seed(0)
+    noise = low_frequency_noise(64, size, decay, torch.device('cpu'))
+    amplitude = torch.fft.fft2(noise).abs().square().mean(0).sqrt()
+    frequency = torch.hypot(torch.fft.fftfreq(size[0]).view(-1, 1), torch.fft.fftfreq(size[1]))
+    inner = (frequency > 2 / min(size)) & (frequency < 0.4)
+    slope = np.polyfit(frequency[inner].log().numpy(), amplitude[inner].log().numpy(), 1)[0]
+    assert slope == pytest.approx(-decay, rel=0.1)
+
+
+def test_fmix_soft_edges_go_from_one_to_zero_in_the_order_of_the_noise():
+    noise = torch.arange(100.).view(1, 10, 10)
+    mask, lam = FMix(max_soft=0.1).mask(Field(noise, torch.tensor([0.4])), _images((10, 10)))
+    values = mask.flatten().flip(0)  # from the highest noise down
+    assert (values[:30] == 1).all() and (values[50:] == 0).all() and lam.item() == pytest.approx(0.4, abs=1e-6)
+    torch.testing.assert_close(values[30:50], 1 - (torch.arange(20) + 0.5) / 20)
+
+
+# ResizeMix
+
+def _reference_paste(box, i, partner):
+    """Nearest pixel by nearest pixel."""
+    top, bottom, left, right = (int(edge[i]) for edge in box[:4])
+    height, width = partner.shape[-2:]
+    return torch.stack([
+        torch.stack([
+            partner[i, :, (row - top) * height // (bottom - top), (column - left) * width // (right - left)]
+            for column in range(left, right)], dim=-1)
+        for row in range(top, bottom)], dim=-2)
+
+
+@pytest.mark.parametrize('size', [SIZE, (4, 4), (1, 3), (32, 32)])
+def test_resizemix_shows_the_whole_partner_in_a_box_of_the_right_size(size):
+    torch.manual_seed(0)
+    policy, partner = ResizeMix(), torch.rand(50, 3, *size)
+    box = policy.draw(50, partner)
+    pasted = policy.paste(box, partner)
+    for i in range(50):
+        top, bottom, left, right = (int(edge[i]) for edge in box[:4])
+        assert 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]  # never empty
+        assert torch.equal(pasted[i, :, top:bottom, left:right], _reference_paste(box, i, partner))
+
+
+def test_resizemix_draws_its_scale_from_the_range():
+    torch.manual_seed(0)
+    tau = (1. - ResizeMix().draw(20000, _images((1000, 1000))).lam).sqrt()
+    assert 0.1 <= tau.min() < 0.105 and 0.795 < tau.max() <= 0.8 + 1e-6
+    assert tau.mean().item() == pytest.approx(0.45, abs=0.01)  # uniform within the range
+
+
+def test_resizemix_shares_one_box_in_a_batch():
+    torch.manual_seed(0)
+    x = torch.rand(4, 3, *SIZE)
+    box = ResizeMix().draw(1, x)
+    each = Box(*(edge.expand(4) for edge in box))
+    assert torch.equal(ResizeMix().paste(box, x), ResizeMix().paste(each, x))
+
+
+# GridMix and SmoothMix
+
+@pytest.mark.parametrize('size', [SIZE, (33, 33), (64, 20)])
+def test_gridmix_holes_lie_in_the_cells_of_the_crop(size):
+    torch.manual_seed(0)
+    policy, x = GridMix(alpha=1.), _images(size)
+    grid = policy.draw(20, x)
+    mask, lam = policy.mask(grid, x)
+    for i in range(20):
+        top, bottom, left, right, cell, hole = (int(value[i]) for value in grid)
+        expected = torch.ones(size)
+        for row in range(top, bottom, cell):
+            for column in range(left, right, cell):
+                expected[row:min(row + hole, bottom), column:min(column + hole, right)] = 0.
+        assert torch.equal(mask[i, 0].float(), expected)
+        assert lam[i].item() == pytest.approx(expected.mean().item(), abs=1e-6)
+
+
+def test_gridmix_draws_crops_and_cells_from_their_ranges():
+    torch.manual_seed(0)
+    grid = GridMix().draw(5000, _images((400, 400)))
+    height, width = grid.bottom - grid.top, grid.right - grid.left
+    cells = (width / grid.cell).ceil()
+    assert set(cells.tolist()) == {2., 3., 4., 5., 6.}
+    area, free = height * width / 160000, (height < 400) & (width < 400)  # the border cuts the others
+    assert area[free].min() > 0.495 and area.max() <= 1.
+    assert (height / width)[free].min() >= 0.5 and (height / width)[free].max() <= 2.02
+    assert grid.top.min() == 0 and grid.bottom.max() == 400
+
+
+def test_gridmix_shows_the_partner_in_the_holes():
+    grid = Grid(*(torch.tensor([value]) for value in (2., 8., 0., 6., 3., 2.)))
+    mask, lam = GridMix().mask(grid, _images((10, 9)))
+    assert (~mask).sum() == 16 and lam.item() == pytest.approx(1 - 16 / 90) and not mask[0, 0, 2, 0]
+
+
+def test_smoothmix_is_a_gaussian_around_its_centre():
+    blob = Blob(torch.tensor([3.]), torch.tensor([10.]), torch.tensor([5.]))
+    mask, lam = SmoothMix().mask(blob, _images())
+    expected = torch.tensor([
+        [1 - np.exp(-((row - 3) ** 2 + (column - 10) ** 2) / 50) for column in range(40)] for row in range(17)])
+    torch.testing.assert_close(mask[0, 0], expected.float())
+    assert lam.item() == pytest.approx(expected.mean().item(), abs=1e-5) and mask[0, 0, 3, 10] == 0
+
+
+def test_smoothmix_draws_sigma_as_a_share_of_the_height():
+    torch.manual_seed(0)
+    blob = SmoothMix().draw(5000, _images((100, 20)))
+    assert 25 <= blob.sigma.min() < 25.5 and 49.5 < blob.sigma.max() <= 50
+    assert set(blob.column.tolist()) == set(range(20)) and blob.row.max() == 99
+
+
+# SaliencyMix
+
+def _photographs():
+    names = ('astronaut', 'chelsea', 'coffee', 'rocket', 'camera', 'coins')
+    return [getattr(skimage.data, name)() for name in names] + list(load_sample_images().images)
+
+
+@pytest.mark.parametrize('side', [64, 224, 512])
+@pytest.mark.parametrize('grey', [False, True])
+def test_saliency_is_that_of_opencv(side, grey):
+    for photograph in _photographs():
+        image = cv2.resize(photograph, (side, side * 3 // 4 if side == 224 else side), interpolation=cv2.INTER_AREA)
+        if grey and image.ndim == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        bgr = image[..., ::-1].copy() if image.ndim == 3 else image
+        expected = cv2.saliency.StaticSaliencyFineGrained_create().computeSaliency(bgr)[1].ravel()
+        x = torch.from_numpy(image).float().div(255).view(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
+        ours = saliency(x)[0].flatten().numpy()
+        assert spearmanr(ours, expected).statistic >= 0.98
+        assert (expected > expected[ours.argmax()]).mean() <= 0.01
+
+
+def test_saliency_is_each_images_own_and_does_not_depend_on_scale_or_offset():
+    torch.manual_seed(0)
+    x = torch.rand(3, 3, 40, 50)
+    both = saliency(x)
+    assert both.shape == (3, 40, 50)
+    torch.testing.assert_close(both[1:2], saliency(x[1:2]))
+    torch.testing.assert_close(saliency(5 * x - 3), both, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 7), (2, 3), (9, 200)])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_saliency_takes_any_size_and_constant_images(size, channels):
+    for x in (torch.rand(2, channels, *size).half(), torch.full((2, channels, *size), 0.7)):
+        values = saliency(x)
+        assert values.isfinite().all() and values.dtype == torch.float32 and ((values >= 0) & (values <= 2)).all()
+
+
+# What went wrong in the authors' release, as claims about this one
+
+def _mix(policy, size, count=4, **kwargs):
+    torch.manual_seed(0)
+    x = torch.arange(1., count + 1).view(-1, 1, 1, 1).expand(count, 3, *size).contiguous()
+    mixed, target = SUMixMixup(policy=policy, mode='elem', num_classes=count, **kwargs)(x, torch.arange(count))
+    return x, mixed, target
+
+
+def test_smoothmix_lam_is_the_first_images_share_and_not_the_blobs():
+    x, mixed, target = _mix('smoothmix', (32, 32))
+    first, partner = x[:, 0, 0, 0], x.flip(0)[:, 0, 0, 0]
+    share = (mixed.mean(dim=(1, 2, 3)) - partner) / (first - partner)
+    torch.testing.assert_close(share, target.lam, rtol=0., atol=1e-4)
+    assert ((share - (1 - target.lam)).abs() > 0.05).any()  # the two differ, so the test can tell
+
+
+@pytest.mark.parametrize('size', [(32, 32), (64, 64), (224, 224), (31, 50)])
+def test_fmix_masks_have_the_images_size(size):
+    field = FMix().draw(1, _images(size))
+    assert field.noise.shape == (1, *size) and FMix().mask(field, _images(size))[0].shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize('size', [(8, 32), (32, 8)])
+def test_resizemix_boxes_are_not_transposed_on_images_that_are_not_square(size):
+    torch.manual_seed(0)
+    box = ResizeMix(scale=(0.5, 0.5)).draw(500, _images(size))
+    assert (box.bottom - box.top).max() == size[0] // 2 and (box.right - box.left).max() == size[1] // 2
+    assert box.bottom.max() == size[0] and box.right.max() == size[1]
+
+
+@pytest.mark.parametrize('size', [(4, 4), (2, 2), (1, 1)])
+def test_resizemix_boxes_are_never_empty_on_small_images(size):
+    torch.manual_seed(0)
+    box = ResizeMix().draw(2000, _images(size))
+    assert (box.bottom - box.top).min() >= 1 and (box.right - box.left).min() >= 1
+
+
+@pytest.mark.parametrize('policy', ['gridmix', 'saliencymix'])
+def test_partners_are_known_to_the_target(policy):
+    x, mixed, target = _mix(policy, (32, 32))
+    assert target.partner_labels.tolist() == [3, 2, 1, 0]
+    pasted = mixed != x
+    assert pasted.any() and torch.equal(mixed[pasted], target.partner(x)[pasted])

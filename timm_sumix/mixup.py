@@ -44,10 +44,10 @@ class SUMixMixup(Mixup):
         label_smoothing: Label smoothing, in [0, 1).
         num_classes: Number of classes.
         policy: None: timm's choice of mixup and CutMix by the alphas above. A policy's name, or a list of names to
-            draw from with equal chances, replaces it; then a policy's own alpha (its paper's) holds where the one
-            above is 0.
+            draw from, replaces it; then a policy's own alpha (its paper's) holds where the one above is 0.
         policy_kwargs: Options of the policy, or {name: options} for several.
         multi_label: An argument of newer timm's Mixup; must be False.
+        policy_probs: Probability of each named policy, in the order of their names, summing to 1; None: equal ones.
 
     Raises:
         ValueError: If an argument is out of range or unknown, or would have no effect.
@@ -67,6 +67,7 @@ class SUMixMixup(Mixup):
             policy: Optional[Union[str, Sequence[str]]] = None,
             policy_kwargs: Optional[Dict] = None,
             multi_label: bool = False,
+            policy_probs: Optional[Sequence[float]] = None,
     ):
         if multi_label:
             raise ValueError('multi_label must be False: a share is corrected for one class an image')
@@ -93,9 +94,14 @@ class SUMixMixup(Mixup):
             num_classes=num_classes,
         )
         self.policy = policy
-        self.policies, self.policy_probs = self._timm_choice() if policy is None else self._named_choice(policy_kwargs)
-        if policy is None and policy_kwargs:
-            raise ValueError(f'policy_kwargs need a policy to be named, got {policy_kwargs}')
+        if policy is None and (policy_kwargs or policy_probs):
+            raise ValueError(
+                f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
+        if policy is None:
+            self.policies, self.policy_probs = self._timm_choice()
+        else:
+            self.policies = self._named_policies(policy_kwargs)
+            self.policy_probs = _check_probs(policy_probs, len(self.policies))
 
     def _timm_choice(self):
         policies, probs = [], []
@@ -109,7 +115,7 @@ class SUMixMixup(Mixup):
             raise ValueError('one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given')
         return policies, probs if len(policies) > 1 else [1.]
 
-    def _named_choice(self, policy_kwargs: Optional[Dict]):
+    def _named_policies(self, policy_kwargs: Optional[Dict]):
         names = policy_names(self.policy)
         # 0 and 1 are the defaults of timm's arguments; anything else was meant to have an effect
         if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax or not self.correct_lam):
@@ -122,7 +128,7 @@ class SUMixMixup(Mixup):
             alpha = {'mixup': self.mixup_alpha, 'cutmix': self.cutmix_alpha}.get(name, 0.)
             kwargs = {**({'alpha': alpha} if alpha > 0 else {}), **options.get(name, {})}
             policies.append(self._cutmix(**kwargs) if name == 'cutmix' else create_policy(name, **kwargs))
-        return policies, [1. / len(names)] * len(names)
+        return policies
 
     def _cutmix(self, **kwargs):
         minmax = tuple(self.cutmix_minmax) if self.cutmix_minmax else None
@@ -136,9 +142,9 @@ class SUMixMixup(Mixup):
             if torch.rand(()).item() >= self.mix_prob:
                 return None
             policy = self.policies[int(torch.multinomial(torch.tensor(self.policy_probs), 1))]
-            return Draws([(policy, policy.draw(1, x), None)])
+            return Draws([(policy, policy.draw(1, x, len(x)), None)])
         count = len(x) if self.mode == 'elem' else (len(x) + 1) // 2
-        parts = [(policy, policy.draw(count, x), None) for policy in self.policies]
+        parts = [(policy, policy.draw(count, x, count), None) for policy in self.policies]
         if len(parts) > 1:
             uniform, start = torch.rand(count, device=x.device), 0.
             for i, prob in enumerate(self.policy_probs):
@@ -157,11 +163,14 @@ class SUMixMixup(Mixup):
         if draws is None:
             lam = torch.ones(len(x), device=x.device)
             return x, MixedTarget(labels, lam, self.num_classes, self.label_smoothing, original=x, mixed=False)
-        mask, lam = _combine(draws, x)
-        if self.mode == 'pair':  # one drawing for an image and for its partner
-            mask, lam = (torch.cat([part, part[:len(x) // 2].flip(0)]) for part in (mask, lam))
-        partner = x.flip(0)
-        mixed = torch.where(mask, x, partner) if mask.dtype == torch.bool else torch.lerp(partner, x, mask)
+        rows = len(x) if self.mode == 'pair' else 0
+        policy, params, _ = draws.parts[0]
+        if len(draws.parts) == 1 and draws.active is None and x.device.type == 'cpu' and hasattr(policy, 'mix'):
+            mixed, lam = policy.mix(_both_ways(params, rows), x)
+        else:
+            mask, lam, partner = _combine(draws, x, rows)
+            blend = torch.where if mask.dtype == torch.bool else _lerp
+            mixed = blend(mask, x, partner, out=partner)
         lam = lam.expand(len(x))
         return mixed, MixedTarget(labels, lam, self.num_classes, self.label_smoothing, original=x)
 
@@ -184,21 +193,58 @@ class SUMixMixup(Mixup):
         return self.mix(x, labels, self.draw(x))
 
 
-def _combine(draws: Draws, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return one mask and its lam for all that was drawn."""
+def _lerp(weight: torch.Tensor, x: torch.Tensor, partner: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(partner, x, weight, out=out)
+
+
+def _both_ways(params: Any, rows: int) -> Any:
+    """Return params [ceil(rows / 2), ...] of pairs for all `rows` images: those of a partner are its image's."""
+    if rows == 0:  # not in pairs
+        return params
+    if isinstance(params, tuple):
+        return type(params)(*(_both_ways(part, rows) for part in params))
+    return torch.cat([params, params[:rows // 2].flip(0)])
+
+
+def _combine(draws: Draws, x: torch.Tensor, rows: int) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return one mask and its lam for all that was drawn, and the partners as they are pasted."""
     mask, lam = None, None
     for policy, params, chosen in draws.parts:
         policy_mask, policy_lam = policy.mask(params, x)
         if mask is None:
             mask, lam = policy_mask, policy_lam
         else:
-            mask = torch.where(chosen.view(-1, 1, 1, 1), policy_mask.to(x.dtype), mask.to(x.dtype))
+            if policy_mask.dtype != mask.dtype:
+                policy_mask, mask = policy_mask.to(x.dtype), mask.to(x.dtype)
+            mask = torch.where(chosen.view(-1, 1, 1, 1), policy_mask, mask)
             lam = torch.where(chosen, policy_lam, lam)
     if draws.active is not None:
         inactive = ~draws.active
         mask = mask.masked_fill(inactive.view(-1, 1, 1, 1), 1)
         lam = lam.masked_fill(inactive, 1.)
-    return mask, lam
+    return _both_ways(mask, rows), _both_ways(lam, rows), _pasted(draws, x, rows)
+
+
+def _pasted(draws: Draws, x: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return the partners, changed where the policy that an image ends up with changes them."""
+    partner = x.flip(0)
+    result = partner
+    for policy, params, chosen in draws.parts:
+        pasted = policy.paste(_both_ways(params, rows), partner) if hasattr(policy, 'paste') else partner
+        if chosen is None:
+            result = pasted
+        elif pasted is not result:
+            result = torch.where(_both_ways(chosen, rows).view(-1, 1, 1, 1), pasted, result)
+    return result
+
+
+def _check_probs(probs: Optional[Sequence[float]], count: int) -> List[float]:
+    """Return the probabilities of `count` policies, equal ones by default; ValueError unless they are that."""
+    if probs is None:
+        return [1. / count] * count
+    if len(probs) != count or not all(0. <= prob <= 1. for prob in probs) or abs(sum(probs) - 1.) > 1e-6:
+        raise ValueError(f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {probs}')
+    return list(probs)
 
 
 class FastCollateSUMix(FastCollateMixup):

@@ -5,6 +5,7 @@ import logging
 from typing import Any, Dict, NamedTuple
 
 from timm.loss import BinaryCrossEntropy
+from timm.utils import ParseKwargs
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixTask
 from timm_sumix.mixup import MODES
@@ -23,6 +24,8 @@ TASK_FLAGS = {
     'original_pass': (str, list(ORIGINAL_PASSES), 'whether gradient flows through the pass over the originals'),
     'original_scale': (float, None, 'resolution of the originals in their pass, as a share of the input\'s'),
 }
+
+POLICY_KEYS = ('sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs')
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
@@ -53,6 +56,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--sumix-policy', nargs='+', default=None, metavar='P',
         help=f'mixing policies to draw from, of {list(POLICIES)} (default: by --mixup and --cutmix)')
+    group.add_argument(
+        '--sumix-policy-probs', nargs='+', type=float, default=None, metavar='P',
+        help='probability of each named policy (default: equal ones)')
+    group.add_argument(
+        '--sumix-policy-kwargs', nargs='*', action=ParseKwargs, default={}, metavar='OPTION=VALUE',
+        help='options of the named policy, such as alpha=1.0; of several, such as fmix.alpha=1.0 (default: the papers\')')
     defaults = inspect.signature(SUMixTask).parameters
     for name, (kind, choices, text) in TASK_FLAGS.items():
         default = defaults[name].default
@@ -80,7 +89,7 @@ def settle(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Setting
 
 
 def _check_keys(args: argparse.Namespace) -> None:
-    known = ['sumix', 'sumix_policy'] + [f'sumix_{name}' for name in TASK_FLAGS]
+    known = ['sumix', *POLICY_KEYS, *(f'sumix_{name}' for name in TASK_FLAGS)]
     unknown = [key for key in vars(args) if key.startswith('sumix') and key not in known]
     if unknown:
         raise ValueError(f'the config file may have the keys {known}, got {unknown}')
@@ -100,12 +109,16 @@ def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
         if not asked:
             args.cutmix = 1.
             _logger.info('SUMix: neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
+        if args.sumix_policy_probs or args.sumix_policy_kwargs:
+            raise ValueError('--sumix-policy-probs and --sumix-policy-kwargs need --sumix-policy')
         return {}
     names = policy_names(args.sumix_policy)
     if args.mixup and 'mixup' not in names:
         raise ValueError(f"--mixup {args.mixup} needs 'mixup' among the policies {names}")
     settings = {
         'policy': names,
+        'policy_probs': args.sumix_policy_probs,
+        'policy_kwargs': _by_policy(args.sumix_policy_kwargs),
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,
         'cutmix_minmax': args.cutmix_minmax,
@@ -113,8 +126,22 @@ def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
     if not asked:  # the script mixes only where one of its own flags is set
         flag = 'mixup' if names == ['mixup'] else 'cutmix'
         setattr(args, flag, create_policy(flag).alpha if flag in names else 1.)
-    _logger.info(f'SUMix: mixing by {", ".join(str(policy) for policy in SUMixMixup(**settings).policies)}.')
+    mixup = SUMixMixup(**settings)
+    shares = zip(mixup.policies, mixup.policy_probs)
+    _logger.info(f'SUMix: mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
     return settings
+
+
+def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
+    """Return options with keys such as 'fmix.alpha' as {'fmix': {'alpha': ...}}, others as they are."""
+    nested = {}
+    for key, value in (options or {}).items():
+        policy, dot, option = key.partition('.')
+        if dot:
+            nested.setdefault(policy, {})[option] = value
+        else:
+            nested[key] = value
+    return nested
 
 
 def _check_values(args: argparse.Namespace, settings: Settings) -> None:

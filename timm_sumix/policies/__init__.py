@@ -3,18 +3,35 @@
 A policy is a frozen dataclass of options with two methods. Parameters are drawn first and applied after, so that a test
 can put in its own:
 
-    draw(count, x) -> params      one row for each of `count` drawings, made on x's device, without a look at the host
-    mask(params, x) -> mask, lam  mask [count or 1, 1, H or 1, W or 1]: True (or 1.) where the first image stays;
-                                  lam [count]: the share of the mask that is kept
+    draw(count, x, rows) -> params   one row for each of `count` drawings, made on x's device without asking the host.
+                                     The partner of x[i] is x[-1 - i]. A policy that looks at the images makes one for
+                                     each of the first `rows` images instead (default: count)
+    mask(params, x) -> mask, lam     mask [count, 1, H or 1, W or 1]: True (or 1.) where the first image stays;
+                                     lam [count]: the share of the mask that is kept
+    paste(params, partner)           only where the partner itself is changed (ResizeMix): returns it as it is pasted
+    mix(params, x) -> mixed, lam     only where a CPU has a faster way than a mask (boxes)
 
 Masks rather than mixed images are returned so that several policies can share one batch at the cost of one blend.
 """
 from typing import Dict, List, Optional, Sequence, Union
 
 from .cutmix import CutMix
+from .fmix import FMix
+from .gridmix import GridMix
 from .mixup import MixUp
+from .resizemix import ResizeMix
+from .saliencymix import SaliencyMix
+from .smoothmix import SmoothMix
 
-POLICIES = {'mixup': MixUp, 'cutmix': CutMix}
+POLICIES = {
+    'mixup': MixUp,
+    'cutmix': CutMix,
+    'saliencymix': SaliencyMix,
+    'fmix': FMix,
+    'resizemix': ResizeMix,
+    'gridmix': GridMix,
+    'smoothmix': SmoothMix,
+}
 
 
 def policy_names(policy: Union[str, Sequence[str]]) -> List[str]:

@@ -8,20 +8,12 @@ The box is that of timm 1.0.31: its centre lies anywhere in the image, its sides
 Drawn by torch on the device for all images at once.
 """
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 
+from ._box import Box, centred_side, outside_mask, outside_share, paste_boxes
 from ._draw import check_alpha, draw_beta, draw_integers
-
-
-class Box(NamedTuple):
-    """Boxes in pixels, ends excluded, and the drawn share of what lies outside: five tensors [count]."""
-    top: torch.Tensor
-    bottom: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    lam: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class CutMix:
         if self.minmax is not None and not (len(self.minmax) == 2 and 0. <= self.minmax[0] < self.minmax[1] <= 1.):
             raise ValueError(f'minmax must be two shares with 0 <= min < max <= 1, got {self.minmax}')
 
-    def draw(self, count: int, x: torch.Tensor) -> Box:
+    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         """Draw one box for each of `count` images of x's height and width."""
         lam = draw_beta(self.alpha, count, x.device)
         top, bottom = self._draw_side(x.shape[-2], lam)
@@ -56,9 +48,7 @@ class CutMix:
     def _draw_side(self, length: int, lam: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         ends = torch.full_like(lam, length)
         if self.minmax is None:
-            side = (length * (1. - lam).sqrt()).floor()
-            start = draw_integers(0, ends) - (side / 2).floor()
-            return start.clamp(min=0), (start + side).clamp(max=length)
+            return centred_side(draw_integers(0, ends), (length * (1. - lam).sqrt()).floor(), length)
         low, high = (int(length * share) for share in self.minmax)
         side = draw_integers(low, torch.full_like(lam, max(high, low + 1)))
         start = draw_integers(0, ends - side + 1)
@@ -66,12 +56,11 @@ class CutMix:
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], False inside the box, and lam [count]."""
-        height, width = x.shape[-2:]
-        top, bottom, left, right = (edge.view(-1, 1, 1, 1) for edge in params[:4])
-        rows = torch.arange(height, device=x.device).view(1, 1, -1, 1)
-        columns = torch.arange(width, device=x.device).view(1, 1, 1, -1)
-        outside = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
-        if not (self.correct_lam or self.minmax):
-            return outside, params.lam
-        area = (params.bottom - params.top) * (params.right - params.left)
-        return outside, 1. - area / (height * width)
+        return outside_mask(params, x), self._lam(params, x)
+
+    def mix(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the mixed images and lam of a batch on the CPU, where slices are faster than masks."""
+        return paste_boxes(params, x), self._lam(params, x)
+
+    def _lam(self, params: Box, x: torch.Tensor) -> torch.Tensor:
+        return outside_share(params, x) if self.correct_lam or self.minmax else params.lam

@@ -3,7 +3,7 @@
 Paper: mixup: Beyond Empirical Risk Minimization, ICLR 2018, https://arxiv.org/abs/1710.09412
 """
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 
@@ -25,7 +25,7 @@ class MixUp:
     def __post_init__(self):
         check_alpha(self.alpha)
 
-    def draw(self, count: int, x: torch.Tensor) -> torch.Tensor:
+    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> torch.Tensor:
         """Draw lam [count]."""
         return draw_beta(self.alpha, count, x.device)
 
