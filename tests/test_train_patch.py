@@ -56,6 +56,9 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--sumix-uncertainty none',
     '--sumix-original-pass no-grad --sumix-original-scale 0.5',
     '--sumix-policy mixup cutmix --mixup-mode elem',
+    '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
+    '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
+    '--sumix-policy gridmix smoothmix --mixup-mode pair --no-prefetcher --amp --amp-dtype bfloat16',
 ])
 def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
     folder = launch('--sumix', *arguments.split())
@@ -83,8 +86,10 @@ def test_sumix_alone_means_cutmix_and_says_so(launch, capfd):
     assert saved['sumix'] is True and saved['cutmix'] == 1. and saved['mixup'] == 0.
 
 
-def test_a_saved_args_file_starts_the_same_run(launch):
-    first = launch('--sumix', '--sumix-policy', 'cutmix', name='first')
+@pytest.mark.parametrize('policy', [
+    'cutmix', 'fmix --sumix-policy-kwargs alpha=0.7', 'gridmix mixup --sumix-policy-kwargs gridmix.alpha=0.7'])
+def test_a_saved_args_file_starts_the_same_run(launch, policy):
+    first = launch('--sumix', '--sumix-policy', *policy.split(), name='first')
     second = launch('-c', first / 'args.yaml', name='second')
     assert _summary(first) == _summary(second)
 
@@ -157,6 +162,10 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-policy cutmux', 'policy must name one or more of'),
     ('--sumix-policy cutmix --mixup 0.8', "needs 'mixup' among the policies"),
     ('--sumix-policy mixup --cutmix 0.5', "need 'cutmix' among the policies"),
+    ('--sumix-policy fmix cutmix --sumix-policy-probs 0.5 0.6', 'policy_probs must be 2 probabilities that sum to 1'),
+    ('--sumix-policy-probs 1', 'need --sumix-policy'),
+    ('--sumix-policy fmix --sumix-policy-kwargs alfa=1', "policy 'fmix' has the options ['alpha'"),
+    ('--sumix-policy fmix cutmix --sumix-policy-kwargs gridmix.alpha=1', "must have the policies ['fmix', 'cutmix']"),
     ('--smoothing 1.5', 'label smoothing must be in [0, 1)'),
     ('--mixup-prob 2', 'prob must be in [0, 1]'),
 ])
@@ -183,6 +192,7 @@ def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, tr
     ('sumix: true\nsumix_temprature: 3\n', "'sumix_temprature'"),
     ('sumix: true\nsumix_ratio: best\n', 'ratio must be one of'),
     ('sumix: true\nsumix_gamma: much\n', "gamma"),
+    ('sumix: true\nsumix_policy: fmix\nsumix_policy_kwargs: {decay: -1}\n', 'decay must be 0 or greater'),
     ('sumix: true\nsumix_policy: [cutmix, cutmix]\n', 'policy must name one or more of'),
 ])
 def test_bad_keys_of_a_config_file_stop_before_data_or_model(launch, capfd, tmp_path, config, message):

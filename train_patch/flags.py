@@ -61,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help='probability of each named policy (default: equal ones)')
     group.add_argument(
         '--sumix-policy-kwargs', nargs='*', action=ParseKwargs, default={}, metavar='OPTION=VALUE',
-        help='options of the named policy, such as alpha=1.0; of several, such as fmix.alpha=1.0 (default: the papers\')')
+        help='options of the named policy (alpha=1.0), of several (fmix.alpha=1.0); default: the papers\'')
     defaults = inspect.signature(SUMixTask).parameters
     for name, (kind, choices, text) in TASK_FLAGS.items():
         default = defaults[name].default
