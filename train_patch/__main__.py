@@ -7,6 +7,8 @@ from typing import Any, Dict, List
 
 import yaml
 
+import timm_sumix.models  # noqa: F401 (registers models with timm, for --model)
+
 from .patch import run_with_sumix
 
 USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]

@@ -8,12 +8,16 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, Dict, Optional
 
+import torch
+from timm.utils import random_seed
+
 from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
 
 from .flags import Settings, add_flags, settle
 
 _logger = logging.getLogger('train_patch')
 
+EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
 NAMES = ('parser', 'Mixup', 'FastCollateMixup', 'ClassificationTask', 'train_one_epoch', 'main')
 
 
@@ -49,6 +53,7 @@ class Patch:
         self.settings: Optional[Settings] = None
         self.mixup: Optional[SUMixMixup] = None
         self.task: Optional[SUMixTask] = None
+        self.seed = 0
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
         module.Mixup = self._create_mixup
@@ -60,6 +65,7 @@ class Patch:
         def parse_and_settle(*args, **kwargs):
             parsed = parse_args(*args, **kwargs)
             self.settings = settle(parsed, parser)
+            self.seed = parsed.seed
             return parsed
         return parse_and_settle
 
@@ -80,6 +86,8 @@ class Patch:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
             if self.task is None:
                 sys.exit('train_patch: the script made another task than ClassificationTask, which --sumix replaces')
+            # each epoch's draws depend on seed and epoch alone, so that a resumed run repeats an uninterrupted one
+            random_seed(self.seed + EPOCH_SEEDS * (epoch + 1), _rank())
             metrics = train_one_epoch(epoch, *args, **kwargs)
             self._report(epoch, metrics)
             return metrics
@@ -98,3 +106,9 @@ class Patch:
             f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '
             f'Loss: {means["classification"]:#.3g} + {gamma:g} * {means["uncertainty"]:#.3g} '
             '(classification + gamma * uncertainty)')
+
+
+def _rank() -> int:
+    """Return this process's rank, 0 where there is but one process."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed._rank() if distributed else 0
