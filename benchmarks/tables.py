@@ -134,8 +134,12 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
     launcher = ['-m', 'train_patch']
     batch = []
+    settings = yaml.safe_load(recipe(cell).read_text())
+    if settings.get('aug_repeats') and args.nproc == 1 and '--aug-repeats' not in args.further:
+        raise ValueError(
+            f'{recipe(cell).name} repeats augmentation, which timm does only in distributed runs: give --nproc 2')
     if args.nproc > 1:
-        total = yaml.safe_load(recipe(cell).read_text())['batch_size']
+        total = settings['batch_size']
         if total % args.nproc:
             raise ValueError(f'--nproc must divide the batch size {total} of {recipe(cell).name}, got {args.nproc}')
         launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(args.nproc), *launcher]
@@ -313,8 +317,9 @@ def main() -> None:
             if args.table == 'rsb' and args.ratio == 'released':
                 raise ValueError("--ratio released needs cross-entropy, and RSB's recipes use BCE")
             todo = cells(args.table, args.ratio, args.seeds, args.rows)
-            lines = [shlex.join(command(cell, args)) for cell in todo
-                     if not (run_folder(cell, args.out) / 'result.json').is_file()]
+            lines = [
+                shlex.join(command(cell, args)) for cell in todo
+                if not (run_folder(cell, args.out) / 'result.json').is_file()]
             if args.dry_run:
                 print('\n'.join(lines))
                 return

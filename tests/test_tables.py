@@ -1,0 +1,247 @@
+"""The runner of the paper's tables: its commands, its resuming, and its figures."""
+import argparse
+import json
+import os
+import pickle
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm.models._builder
+import torchvision.datasets.cifar
+import yaml
+from conftest import ROOT
+from PIL import Image
+
+from benchmarks import render, tables
+from train_patch.patch import Patch, load_script
+
+RECIPES = sorted((ROOT / 'benchmarks' / 'recipes').glob('*.yaml'))
+# of the script that stands in for timm's, those missing are flags of timm's that it leaves out
+STAND_IN = str(ROOT / 'benchmarks' / 'train.py')
+
+
+def _args(**kwargs):
+    defaults = dict(
+        nproc=1, out=Path('/out'), data_dir=Path('/data'), train_script=Path(STAND_IN), further=['--aug-repeats', '0'])
+    return argparse.Namespace(**{**defaults, **kwargs})
+
+
+def test_every_row_has_a_recipe_and_every_recipe_a_row():
+    rows = {f'{table}-{row}.yaml' for table, found in tables.TABLES.items() for row in found}
+    assert rows == {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
+def test_every_key_of_a_recipe_is_one_of_the_scripts(path, train_script):
+    known = {action.dest for action in load_script(train_script).parser._actions}
+    assert set(yaml.safe_load(path.read_text())) <= known
+
+
+@pytest.mark.parametrize('ratio', ['similarity', 'released'])
+@pytest.mark.parametrize('table', list(tables.TABLES))
+def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_script, table, ratio):
+    seen = set()
+    for cell in tables.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
+        parts = tables.command(cell, _args(train_script=Path(train_script)))
+        assert parts[1:3] == ['-m', 'train_patch'] and parts[3] == train_script
+        monkeypatch.setattr(sys, 'argv', parts[3:])
+        module = load_script(train_script)
+        if '--sumix' in parts:
+            Patch(module)
+        args, _ = module._parse_args()
+        assert args.seed == 0 and args.experiment == 'seed0'
+        seen.add((cell.row, cell.policy, cell.arm))
+    expected = sum(2 * len(policies) - ('vanilla' in policies) for policies in tables.TABLES[table].values())
+    assert len(seen) == expected
+
+
+def test_cells_of_the_paper_are_all_there():
+    papers = ('imagenet', 'cifar100', 'tiny_imagenet', 'cub200', 'fgvc_aircraft')
+    printed = [
+        paper for table in papers for policies in tables.TABLES[table].values()
+        for name, paper in policies.items() if name != 'vanilla']
+    assert len(printed) == 48 and all(paper['base'] and paper['sumix'] for paper in printed)
+
+
+def test_arms_differ_in_their_labels_alone():
+    cells = {cell.arm: cell for ratio in ('similarity', 'released') for cell in tables.cells(
+        'tiny_imagenet', ratio, 1, ['resnet18/fmix'])}
+    flags = {arm: ' '.join(tables.sumix_flags(cell)) for arm, cell in cells.items()}
+    assert flags == {
+        'base': '--sumix --sumix-policy fmix --sumix-ratio area --sumix-gamma 0',
+        'similarity': '--sumix --sumix-policy fmix --sumix-ratio similarity',
+        'released': '--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 --sumix-uncertainty head',
+    }
+
+
+def test_the_batch_is_divided_among_processes():
+    cell = tables.cells('imagenet', 'similarity', 1)[0]
+    parts = tables.command(cell, _args(nproc=4))
+    assert parts[parts.index('--batch-size') + 1] == '64' and '--nproc_per_node' in parts
+    with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
+        tables.command(cell, _args(nproc=3))
+    rsb = tables.cells('rsb', 'similarity', 1, ['a2/*'])[0]
+    with pytest.raises(ValueError, match='distributed runs only'):
+        tables.command(rsb, _args(further=[]))
+
+
+def test_rows_choose_runs_and_unknown_ones_are_refused():
+    assert len(tables.cells('cifar100', 'similarity', 3, ['resnet18/cutmix'])) == 6
+    assert {cell.arm for cell in tables.cells('cifar100', 'similarity', 3, ['*/*/base'])} == {'base'}
+    with pytest.raises(ValueError, match="--rows 'resnet19' matches no run; there are"):
+        tables.cells('cifar100', 'similarity', 3, ['resnet19'])
+
+
+@pytest.mark.parametrize('table', list(tables.SOURCES))
+def test_absent_data_is_said_with_layout_and_source(table, tmp_path):
+    layout, source = tables.SOURCES[table]
+    for folder in (None, tmp_path):
+        with pytest.raises(FileNotFoundError) as error:
+            tables.check_data(table, folder)
+        assert layout in str(error.value) and source in str(error.value)
+
+
+def _write_run(folder, tops, epochs=None, twice=()):
+    folder.mkdir(parents=True)
+    (folder / 'args.yaml').write_text(yaml.safe_dump({
+        'epochs': epochs or len(tops), 'model': 'm', 'device': 'cpu'}))
+    lines = ['epoch,eval_top1'] + [f'{epoch},{top}' for epoch, top in enumerate(tops)]
+    for epoch in twice:
+        lines += ['epoch,eval_top1', f'{epoch},{tops[epoch]}']
+    (folder / 'summary.csv').write_text('\n'.join(lines) + '\n')
+
+
+def test_a_runs_figure_is_the_median_of_its_last_epochs(tmp_path):
+    tops = [float(epoch) for epoch in range(100)]
+    tops[50] = 99.5
+    _write_run(tmp_path / 'whole', tops, twice=[70])
+    figures = tables.read_run(tmp_path / 'whole')
+    assert (figures['top1'], figures['final'], figures['best']) == (97., 99., 99.5)
+    _write_run(tmp_path / 'part', tops[:50], epochs=100)
+    assert tables.read_run(tmp_path / 'part') is None and tables.read_run(tmp_path / 'absent') is None
+
+
+def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
+    rows = {'net': {'cutmix': {'base': 70., 'sumix': 72.}, 'fmix': {'base': None, 'sumix': None}}}
+    tops = {'base': [69., 70., 71.], 'similarity': [71., 71., 74.]}
+    results = [
+        {'row': 'net', 'policy': 'cutmix', 'arm': arm, 'seed': seed, 'top1': top}
+        for arm, values in tops.items() for seed, top in enumerate(values)]
+    half = 4.302652729749464 / 3 ** 0.5  # Student's t at 2 degrees of freedom, standard deviation 1
+    assert render.interval(tops['base']) == pytest.approx(half) and render.interval([1.]) is None
+    lines = render.render('any', rows, results).splitlines()
+    assert lines[2] == f'| net | cutmix | base | 70.00 ± {half:.2f} (3) | - | 70.00 | +0.00 |'
+    assert lines[3].startswith('| net | cutmix | similarity | 72.00 ± ')
+    assert '| 2.00 ± 2.48 (3) | 72.00 | +0.00 |' in lines[3]
+
+
+def test_the_readme_shows_what_the_committed_results_say():
+    readme = (ROOT / 'README.md').read_text()
+    for table in ('placed_fashion', 'fashion_mnist'):
+        results = list(tables.read_results(ROOT / 'benchmarks' / 'results' / 'tables'))
+        results = [result for result in results if result['table'] == table]
+        assert render.render(table, tables.TABLES[table], results) in readme
+        for result in results:
+            assert {'command', 'seed', 'versions', 'commit', 'device', 'wall_s'} <= set(result)
+
+
+RUN = ['--model', 'test_resnet', '--img-size', '32', '--num-classes', '4', '--batch-size', '16', '--epochs', '12',
+       '--device', 'cpu', '--workers', '1', '--no-aug']
+
+
+def _runner(image_folder, out, train_script):
+    return [
+        sys.executable, '-m', 'benchmarks.tables', 'imagenet', '--data-dir', str(image_folder), '--out', str(out),
+        '--train-script', train_script, '--rows', 'resnet18/cutmix', '--seeds', '1', *RUN]
+
+
+def _last_rows(out):
+    found = {}
+    for path in sorted(out.rglob('summary.csv')):
+        lines = path.read_text().splitlines()
+        loss = lines[0].split(',').index('eval_loss')
+        epochs = [line.split(',')[0] for line in lines if not line.startswith('epoch')]
+        found[str(path.relative_to(out))] = (lines[-1].split(',')[loss], set(epochs), len(epochs))
+    return found
+
+
+@pytest.mark.slow
+def test_interrupted_and_killed_runs_end_in_the_same_table(image_folder, train_script, tmp_path):
+    whole, torn = tmp_path / 'whole', tmp_path / 'torn'
+    expected = subprocess.run(
+        _runner(image_folder, whole, train_script), cwd=ROOT, capture_output=True, text=True, check=True)
+    for kill in (signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        before = {path: path.read_text() for path in torn.rglob('summary.csv')}
+        process = subprocess.Popen(_runner(image_folder, torn, train_script), cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(600):
+            time.sleep(0.1)
+            if any(before.get(path) != path.read_text() for path in torn.rglob('summary.csv')):
+                break
+        os.kill(process.pid, kill)
+        process.wait()
+    for _ in range(60):  # what the killed runners left behind goes on by itself, and is not started twice
+        result = subprocess.run(_runner(image_folder, torn, train_script), cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout
+        if 'another runner is at it' not in result.stdout:
+            break
+        time.sleep(1)
+    ours, wanted = _last_rows(torn), _last_rows(whole)
+    assert set(ours) == set(wanted) and len(ours) == 2
+    for name, (loss, epochs, count) in wanted.items():
+        assert ours[name][:2] == (loss, epochs) and count <= ours[name][2] <= count + 3
+    table = [line for line in expected.stdout.splitlines() if line.startswith('| resnet18')]
+    assert table and all(line in result.stdout for line in table)
+
+
+@pytest.fixture
+def fake_data(tmp_path, monkeypatch):
+    """Return a function that writes four images in the layout of a table's data set."""
+    monkeypatch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *args: True)
+    monkeypatch.setattr(timm.models._builder, 'load_pretrained', lambda *args, **kwargs: None)
+
+    def write(table, classes):
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+        if table == 'cifar100':
+            folder = tmp_path / 'cifar-100-python'
+            folder.mkdir()
+            data = {'data': pixels[:, :32, :32].transpose(0, 3, 1, 2).reshape(4, -1), 'fine_labels': [0, 1, 98, 99]}
+            for name in ('train', 'test'):
+                (folder / name).write_bytes(pickle.dumps(data))
+            (folder / 'meta').write_bytes(pickle.dumps({'fine_label_names': [str(i) for i in range(100)]}))
+        else:
+            for split in ('train', 'val'):
+                for label in range(4):
+                    folder = tmp_path / split / f'class{label}'
+                    folder.mkdir(parents=True)
+                    Image.fromarray(pixels[label]).save(folder / 'image.png')
+        tables.check_data(table, tmp_path)
+        return tmp_path
+    return write
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', [path for path in RECIPES if 'fashion' not in path.stem], ids=lambda path: path.stem)
+def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, monkeypatch, train_script, tmp_path):
+    table, row = path.stem.split('-', 1)
+    data = fake_data(table, yaml.safe_load(path.read_text())['num_classes'])
+    cells = tables.cells(table, 'similarity' if table == 'rsb' else 'released', 1, [f'{row}/*'])
+    out = tmp_path / 'out'
+    further = [
+        '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '2', '--device', 'cpu', '--workers', '1',
+        '--aug-repeats', '0']
+    for cell in (cells[-2], cells[-1]):
+        args = _args(train_script=Path(train_script), data_dir=data, out=out, further=further)
+        parts = tables.command(cell, args)
+        monkeypatch.setattr(sys, 'argv', ['train_patch', *parts[3:]])
+        monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
+        runpy.run_module('train_patch', run_name='__main__')
+        assert tables.finish(cell, args, parts, 1.)
+        result = json.loads((tables.run_folder(cell, out) / 'result.json').read_text())
+        assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])
