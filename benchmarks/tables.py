@@ -204,7 +204,14 @@ def read_run(folder: Path) -> Optional[Dict]:
 
 
 def finish(cell: Cell, args: argparse.Namespace, parts: List[str], seconds: Optional[float]) -> bool:
-    """Write a finished run's result file; False if the run is not finished."""
+    """Write a finished run's result file; False if the run is not finished.
+
+    Args:
+        cell: The run.
+        args: The command line.
+        parts: The run's command.
+        seconds: Wall time since the run was last started or resumed; None if it was run elsewhere.
+    """
     folder = run_folder(cell, args.out)
     figures = read_run(folder)
     if figures is None:
@@ -314,6 +321,10 @@ def main() -> None:
     args, console = parse_args(), Console(soft_wrap=True)
     if args.render is None:
         try:
+            if not args.train_script.is_file():
+                raise FileNotFoundError(f'--train-script must be a train script, {args.train_script} is no file')
+            if args.nproc < 1 or args.seeds < 1:
+                raise ValueError(f'--nproc and --seeds must be 1 or greater, got {args.nproc} and {args.seeds}')
             if args.table == 'rsb' and args.ratio == 'released':
                 raise ValueError("--ratio released needs cross-entropy, and RSB's recipes use BCE")
             todo = cells(args.table, args.ratio, args.seeds, args.rows)

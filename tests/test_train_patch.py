@@ -128,6 +128,13 @@ def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
     assert not torch.equal(weight, saved['task_state']['uncertainty']['weight'])
 
 
+def test_a_resumed_run_repeats_an_uninterrupted_one(launch):
+    arguments = ('--sumix', '--epochs', 2, '--no-aug', '--sumix-policy', 'fmix', '--mixup-mode', 'elem')
+    whole = launch(*arguments, name='whole')
+    resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
+    assert _summary(resumed) == _summary(whole)[1:]
+
+
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
     arguments = ('--sumix', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
     for prefetcher in ([], ['--no-prefetcher']):

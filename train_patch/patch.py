@@ -6,10 +6,11 @@ import importlib.util
 import logging
 import sys
 from types import ModuleType
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, Optional
 
 import torch
 from timm.utils import random_seed
+from torch.utils.data import DataLoader
 
 from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
 
@@ -86,12 +87,21 @@ class Patch:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
             if self.task is None:
                 sys.exit('train_patch: the script made another task than ClassificationTask, which --sumix replaces')
-            # each epoch's draws depend on seed and epoch alone, so that a resumed run repeats an uninterrupted one
-            random_seed(self.seed + EPOCH_SEEDS * (epoch + 1), _rank())
+            self._seed_epoch(epoch, [*args, *kwargs.values()])
             metrics = train_one_epoch(epoch, *args, **kwargs)
             self._report(epoch, metrics)
             return metrics
         return train_and_report
+
+    def _seed_epoch(self, epoch: int, arguments: Iterable[Any]) -> None:
+        """Make an epoch's draws depend on seed and epoch alone, so that a resumed run repeats an uninterrupted one."""
+        seed = self.seed + EPOCH_SEEDS * (epoch + 1)
+        for argument in arguments:
+            loader = getattr(argument, 'loader', argument)  # what timm's PrefetchLoader wraps
+            if isinstance(loader, DataLoader) and loader.generator is None:
+                # when it starts its workers, it seeds them: not by a draw from the sequence that all else is drawn from
+                loader.generator = torch.Generator().manual_seed(seed)
+        random_seed(seed, _rank())
 
     def _report(self, epoch: int, metrics: Dict[str, Any]) -> None:
         """Log how far labels moved in an epoch, and add it to the metrics, which the script writes to its summary."""
