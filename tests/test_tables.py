@@ -88,7 +88,7 @@ def test_the_batch_is_divided_among_processes():
     with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
         tables.command(cell, _args(nproc=3))
     rsb = tables.cells('rsb', 'similarity', 1, ['a2/*'])[0]
-    with pytest.raises(ValueError, match='distributed runs only'):
+    with pytest.raises(ValueError, match='only in distributed runs'):
         tables.command(rsb, _args(further=[]))
 
 
