@@ -121,4 +121,4 @@ class Patch:
 def _rank() -> int:
     """Return this process's rank, 0 where there is but one process."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed._rank() if distributed else 0
+    return torch.distributed.get_rank() if distributed else 0
