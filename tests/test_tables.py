@@ -19,7 +19,7 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from benchmarks import render, tables
+from benchmarks import cells, render, tables
 from train_patch.patch import Patch, load_script
 
 RECIPES = sorted((ROOT / 'benchmarks' / 'recipes').glob('*.yaml'))
@@ -34,7 +34,7 @@ def _args(**kwargs):
 
 
 def test_every_row_has_a_recipe_and_every_recipe_a_row():
-    rows = {f'{table}-{row}.yaml' for table, found in tables.TABLES.items() for row in found}
+    rows = {f'{table}-{row}.yaml' for table, found in cells.TABLES.items() for row in found}
     assert rows == {path.name for path in RECIPES}
 
 
@@ -45,11 +45,11 @@ def test_every_key_of_a_recipe_is_one_of_the_scripts(path, train_script):
 
 
 @pytest.mark.parametrize('ratio', ['similarity', 'released'])
-@pytest.mark.parametrize('table', list(tables.TABLES))
+@pytest.mark.parametrize('table', list(cells.TABLES))
 def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_script, table, ratio):
     seen = set()
-    for cell in tables.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
-        parts = tables.command(cell, _args(train_script=Path(train_script)))
+    for cell in cells.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
+        parts = cells.command(cell, _args(train_script=Path(train_script)))
         assert parts[1:3] == ['-m', 'train_patch'] and parts[3] == train_script
         monkeypatch.setattr(sys, 'argv', parts[3:])
         module = load_script(train_script)
@@ -58,22 +58,22 @@ def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_scri
         args, _ = module._parse_args()
         assert args.seed == 0 and args.experiment == 'seed0'
         seen.add((cell.row, cell.policy, cell.arm))
-    expected = sum(2 * len(policies) - ('vanilla' in policies) for policies in tables.TABLES[table].values())
+    expected = sum(2 * len(policies) - ('vanilla' in policies) for policies in cells.TABLES[table].values())
     assert len(seen) == expected
 
 
 def test_cells_of_the_paper_are_all_there():
     papers = ('imagenet', 'cifar100', 'tiny_imagenet', 'cub200', 'fgvc_aircraft')
     printed = [
-        paper for table in papers for policies in tables.TABLES[table].values()
+        paper for table in papers for policies in cells.TABLES[table].values()
         for name, paper in policies.items() if name != 'vanilla']
     assert len(printed) == 48 and all(paper['base'] and paper['sumix'] for paper in printed)
 
 
 def test_arms_differ_in_their_labels_alone():
-    cells = {cell.arm: cell for ratio in ('similarity', 'released') for cell in tables.cells(
+    arms = {cell.arm: cell for ratio in ('similarity', 'released') for cell in cells.cells(
         'tiny_imagenet', ratio, 1, ['resnet18/fmix'])}
-    flags = {arm: ' '.join(tables.sumix_flags(cell)) for arm, cell in cells.items()}
+    flags = {arm: ' '.join(cells.sumix_flags(cell)) for arm, cell in arms.items()}
     assert flags == {
         'base': '--sumix --sumix-policy fmix --sumix-ratio area --sumix-gamma 0',
         'similarity': '--sumix --sumix-policy fmix --sumix-ratio similarity',
@@ -82,29 +82,29 @@ def test_arms_differ_in_their_labels_alone():
 
 
 def test_the_batch_is_divided_among_processes():
-    cell = tables.cells('imagenet', 'similarity', 1)[0]
-    parts = tables.command(cell, _args(nproc=4))
+    cell = cells.cells('imagenet', 'similarity', 1)[0]
+    parts = cells.command(cell, _args(nproc=4))
     assert parts[parts.index('--batch-size') + 1] == '64' and '--nproc_per_node' in parts
     with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
-        tables.command(cell, _args(nproc=3))
-    rsb = tables.cells('rsb', 'similarity', 1, ['a2/*'])[0]
+        cells.command(cell, _args(nproc=3))
+    rsb = cells.cells('rsb', 'similarity', 1, ['a2/*'])[0]
     with pytest.raises(ValueError, match='only in distributed runs'):
-        tables.command(rsb, _args(further=[]))
+        cells.command(rsb, _args(further=[]))
 
 
 def test_rows_choose_runs_and_unknown_ones_are_refused():
-    assert len(tables.cells('cifar100', 'similarity', 3, ['resnet18/cutmix'])) == 6
-    assert {cell.arm for cell in tables.cells('cifar100', 'similarity', 3, ['*/*/base'])} == {'base'}
+    assert len(cells.cells('cifar100', 'similarity', 3, ['resnet18/cutmix'])) == 6
+    assert {cell.arm for cell in cells.cells('cifar100', 'similarity', 3, ['*/*/base'])} == {'base'}
     with pytest.raises(ValueError, match="--rows 'resnet19' matches no run; there are"):
-        tables.cells('cifar100', 'similarity', 3, ['resnet19'])
+        cells.cells('cifar100', 'similarity', 3, ['resnet19'])
 
 
-@pytest.mark.parametrize('table', list(tables.SOURCES))
+@pytest.mark.parametrize('table', list(cells.SOURCES))
 def test_absent_data_is_said_with_layout_and_source(table, tmp_path):
-    layout, source = tables.SOURCES[table]
+    layout, source = cells.SOURCES[table]
     for folder in (None, tmp_path):
         with pytest.raises(FileNotFoundError) as error:
-            tables.check_data(table, folder)
+            cells.check_data(table, folder)
         assert layout in str(error.value) and source in str(error.value)
 
 
@@ -147,7 +147,7 @@ def test_the_readme_shows_what_the_committed_results_say():
     for table in ('placed_fashion', 'fashion_mnist'):
         results = list(tables.read_results(ROOT / 'benchmarks' / 'results' / 'tables'))
         results = [result for result in results if result['table'] == table]
-        assert render.render(table, tables.TABLES[table], results) in readme
+        assert render.render(table, cells.TABLES[table], results) in readme
         for result in results:
             assert {'command', 'seed', 'versions', 'commit', 'device', 'wall_s'} <= set(result)
 
@@ -207,7 +207,7 @@ def fake_data(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *args: True)
     monkeypatch.setattr(timm.models._builder, 'load_pretrained', lambda *args, **kwargs: None)
 
-    def write(table, classes):
+    def write(table):
         pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
         if table == 'cifar100':
             folder = tmp_path / 'cifar-100-python'
@@ -222,7 +222,7 @@ def fake_data(tmp_path, monkeypatch):
                     folder = tmp_path / split / f'class{label}'
                     folder.mkdir(parents=True)
                     Image.fromarray(pixels[label]).save(folder / 'image.png')
-        tables.check_data(table, tmp_path)
+        cells.check_data(table, tmp_path)
         return tmp_path
     return write
 
@@ -231,18 +231,18 @@ def fake_data(tmp_path, monkeypatch):
 @pytest.mark.parametrize('path', [path for path in RECIPES if 'fashion' not in path.stem], ids=lambda path: path.stem)
 def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, monkeypatch, train_script, tmp_path):
     table, row = path.stem.split('-', 1)
-    data = fake_data(table, yaml.safe_load(path.read_text())['num_classes'])
-    cells = tables.cells(table, 'similarity' if table == 'rsb' else 'released', 1, [f'{row}/*'])
+    data = fake_data(table)
+    found = cells.cells(table, 'similarity' if table == 'rsb' else 'released', 1, [f'{row}/*'])
     out = tmp_path / 'out'
     further = [
         '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '2', '--device', 'cpu', '--workers', '1',
         '--aug-repeats', '0']
-    for cell in (cells[-2], cells[-1]):
+    for cell in (found[-2], found[-1]):
         args = _args(train_script=Path(train_script), data_dir=data, out=out, further=further)
-        parts = tables.command(cell, args)
+        parts = cells.command(cell, args)
         monkeypatch.setattr(sys, 'argv', ['train_patch', *parts[3:]])
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
         runpy.run_module('train_patch', run_name='__main__')
         assert tables.finish(cell, args, parts, 1.)
-        result = json.loads((tables.run_folder(cell, out) / 'result.json').read_text())
+        result = json.loads((cells.run_folder(cell, out) / 'result.json').read_text())
         assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])

@@ -28,7 +28,7 @@ class CifarResNet(ResNet):
         self.conv1 = nn.Conv2d(in_chans, self.conv1.out_channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode='fan_out', nonlinearity='relu')
         self.maxpool = nn.Identity()
-        _set_reductions(self, stem=1)
+        _set_reductions(self)
 
 
 class CifarResNetV2(ResNetV2):
@@ -44,13 +44,13 @@ class CifarResNetV2(ResNetV2):
         self.stem = nn.Sequential()
         self.stem.add_module('conv', nn.Conv2d(in_chans, 16, 3, padding=1, bias=False))
         nn.init.kaiming_normal_(self.stem.conv.weight, mode='fan_out', nonlinearity='relu')
-        _set_reductions(self, stem=1)
+        _set_reductions(self)
 
 
-def _set_reductions(model: nn.Module, stem: int) -> None:
+def _set_reductions(model: nn.Module) -> None:
     """Correct what timm says of the strides of the stages, which it counts from its own stem."""
     for info in model.feature_info:
-        info['reduction'] = max(stem, info['reduction'] // 4)
+        info['reduction'] = max(1, info['reduction'] // 4)
 
 
 def _cfg(**kwargs):

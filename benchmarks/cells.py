@@ -1,0 +1,154 @@
+"""What the paper's tables consist of: their runs, the command of each, and the data it needs."""
+import argparse
+import fnmatch
+import sys
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+import yaml
+
+from .record import ROOT
+
+HERE = Path(__file__).parent
+DEFINITION = yaml.safe_load((HERE / 'paper_tables.yaml').read_text())
+TABLES = DEFINITION['tables']
+LOCAL = ('placed_fashion', 'fashion_mnist')
+FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
+# table: what --data-dir must hold, and where it comes from
+SOURCES = {
+    'imagenet': (FOLDERS, 'https://image-net.org/download.php'),
+    'rsb': (FOLDERS, 'https://image-net.org/download.php'),
+    'cifar100': ('cifar-100-python/{train,test,meta}', 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'),
+    'tiny_imagenet': (
+        f'{FOLDERS}; the validation images sorted into folders by val_annotations.txt',
+        'http://cs231n.stanford.edu/tiny-imagenet-200.zip'),
+    'cub200': (
+        f'{FOLDERS}; sorted by train_test_split.txt', 'https://data.caltech.edu/records/65de6-vp158'),
+    'fgvc_aircraft': (
+        f'{FOLDERS}; sorted by images_variant_trainval.txt and images_variant_test.txt',
+        'https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/'),
+}
+
+
+class Cell(NamedTuple):
+    """One run: row (architecture), policy, arm ('base' or a ratio) and seed of a table."""
+    table: str
+    row: str
+    policy: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What --rows is matched against, and where the run lies below its table's folder."""
+        return f'{self.row}/{self.policy}/{self.arm}/seed{self.seed}'
+
+
+def cells(table: str, ratio: str, seeds: int, rows: Optional[List[str]] = None) -> List[Cell]:
+    """Return the runs of a table, those of one seed together.
+
+    Args:
+        table: A table's name.
+        ratio: Ratio of the SUMix arm.
+        seeds: Number of seeds, counted from 0.
+        rows: Shell patterns of cells to take, such as 'resnet18/cutmix*'; None: all.
+
+    Raises:
+        ValueError: If a pattern matches no cell.
+    """
+    found = [
+        Cell(table, row, policy, arm, seed)
+        for seed in range(seeds)
+        for row, policies in TABLES[table].items()
+        for policy in policies
+        for arm in (['base'] if policy == 'vanilla' else ['base', ratio])
+    ]
+    if rows is None:
+        return found
+    for pattern in rows:
+        if not any(_matches(cell, pattern) for cell in found):
+            names = sorted({f'{cell.row}/{cell.policy}' for cell in found})
+            raise ValueError(f'--rows {pattern!r} matches no run; there are {names}')
+    return [cell for cell in found if any(_matches(cell, pattern) for pattern in rows)]
+
+
+def _matches(cell: Cell, pattern: str) -> bool:
+    return fnmatch.fnmatch(cell.name, pattern) or fnmatch.fnmatch(f'{cell.name}/', pattern.rstrip('/') + '/*')
+
+
+def sumix_flags(cell: Cell) -> List[str]:
+    """Return the launcher's flags of a cell.
+
+    All arms of a policy mix by the same code; 'base' leaves labels as they are, without uncertainty term, and so needs
+    no second pass. Images of the row 'vanilla' are not mixed.
+    """
+    if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
+        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm]
+    flags = ['--sumix']
+    if cell.policy == 'vanilla':
+        flags += ['--mixup-prob', '0']
+    else:
+        flags += ['--sumix-policy', cell.policy]
+        alpha = DEFINITION['alpha'].get(cell.table)
+        flags += ['--sumix-policy-kwargs', f'alpha={alpha}'] if alpha else []
+    if cell.arm == 'base':
+        return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
+    flags += ['--sumix-ratio', cell.arm]
+    if cell.arm == 'released':
+        settings = DEFINITION['released'][cell.table]
+        flags += ['--sumix-gamma', str(settings['gamma']), '--sumix-uncertainty', settings['uncertainty']]
+    return flags
+
+
+def recipe(cell: Cell) -> Path:
+    """Return the timm -c file of a cell."""
+    return HERE / 'recipes' / f'{cell.table}-{cell.row}.yaml'
+
+
+def command(cell: Cell, args: argparse.Namespace) -> List[str]:
+    """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
+    launcher = ['-m', 'train_patch']
+    batch = []
+    settings = yaml.safe_load(recipe(cell).read_text())
+    if settings.get('aug_repeats') and args.nproc == 1 and '--aug-repeats' not in args.further:
+        raise ValueError(
+            f'{recipe(cell).name} repeats augmentation, which timm does only in distributed runs: give --nproc 2')
+    if args.nproc > 1:
+        total = settings['batch_size']
+        if total % args.nproc:
+            raise ValueError(f'--nproc must divide the batch size {total} of {recipe(cell).name}, got {args.nproc}')
+        launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(args.nproc), *launcher]
+        batch = ['--batch-size', str(total // args.nproc)]
+    folder = run_folder(cell, args.out)
+    checkpoint = folder / 'last.pth.tar'
+    return [
+        sys.executable, *launcher, str(args.train_script), '-c', str(recipe(cell)), '--data-dir',
+        str(data_folder(cell, args.data_dir)), '--seed', str(cell.seed), '--output', str(folder.parent),
+        '--experiment', folder.name, '--checkpoint-hist', '1', *batch, *sumix_flags(cell),
+        *(['--resume', str(checkpoint)] if checkpoint.is_file() else []), *args.further,
+    ]
+
+
+def run_folder(cell: Cell, out: Path) -> Path:
+    """Return the folder of a run."""
+    return out / cell.table / cell.name
+
+
+def data_folder(cell: Cell, data_dir: Optional[Path]) -> Path:
+    """Return the folder of a cell's data; that of the local tables depends on how many images a row takes."""
+    if cell.table not in LOCAL:
+        return data_dir
+    return (data_dir or ROOT / '.data') / f'{cell.table}-{DEFINITION["images"][cell.row]["train"]}'
+
+
+def check_data(table: str, data_dir: Optional[Path]) -> None:
+    """Raise FileNotFoundError, which says what is expected and where to get it, unless the data is there."""
+    if table in LOCAL:
+        return
+    layout, source = SOURCES[table]
+    if data_dir is not None:
+        names = ['cifar-100-python'] if table == 'cifar100' else ['train']
+        found = all((data_dir / name).is_dir() for name in names)
+        if found and (table == 'cifar100' or any((data_dir / name).is_dir() for name in ('validation', 'val'))):
+            return
+    raise FileNotFoundError(f'{table}: --data-dir must hold {layout}, got {data_dir}. The data comes from {source}')
