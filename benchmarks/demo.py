@@ -133,13 +133,10 @@ def make_pairs(test: PlacedImages, seed: int) -> Pairs:
     torch.manual_seed(seed)
     images, labels, masks = to_input(test.images), torch.from_numpy(test.labels), torch.from_numpy(test.masks)
     mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='elem', num_classes=10)
-    draws = mixup.draw(images)
-    mixed, target = mixup.mix(images, labels, draws)
-    policy, boxes, _ = draws.parts[0]
-    kept = policy.mask(boxes, images)[0][:, 0]
+    mixed, target = mixup(images, labels)
     positions = torch.arange(len(labels))
     partners = target.partner(positions)
-    true = true_lam(masks, masks[partners], kept)
+    true = true_lam(masks, masks[partners], *target.shown(tuple(masks.shape[-2:])))
     use = (labels != labels[partners]) & ~true.isnan()
     return Pairs(mixed[use], positions[use], partners[use], target.lam[use], true[use])
 

@@ -74,7 +74,15 @@ def _load_digits() -> Tuple[str, Tuple[str, ...], Objects, Objects]:
     return 'digits', names, Objects(images[:end], labels[:end]), Objects(images[end:], labels[end:])
 
 
-def place(objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: int = 0) -> PlacedImages:
+def place(
+        objects: Objects,
+        count: int,
+        canvas: int = 32,
+        size: int = 14,
+        seed: int = 0,
+        copies: int = 1,
+        clutter: str = 'pieces',
+) -> PlacedImages:
     """Place objects at random on cluttered canvases.
 
     Args:
@@ -83,33 +91,51 @@ def place(objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: 
         canvas: Height and width S of a canvas in pixels.
         size: Height and width of an object in pixels, at most S.
         seed: Seed of places, colours and clutter.
+        copies: Number of objects on each canvas, all of one class; later ones may hide earlier ones.
+        clutter: What the background is made of: 'pieces' of other objects, or crops of scikit-image's 'photographs'.
 
     Returns:
         The canvases with their masks and labels.
 
     Raises:
-        ValueError: If the object does not fit on the canvas.
+        ValueError: If the object does not fit on the canvas, or an argument is out of range.
     """
     if not 1 <= size <= canvas:
         raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')
+    if copies < 1:
+        raise ValueError(f'copies must be 1 or greater, got {copies}')
+    if clutter not in CLUTTERS:
+        raise ValueError(f'clutter must be one of {list(CLUTTERS)}, got {clutter!r}')
     generator = np.random.default_rng(seed)
     index = np.arange(count) % len(objects.labels)
     resized = F.interpolate(
         torch.from_numpy(objects.images)[:, None], size=(size, size), mode='bilinear', antialias=True)[:, 0].numpy()
-    images = _clutter(resized, count, canvas, generator)
+    images = CLUTTERS[clutter](resized, count, canvas, generator)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
-    tops, lefts = generator.integers(0, canvas - size + 1, (2, count))
-    colours = generator.uniform(0.6, 1., (count, 3)).astype(np.float32)
-    for i, (top, left) in enumerate(zip(tops, lefts)):
-        thing = resized[index[i]]
-        where = thing > 0.2
-        window = np.s_[top:top + size, left:left + size]
-        masks[i][window] = where
-        images[i][window][where] = thing[where, None] * colours[i]
-    return PlacedImages((images * 255).round().astype(np.uint8), masks, objects.labels[index])
+    labels, things = objects.labels[index], index
+    for copy in range(copies):
+        if copy:
+            things = _others(objects.labels, labels, generator)
+        tops, lefts = generator.integers(0, canvas - size + 1, (2, count))
+        colours = generator.uniform(0.6, 1., (count, 3)).astype(np.float32)
+        for i, (top, left) in enumerate(zip(tops, lefts)):
+            thing = resized[things[i]]
+            where = thing > 0.2
+            window = np.s_[top:top + size, left:left + size]
+            masks[i][window] |= where
+            images[i][window][where] = thing[where, None] * colours[i]
+    return PlacedImages((images * 255).round().astype(np.uint8), masks, labels)
 
 
-def _clutter(objects: np.ndarray, count: int, canvas: int, generator: np.random.Generator) -> np.ndarray:
+def _others(classes: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return positions of objects of the wanted labels [N], drawn at random."""
+    order = np.argsort(classes, kind='stable')
+    starts = np.searchsorted(classes[order], labels)
+    ends = np.searchsorted(classes[order], labels, side='right')
+    return order[generator.integers(starts, ends)]
+
+
+def _pieces(objects: np.ndarray, count: int, canvas: int, generator: np.random.Generator) -> np.ndarray:
     """Return canvases [count, canvas, canvas, 3] in [0, 1], filled with pieces of 4 x 4 pixels, dim and coloured."""
     side = 4
     cells = -(-canvas // side)
@@ -125,21 +151,48 @@ def _clutter(objects: np.ndarray, count: int, canvas: int, generator: np.random.
     return field[..., None] * tint + noise
 
 
-def true_lam(first: torch.Tensor, second: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+def _photographs(objects: np.ndarray, count: int, canvas: int, generator: np.random.Generator) -> np.ndarray:
+    """Return canvases [count, canvas, canvas, 3] in [0, 1], random crops of photographs, dimmed as pieces are."""
+    from skimage import data
+    scale = 4  # a crop of canvas pixels shows a part of the scene, at a quarter of the photograph's resolution
+    photographs = [
+        F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float() / 255, scale).permute(1, 2, 0).numpy()
+        for image in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())]
+    usable = [image for image in photographs if min(image.shape[:2]) >= canvas]
+    if not usable:
+        raise ValueError(f'canvas must be at most {max(min(p.shape[:2]) for p in photographs)} with photographs')
+    result = np.empty((count, canvas, canvas, 3), dtype=np.float32)
+    for i, which in enumerate(generator.integers(0, len(usable), count)):
+        image = usable[which]
+        top, left = (generator.integers(0, side - canvas + 1) for side in image.shape[:2])
+        result[i] = image[top:top + canvas, left:left + canvas]
+    return result * generator.uniform(0.4, 0.9, (count, 1, 1, 1)).astype(np.float32)
+
+
+CLUTTERS = {'pieces': _pieces, 'photographs': _photographs}
+
+
+def true_lam(
+        first: torch.Tensor,
+        second: torch.Tensor,
+        shown_first: torch.Tensor,
+        shown_second: torch.Tensor,
+) -> torch.Tensor:
     """Return each first image's true share: what is visible of its object against what is visible of both.
 
     Args:
         first: Masks of the first images' objects [N, S, S], bool.
         second: Masks of the partners' objects [N, S, S], bool.
-        kept: Where the first image was kept [N, S, S], bool.
+        shown_first: How much of each pixel of the first image is shown [N, S, S], in [0, 1].
+        shown_second: The same of the partner's pixels.
 
     Returns:
         visible_a / (visible_a + visible_b) [N], each the visible fraction of the object; NaN where neither is visible.
     """
     def visible(masks, shown):
-        return (masks & shown).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
+        return (masks * shown).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
 
-    a, b = visible(first, kept), visible(second, ~kept)
+    a, b = visible(first, shown_first), visible(second, shown_second)
     return a / (a + b)
 
 

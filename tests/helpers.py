@@ -5,7 +5,10 @@ from timm_sumix import HeadOutput, MixedTarget
 
 
 def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, seed=0):
-    """Return (mixed, original, target); lam holds exact 0 and 1, and the first image's partner has its label."""
+    """Return (mixed, original, target), as CutMix on images of 8 x 8 pixels with features on a grid of 4 x 4.
+
+    lam holds exact 0 and 1, and the first image's partner has its label.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape, by=scale):
@@ -13,11 +16,14 @@ def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, se
         return values.clamp(-1e4, 1e4).to(dtype).requires_grad_()
 
     mixed, original = (
-        HeadOutput(draw(size, num_classes), draw(size, num_classes) if head else None, draw(size, 6, by=1.))
+        HeadOutput(
+            draw(size, num_classes), draw(size, num_classes) if head else None, draw(size, 6, by=1.),
+            torch.rand(size, 4, 4, generator=generator))
         for _ in range(2))
     labels = torch.randint(0, num_classes, (size,), generator=generator)
     index = torch.randperm(size, generator=generator)
     labels[index[0]] = labels[0]
-    lam = torch.rand(size, generator=generator)
-    lam[-1:], lam[size // 2:size // 2 + 1] = 1., 0.
-    return mixed, original, MixedTarget(labels, lam, num_classes, index=index)
+    mask = torch.rand(size, 1, 8, 8, generator=generator) < torch.rand(size, 1, 1, 1, generator=generator)
+    mask[-1:], mask[size // 2:size // 2 + 1] = True, False
+    lam = mask.float().mean((1, 2, 3))
+    return mixed, original, MixedTarget(labels, lam, num_classes, index=index, mask=mask)

@@ -41,10 +41,27 @@ def test_the_true_share_compares_visible_parts():
     kept[0], first[1], second[1] = True, True, True
     second[2], kept[2] = torch.eye(8).bool(), ~first[2] | torch.eye(8).bool()
     torch.testing.assert_close(
-        true_lam(first, second, kept), _reference_true_lam(first, second, kept), equal_nan=True)
+        true_lam(first, second, kept, ~kept), _reference_true_lam(first, second, kept), equal_nan=True)
     nothing = torch.zeros(1, 8, 8, dtype=torch.bool)
     nothing[0, 0, 0] = True
-    assert true_lam(nothing, ~nothing, ~nothing).isnan().all()
+    assert true_lam(nothing, ~nothing, ~nothing, nothing).isnan().all()
+
+
+def test_several_objects_of_one_class_share_a_canvas():
+    objects = Objects(np.ones((6, 4, 4), dtype=np.float32), np.array([0, 1, 2, 0, 1, 2]))
+    one, three = (place(objects, 12, canvas=64, size=4, copies=copies) for copies in (1, 3))
+    assert (one.masks.sum((1, 2)) == 16).all() and 16 < three.masks.sum((1, 2)).mean() <= 48
+    assert np.array_equal(one.labels, three.labels)
+    with pytest.raises(ValueError, match='copies must be 1 or greater, got 0'):
+        place(objects, 1, copies=0)
+
+
+def test_photographs_are_clutter_too():
+    objects = Objects(np.ones((2, 8, 8), dtype=np.float32), np.array([0, 1]))
+    placed = place(objects, 20, canvas=32, size=8, clutter='photographs')
+    assert len({image[~mask].mean() for image, mask in zip(placed.images, placed.masks)}) == 20
+    with pytest.raises(ValueError, match="clutter must be one of .*'photographs'"):
+        place(objects, 1, clutter='noise')
 
 
 def test_fashion_mnist_is_read_as_published_and_missing_files_are_named(tmp_path):

@@ -36,6 +36,14 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
+    if name == 'place':
+        cosines = _reference_distances('feature', mixed, original, target, i)
+        visible = _reference_visible(original.strength[i], target.mask[i, 0]), _reference_visible(
+            original.strength[j], ~target.mask[i, 0])
+        areas = target.lam[i].item(), 1 - target.lam[i].item()
+        return [
+            math.log(max(area, 1e-6)) - math.log(max(part, 1e-6)) + cosine
+            for area, part, cosine in zip(areas, visible, cosines)]
     if name == 'released':
         distances = []
         for change, label in ((_change(q, p, yb), ya), (_change(q, p2, ya), yb)):
@@ -43,6 +51,14 @@ def _reference_distances(name, mixed, original, target, i):
             distances.append(len(target) * softmax[label] / _norm(softmax))
         return distances
     return [0., 0.]
+
+
+def _reference_visible(strength, shown):
+    """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
+    cells = [(y, x) for y in range(4) for x in range(4)]
+    evidence = {cell: max(strength[cell].item() / strength.max().item(), 1e-6) ** 3 for cell in cells}
+    parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
+    return sum(evidence[cell] * parts[cell] for cell in cells) / sum(evidence.values())
 
 
 def _reference_lam(name, mixed, original, target):
@@ -68,13 +84,14 @@ def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'place'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
     whole = corrected_lam(mixed, original, target, name)
     for i, j in enumerate(target.index.tolist()):
         rows = torch.tensor([i, j])
-        alone = MixedTarget(target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]))
+        alone = MixedTarget(
+            target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]), mask=target.mask[rows])
         parts = (HeadOutput(*(part[rows] for part in output)) for output in (mixed, original))
         torch.testing.assert_close(corrected_lam(*parts, alone, name)[0], whole[i])
 
@@ -93,7 +110,7 @@ def test_temperature_zero_leaves_the_area_alone():
 
 
 @pytest.mark.parametrize('name, temperature, message', [
-    ('best', None, r"ratio must be one of \['similarity', 'feature', 'released', 'area'\], got 'best'"),
+    ('best', None, r"ratio must be one of \['similarity', 'feature', 'place', 'released', 'area'\], got 'best'"),
     ('similarity', -1., 'temperature must be 0 or greater, got -1.0'),
     ('feature', float('inf'), 'temperature must be 0 or greater'),
     ('similarity', float('nan'), 'temperature must be 0 or greater'),
@@ -109,3 +126,33 @@ def test_feature_without_features_is_refused():
     mixed, original, target = random_batch(4, 3)
     with pytest.raises(ValueError, match="ratio 'feature' needs HeadOutput.features"):
         corrected_lam(mixed, HeadOutput(original.logits), target, 'feature')
+
+
+def test_place_without_strength_or_mask_is_refused():
+    mixed, original, target = random_batch(4, 3)
+    with pytest.raises(ValueError, match="ratio 'place' needs HeadOutput.strength"):
+        corrected_lam(mixed, original._replace(strength=None), target, 'place')
+    with pytest.raises(ValueError, match='target.mask must hold the mask'):
+        corrected_lam(mixed, original, MixedTarget(target.labels, target.lam, 3, index=target.index), 'place')
+
+
+def test_evidence_by_place_follows_what_is_shown_of_it():
+    mixed, original, _ = random_batch(2, 3)
+    strength = torch.full((2, 4, 4), 1e-3)
+    strength[0, 0, 0] = strength[1, 0, 3] = 1.  # first object at the top left, its partner at the top right
+    original = original._replace(strength=strength)
+    mask = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    mask[0, :, :, 4:] = False  # both objects are shown
+    mask[1, :, :4, :4] = False  # the second image keeps its own object, and gets its partner's
+    target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
+    torch.testing.assert_close(
+        corrected_lam(mixed, original, target, 'place', 0.), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
+    mask[0, :, :, 4:], mask[0, :, 6:] = True, False  # nothing of the partner's object
+    target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
+    assert corrected_lam(mixed, original, target, 'place', 0.)[0] > 0.99 > target.lam[0]
+
+
+def test_where_the_features_are_alike_everywhere_the_area_stays():
+    mixed, original, target = random_batch(16, 10)
+    original = original._replace(strength=torch.zeros(16, 4, 4))
+    torch.testing.assert_close(corrected_lam(mixed, original, target, 'place', 0.), target.lam, rtol=0, atol=1e-5)

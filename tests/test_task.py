@@ -37,7 +37,8 @@ def _seen_shapes(module):
 
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
-@pytest.mark.parametrize('kwargs', [{'ratio': 'feature'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
+@pytest.mark.parametrize('kwargs', [
+    {'ratio': 'feature'}, {'ratio': 'place'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
 def test_every_parameter_of_any_model_learns(name, kwargs):
     task = _task(name, **kwargs)
     result = task(*_batch())

@@ -68,6 +68,11 @@ class SUMixLoss(nn.Module):
         """Whether HeadOutput.features are needed."""
         return find_ratio(self.ratio).features
 
+    @property
+    def needs_places(self) -> bool:
+        """Whether the originals' HeadOutput.strength is needed."""
+        return find_ratio(self.ratio).places
+
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, temperature={self.temperature}, gamma={self.gamma}'
 

@@ -166,13 +166,17 @@ class SUMixMixup(Mixup):
         rows = len(x) if self.mode == 'pair' else 0
         policy, params, _ = draws.parts[0]
         if len(draws.parts) == 1 and draws.active is None and x.device.type == 'cpu' and hasattr(policy, 'mix'):
-            mixed, lam = policy.mix(_both_ways(params, rows), x)
+            params = _both_ways(params, rows)
+            mixed, lam = policy.mix(params, x)
+            mask = policy.mask(params, x)[0]
         else:
             mask, lam, partner = _combine(draws, x, rows)
             blend = torch.where if mask.dtype == torch.bool else _lerp
             mixed = blend(mask, x, partner, out=partner)
         lam = lam.expand(len(x))
-        return mixed, MixedTarget(labels, lam, self.num_classes, self.label_smoothing, original=x)
+        return mixed, MixedTarget(
+            labels, lam, self.num_classes, self.label_smoothing, original=x, mask=mask,
+            partner_mask=_partner_mask(draws, mask, lam, rows))
 
     def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, MixedTarget]:
         """Mix each image with that at the same place of the reversed batch.
@@ -236,6 +240,20 @@ def _pasted(draws: Draws, x: torch.Tensor, rows: int) -> torch.Tensor:
         elif pasted is not result:
             result = torch.where(_both_ways(chosen, rows).view(-1, 1, 1, 1), pasted, result)
     return result
+
+
+def _partner_mask(draws: Draws, mask: torch.Tensor, lam: torch.Tensor, rows: int) -> Optional[torch.Tensor]:
+    """Return how much of each of the partner's pixels is shown, None where that is 1 - mask for all images.
+
+    A policy that pastes the whole partner at a smaller size shows the share 1 - lam of each of its pixels.
+    """
+    if not any(hasattr(policy, 'paste') for policy, *_ in draws.parts):
+        return None
+    shown = 1. - mask.float()
+    for policy, _, chosen in draws.parts:
+        part = (1. - lam).view(-1, 1, 1, 1) if hasattr(policy, 'paste') else 1. - mask.float()
+        shown = part if chosen is None else torch.where(_both_ways(chosen, rows).view(-1, 1, 1, 1), part, shown)
+    return shown
 
 
 def _check_probs(probs: Optional[Sequence[float]], count: int) -> List[float]:

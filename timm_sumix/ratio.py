@@ -21,6 +21,10 @@ import torch.nn.functional as F
 
 from .target import HeadOutput, MixedTarget
 
+# the strength of features to this power is taken for evidence: 2 to 4 do as well, see docs/evidence.md
+SHARPNESS = 3.
+_TINY = 1e-6
+
 
 class Ratio(NamedTuple):
     """One way to correct a share.
@@ -29,10 +33,12 @@ class Ratio(NamedTuple):
         distances: (mixed, original, target, temperature) -> (D_a [N], D_b [N]).
         temperature: Default strength of the correction; None where there is nothing to set.
         features: Whether HeadOutput.features are needed.
+        places: Whether the originals' HeadOutput.strength and the target's mask are needed.
     """
     distances: Callable[..., Tuple[torch.Tensor, torch.Tensor]]
     temperature: Optional[float] = None
     features: bool = False
+    places: bool = False
 
 
 def changes(
@@ -72,6 +78,24 @@ def _feature(mixed, original, target, temperature):
     return tuple(-temperature * F.cosine_similarity(f_mix, other, dim=-1) for other in (f, target.partner(f)))
 
 
+def _place(mixed, original, target, temperature):
+    # what of each image's evidence is shown, in place of its area; then what the mixture's features say of it
+    shown = target.shown(tuple(original.strength.shape[-2:]))
+    evidence = _normalised(original.strength.float())
+    visible = [(share * part).sum((1, 2)) for share, part in zip((evidence, target.partner(evidence)), shown)]
+    return tuple(
+        area.clamp(min=_TINY).log() - part.clamp(min=_TINY).log() + distance
+        for area, part, distance in zip(
+            (target.lam, 1. - target.lam), visible, _feature(mixed, original, target, temperature)))
+
+
+def _normalised(strength):
+    """Return strength [N, h, w], sharpened, as shares of each image's sum; equal shares where all are alike."""
+    relative = strength / strength.amax((1, 2), keepdim=True).clamp(min=_TINY)
+    sharpened = relative.clamp(min=_TINY) ** SHARPNESS
+    return sharpened / sharpened.sum((1, 2), keepdim=True)
+
+
 def _released(mixed, original, target, temperature):
     batch_size = len(target)  # the release multiplies by it: a temperature that depends on the batch
     return tuple(
@@ -88,6 +112,7 @@ def _area(mixed, original, target, temperature):
 RATIOS: Dict[str, Ratio] = {
     'similarity': Ratio(_similarity, temperature=2.),
     'feature': Ratio(_feature, temperature=8., features=True),
+    'place': Ratio(_place, temperature=8., features=True, places=True),
     'released': Ratio(_released),
     'area': Ratio(_area),
 }
@@ -141,5 +166,7 @@ def corrected_lam(
     chosen, temperature = find_ratio(ratio), find_temperature(ratio, temperature)
     if chosen.features and (mixed.features is None or original.features is None):
         raise ValueError(f'ratio {ratio!r} needs HeadOutput.features for the mixed and the original images, got None')
+    if chosen.places and original.strength is None:
+        raise ValueError(f'ratio {ratio!r} needs HeadOutput.strength for the original images, got None')
     first, second = chosen.distances(mixed, original, target, temperature)
     return torch.sigmoid(torch.logit(target.lam) - (first - second))

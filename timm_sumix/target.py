@@ -1,7 +1,8 @@
 """What the loss is computed from: the labels of a mixed batch, and a model's outputs for a batch."""
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from timm.data.mixup import one_hot
 
 
@@ -12,10 +13,12 @@ class HeadOutput(NamedTuple):
         logits: Class scores [N, C].
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
         features: Pooled pre-logits features [N, D]; only the ratio 'feature' needs them.
+        strength: Norm of the features at each place, before pooling [N, h, w]; only the ratio 'place' needs it.
     """
     logits: torch.Tensor
     uncertainty: Optional[torch.Tensor] = None
     features: Optional[torch.Tensor] = None
+    strength: Optional[torch.Tensor] = None
 
 
 class MixedTarget:
@@ -30,6 +33,9 @@ class MixedTarget:
         original: The unmixed images [N, ...], needed to correct the shares.
         mixed: False says that no image of the batch was mixed: lam is all ones, and a pass over the originals is not
             needed. The host must know this without asking the device, hence a flag.
+        mask: How much of each pixel of the first image the mixed image shows [N or 1, 1, H, W], bool or in [0, 1];
+            only ratios that ask for evidence by place need it.
+        partner_mask: The same for the partner's pixels, where it is not 1 - mask.
 
     Raises:
         TypeError: If labels or index are not int64 tensors.
@@ -46,6 +52,8 @@ class MixedTarget:
             index: Optional[torch.Tensor] = None,
             original: Optional[torch.Tensor] = None,
             mixed: bool = True,
+            mask: Optional[torch.Tensor] = None,
+            partner_mask: Optional[torch.Tensor] = None,
     ):
         check_labels(labels, num_classes)
         check_smoothing(smoothing)
@@ -67,6 +75,8 @@ class MixedTarget:
         self.index = index
         self.original = original
         self.mixed = mixed
+        self.mask = mask
+        self.partner_mask = partner_mask
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -76,6 +86,25 @@ class MixedTarget:
     def partner_labels(self) -> torch.Tensor:
         """Class of each second image [N]."""
         return self.partner(self.labels)
+
+    def shown(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return which part of each image the mixed image shows, by place.
+
+        Args:
+            size: Height and width (h, w) of the grid of places.
+
+        Returns:
+            Shares of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32.
+
+        Raises:
+            ValueError: If the target has no mask.
+        """
+        if self.mask is None:
+            raise ValueError('target.mask must hold the mask that the images were mixed by, got None')
+        first = self.mask.float()
+        second = 1. - first if self.partner_mask is None else self.partner_mask.float()
+        return tuple(
+            F.adaptive_avg_pool2d(mask, size).expand(len(self), 1, *size).squeeze(1) for mask in (first, second))
 
     def dense(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.
@@ -113,6 +142,8 @@ class MixedTarget:
             move(self.index),
             move(self.original),
             self.mixed,
+            move(self.mask),
+            move(self.partner_mask),
         )
 
 

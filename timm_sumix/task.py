@@ -85,7 +85,7 @@ class SUMixTask(ClassificationTask):
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
         _check_model(model, mixup.num_classes, has_head or loss.needs_features, original_scale)
         head = nn.Linear(_num_features(model), mixup.num_classes, device=device, dtype=dtype) if has_head else None
-        trainable = SUMixTrainable(model, head, loss.needs_features, original_pass == 'grad')
+        trainable = SUMixTrainable(model, head, loss.needs_features, original_pass == 'grad', loss.needs_places)
         super().__init__(trainable, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self.original_scale = original_scale

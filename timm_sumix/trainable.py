@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 from timm.models import group_parameters
 
+from .places import feature_strength
 from .target import HeadOutput
 
 
@@ -16,24 +17,40 @@ class SUMixTrainable(nn.Module):
         uncertainty: Linear head on the model's pre-logits features, or None.
         features: Whether outputs must hold the features.
         original_grad: Whether gradient flows into the model through the pass over the originals.
+        places: Whether the originals' outputs must hold the strength of their features by place.
     """
 
-    def __init__(self, model: nn.Module, uncertainty: Optional[nn.Module], features: bool, original_grad: bool):
+    def __init__(
+            self,
+            model: nn.Module,
+            uncertainty: Optional[nn.Module],
+            features: bool,
+            original_grad: bool,
+            places: bool = False,
+    ):
         super().__init__()
         self.model = model
         self.uncertainty = uncertainty
         self.features = features
         self.original_grad = original_grad
+        self.places = places
 
-    def _logits_and_features(self, input: torch.Tensor) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
-        if self.uncertainty is None and not self.features:
-            return self.model(input), None
+    def _parts(self, input: torch.Tensor, places: bool = False) -> Tuple[Optional[torch.Tensor], ...]:
+        """Return logits, pooled features and their strength by place, each None where it is not needed."""
+        if self.uncertainty is None and not self.features and not places:
+            return self.model(input), None, None
         maps = self.model.forward_features(input)
-        return self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+        strength = feature_strength(self.model, maps, tuple(input.shape[-2:])) if places else None
+        return self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True), strength
 
-    def _output(self, logits: torch.Tensor, features: Optional[torch.Tensor]) -> HeadOutput:
+    def _output(
+            self,
+            logits: torch.Tensor,
+            features: Optional[torch.Tensor],
+            strength: Optional[torch.Tensor],
+    ) -> HeadOutput:
         uncertainty = None if self.uncertainty is None else self.uncertainty(features)
-        return HeadOutput(logits, uncertainty, features if self.features else None)
+        return HeadOutput(logits, uncertainty, features if self.features else None, strength)
 
     def forward(
             self,
@@ -41,14 +58,12 @@ class SUMixTrainable(nn.Module):
             original: Optional[torch.Tensor] = None,
     ) -> Tuple[HeadOutput, Optional[HeadOutput]]:
         """Return the outputs for mixed images [N, C, H, W] and, where given, for the originals."""
-        mixed_output = self._output(*self._logits_and_features(mixed))
+        mixed_output = self._output(*self._parts(mixed))
         if original is None:
             return mixed_output, None
-        if self.original_grad:
-            return mixed_output, self._output(*self._logits_and_features(original))
-        with torch.no_grad():
-            logits, features = self._logits_and_features(original)
-        return mixed_output, self._output(logits, features)  # the head still learns
+        with torch.set_grad_enabled(self.original_grad and torch.is_grad_enabled()):
+            parts = self._parts(original, self.places)
+        return mixed_output, self._output(*parts)  # out here the head learns in any case
 
     def no_weight_decay(self):
         """Return the names of the parameters that the model keeps free of weight decay."""

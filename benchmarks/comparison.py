@@ -1,0 +1,171 @@
+"""Models trained with each kind of label, on data whose truth is known: which labels make better models?
+
+python -m benchmarks.comparison [--settings S ...] [--arms A ...] [--seeds 3] [--jobs 2] [--out .comparison]
+python -m benchmarks.comparison --collect benchmarks/results/comparison.json
+
+Each run leaves a result and a plain timm checkpoint in its own folder; runs that are done are not repeated.
+"""
+import argparse
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import torch
+from rich.progress import track
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from timm_sumix import SUMixMixup
+
+from .local_data import plain
+from .placed import load_objects, place
+from .record import ROOT, describe_run, write_result
+from .rivals import RULES
+from .training import ImageSet, create_model, predict, to_image_set, train
+
+
+class Setting(NamedTuple):
+    """Data and schedule: object size in pixels on canvases of 32 (None: plain Fashion-MNIST, 28 x 28), and so on."""
+    size: Any = 14
+    images: int = 2000
+    epochs: int = 40
+    alpha: float = 1.
+
+
+SETTINGS = {
+    'placed-14': Setting(),
+    'placed-22': Setting(size=22),
+    'placed-32': Setting(size=32),
+    'plain': Setting(size=None),
+    'placed-14-alpha0.2': Setting(alpha=0.2),
+    'placed-14-short': Setting(images=8000, epochs=5),
+}
+_CHEAP = {'gamma': 0., 'original_pass': 'no-grad'}
+
+
+def _arm(ratio: str, gamma: float = 0., **kwargs) -> Dict[str, Any]:
+    return {**_CHEAP, 'ratio': ratio, 'gamma': gamma, **kwargs}
+
+
+# arm: arguments of SUMixTask, or (a rule of rivals.py, label or schedule that is no argument of it)
+ARMS: Dict[str, Dict[str, Any]] = {
+    'none': _arm('area'),
+    'area': _arm('area'),
+    'area, pass over originals': _arm('area', rule='pass'),
+    'area, same time': _arm('area', epochs=1.3),
+    'similarity': _arm('similarity'),
+    'similarity, gamma 0.5': _arm('similarity', 0.5),
+    'feature': _arm('feature'),
+    'feature, gamma 0.5': _arm('feature', 0.5),
+    'place 0': _arm('place', temperature=0.),
+    'place 4': _arm('place', temperature=4.),
+    'place 8': _arm('place', temperature=8.),
+    'place 8, gamma 0.5': _arm('place', 0.5, temperature=8.),
+    'released': _arm('released', 0.5, original_pass='grad'),
+    'snapmix': _arm('area', rule='snapmix'),
+    'lumix': _arm('area', rule='lumix'),
+    'true': _arm('area', rule='true'),
+    'place 8, grad': _arm('place', temperature=8., original_pass='grad'),
+    'place 8, gamma 0.1': _arm('place', 0.1, temperature=8.),
+    'place 8, gamma 1': _arm('place', 1., temperature=8.),
+    'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),
+}
+_EVERYWHERE = (
+    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 4', 'place 8', 'snapmix',
+    'true')
+TEST_IMAGES = 5000
+
+
+def runs(settings: List[str], arms: List[str], seeds: int) -> List[Tuple[str, str, int]]:
+    """Return (setting, arm, seed) in the order in which they are made: all arms where mixing helps, then the others."""
+    return [
+        (setting, arm, seed)
+        for setting in settings
+        for seed in range(seeds)
+        for arm in arms
+        if setting == 'placed-14' or arm in _EVERYWHERE
+    ]
+
+
+def make_data(setting: Setting, seed: int) -> Tuple[ImageSet, ImageSet]:
+    """Return training and test images of a setting."""
+    name, _, *splits = load_objects()
+    if name != 'Fashion-MNIST':
+        raise FileNotFoundError("Fashion-MNIST is not at hand: install Debian's package dataset-fashion-mnist")
+    counts = (setting.images, TEST_IMAGES)
+    if setting.size is None:
+        return tuple(to_image_set(plain(objects, count)) for objects, count in zip(splits, counts))
+    return tuple(
+        to_image_set(place(objects, count, size=setting.size, seed=2 * seed + part))
+        for part, (objects, count) in enumerate(zip(splits, counts)))
+
+
+def evaluate(model: torch.nn.Module, data: ImageSet) -> Dict[str, float]:
+    """Return top-1 and calibration error (15 bins) in percent, and negative log-likelihood."""
+    logits = predict(model, data.images)
+    return {
+        'top1': 100 * multiclass_accuracy(logits, data.labels, num_classes=10, average='micro').item(),
+        'nll': torch.nn.functional.cross_entropy(logits, data.labels).item(),
+        'ece': 100 * multiclass_calibration_error(logits.softmax(-1), data.labels, num_classes=10, n_bins=15).item(),
+    }
+
+
+def run_one(job: Tuple[str, str, int, Path]) -> None:
+    """Train one model, unless its result is there; write checkpoint and result."""
+    name, arm, seed, out = job
+    folder = run_folder(out, name, arm, seed)
+    if (folder / 'result.json').is_file():
+        return
+    torch.set_num_threads(1)
+    setting, options = SETTINGS[name], dict(ARMS[arm])
+    rule, factor = options.pop('rule', None), options.pop('epochs', 1)
+    data, test = make_data(setting, seed)
+    torch.manual_seed(seed)
+    model = create_model()
+    mixup = SUMixMixup(
+        mixup_alpha=0., cutmix_alpha=setting.alpha, prob=0. if arm == 'none' else 1., mode='elem', label_smoothing=0.,
+        num_classes=10)
+    start, epochs = time.time(), round(setting.epochs * factor)
+    train(model, data, mixup, epochs=epochs, seed=seed, task_kwargs=options, rule=RULES.get(rule))
+    seconds = time.time() - start
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({'state_dict': model.state_dict()}, folder / 'checkpoint.pth.tar')
+    write_result(folder / 'result.json', {
+        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds, **evaluate(model, test)})
+
+
+def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return out / setting / arm.replace(', ', '_').replace(' ', '-') / f'seed{seed}'
+
+
+def main() -> None:
+    """Make the runs, or collect their results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument('--arms', nargs='+', choices=list(ARMS), default=list(ARMS))
+    parser.add_argument('--seeds', type=int, default=3, help='number of seeds, counted from 0 (default: 3)')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each (default: 2)')
+    parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
+    parser.add_argument('--collect', type=Path, help='write the results of all runs in --out to this file instead')
+    args = parser.parse_args()
+    description = describe_run('benchmarks.comparison', list(range(args.seeds)))
+    if args.collect:
+        results = [json.loads(path.read_text()) for path in sorted(args.out.glob('*/*/seed*/result.json'))]
+        if not results:
+            raise FileNotFoundError(f'--out must hold results of runs, {args.out} holds none')
+        description = json.loads((args.out / 'run.json').read_text())
+        write_result(args.collect, {**description, 'settings': {
+            name: setting._asdict() for name, setting in SETTINGS.items()}, 'runs': results})
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_result(args.out / 'run.json', description)
+    jobs = [(*run, args.out) for run in runs(args.settings, args.arms, args.seeds)]
+    with multiprocessing.get_context('spawn').Pool(args.jobs) as pool:
+        for _ in track(pool.imap(run_one, jobs), total=len(jobs), description='Runs'):
+            pass
+
+
+if __name__ == '__main__':
+    main()

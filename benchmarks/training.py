@@ -1,0 +1,97 @@
+"""Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import random_seed
+
+import timm_sumix.models  # noqa: F401 (registers the models)
+from timm_sumix import SUMixMixup, SUMixTask
+
+from .placed import PlacedImages
+
+# stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
+SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
+
+
+class ImageSet(NamedTuple):
+    """Images as models see them [N, 3, S, S], masks of their objects [N, S, S] bool, labels [N]."""
+    images: torch.Tensor
+    masks: torch.Tensor
+    labels: torch.Tensor
+
+
+def to_image_set(placed: PlacedImages) -> ImageSet:
+    """Return placed images as tensors, scaled to [-1, 1]."""
+    images = torch.from_numpy(placed.images).permute(0, 3, 1, 2).float() / 127.5 - 1.
+    return ImageSet(
+        images.contiguous(memory_format=torch.channels_last), torch.from_numpy(placed.masks),
+        torch.from_numpy(placed.labels))
+
+
+def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
+    """Create a timm model; by default a Wide ResNet 10-1 with a stem of stride 2 (0.08 M parameters)."""
+    return timm.create_model(**{**SMALL_MODEL, **kwargs}, num_classes=num_classes).to(
+        memory_format=torch.channels_last)
+
+
+def train(
+        model: torch.nn.Module,
+        data: ImageSet,
+        mixup: SUMixMixup,
+        *,
+        epochs: int,
+        seed: int,
+        batch_size: int = 64,
+        lr: float = 4e-3,
+        weight_decay: float = 0.05,
+        task_kwargs: Optional[Dict[str, Any]] = None,
+        rule: Optional[Callable[..., torch.Tensor]] = None,
+        after_epoch: Optional[Callable[[int], None]] = None,
+) -> None:
+    """Train a model, in place, by SUMixTask, with timm's AdamW and cosine schedule.
+
+    Args:
+        model: The model.
+        data: Images to train on, with the masks from which each mixed sample's true share is known.
+        mixup: Mixes the batches.
+        epochs: Number of epochs.
+        seed: Seed of everything that is drawn.
+        batch_size: Images a step; what remains of an epoch is left out.
+        lr: Highest learning rate; it rises over one epoch.
+        weight_decay: Weight decay.
+        task_kwargs: Arguments of SUMixTask.
+        rule: One of rivals.RULES, whose shares replace those by area before the task sees them.
+        after_epoch: Called with the number of epochs done.
+    """
+    random_seed(seed)
+    task = SUMixTask(model, mixup, verbose=False, **(task_kwargs or {}))
+    optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
+    steps = len(data.labels) // batch_size
+    schedule, _ = create_scheduler_v2(
+        optimizer, 'cosine', num_epochs=epochs, warmup_epochs=1, warmup_lr=lr / 20, step_on_epochs=False,
+        updates_per_epoch=steps)
+    for epoch in range(epochs):
+        model.train()
+        order = torch.randperm(len(data.labels))[:steps * batch_size]
+        for step, rows in enumerate(order.view(steps, batch_size)):
+            mixed, target = mixup(data.images[rows], data.labels[rows])
+            if rule is not None:
+                with torch.no_grad():
+                    target.lam = rule(model, mixed, target, data.masks[rows])
+            optimizer.zero_grad()
+            task(mixed, target)['loss'].backward()
+            optimizer.step()
+            schedule.step_update(epoch * steps + step + 1)
+        if after_epoch is not None:
+            model.eval()
+            after_epoch(epoch + 1)
+    model.eval()
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return logits [N, C]."""
+    return torch.cat([model(batch) for batch in images.split(500)])
