@@ -55,7 +55,7 @@ def load_objects(data_dir: Union[str, Path, None] = None) -> Tuple[str, Tuple[st
         return 'Fashion-MNIST', FASHION_CLASSES, train, test
     if data_dir is not None:
         raise FileNotFoundError(f'{folder} must hold the files of Fashion-MNIST, {list(FILES)}; it lacks {missing}')
-    return _load_digits()
+    return load_digits_objects()
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -65,7 +65,8 @@ def _read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
 
 
-def _load_digits() -> Tuple[str, Tuple[str, ...], Objects, Objects]:
+def load_digits_objects() -> Tuple[str, Tuple[str, ...], Objects, Objects]:
+    """Return scikit-learn's handwritten digits, the last fifth of them for testing, as load_objects does."""
     from sklearn.datasets import load_digits
     data = load_digits()
     images, labels = (data.images / 16).astype(np.float32), data.target.astype(np.int64)

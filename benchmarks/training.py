@@ -33,8 +33,8 @@ def to_image_set(placed: PlacedImages) -> ImageSet:
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     """Create a timm model; by default a Wide ResNet 10-1 with a stem of stride 2 (0.08 M parameters)."""
-    return timm.create_model(**{**SMALL_MODEL, **kwargs}, num_classes=num_classes).to(
-        memory_format=torch.channels_last)
+    kwargs = kwargs if 'model_name' in kwargs else {**SMALL_MODEL, **kwargs}
+    return timm.create_model(**kwargs, num_classes=num_classes).to(memory_format=torch.channels_last)
 
 
 def train(

@@ -1,0 +1,53 @@
+"""The fidelity benchmark: its scores, its rivals, and that the library's ratios stay as true as they were."""
+
+import pytest
+import torch
+
+from benchmarks.fidelity import Scene, compare, cutmix, judge_batches, make_data, read_predictions, run_scene, score
+from benchmarks.rivals import RULES, class_activation
+from benchmarks.training import create_model
+
+
+def test_scores_say_how_far_labels_are_from_the_truth():
+    true = torch.linspace(0, 1, 101)
+    perfect, flat = score(true, true), score(torch.full_like(true, 0.5), true)
+    assert perfect['spearman'] == pytest.approx(1.) and perfect['mae'] == perfect['calibration'] == 0.
+    assert flat['mae'] == pytest.approx(0.2525, abs=1e-3) and flat['calibration'] == pytest.approx(0., abs=1e-6)
+    assert score(1. - true, true)['spearman'] == pytest.approx(-1.)
+    assert score((true + 0.2).clamp(max=1.), true)['calibration'] == pytest.approx(0.18, abs=1e-2)
+
+
+def test_a_class_activation_map_is_the_classifiers_own_weighted_sum():
+    model = create_model().eval()
+    images, labels = torch.randn(3, 3, 32, 32), torch.tensor([1, 0, 7])
+    with torch.no_grad():
+        found = class_activation(model, images, labels)
+        maps = model.forward_features(images)
+        own = torch.stack([(maps[i] * model.head.fc.weight.view(10, -1, 1, 1)[label]).sum(0)
+                           for i, label in enumerate(labels)])
+    low, high = own.amin((1, 2), keepdim=True), own.amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found, (own - low) / (high - low), rtol=1e-3, atol=1e-4)
+
+
+def test_the_truth_scores_perfectly_and_the_area_only_where_objects_fill_the_frame():
+    _, test = make_data(Scene(data='digits'), 8, 256, seed=0)
+    model = create_model().eval()
+    batches, shares = judge_batches(model, test, cutmix(), 0, {'true': RULES['true']})
+    rows = {row['label']: row for row in compare(batches, shares)}
+    assert rows['true']['mae'] < 1e-6 < 0.1 < rows['area']['mae']
+    full = test._replace(masks=torch.ones_like(test.masks))
+    rows = {row['label']: row for row in compare(*judge_batches(model, full, cutmix(), 0, {}))}
+    assert rows['area']['mae'] < 1e-6
+
+
+@pytest.mark.parametrize('judge', ['cnn', 'vit'])
+def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
+    scene = Scene(data='digits', judge=judge, copies=2)
+    name = 'share 0.2' if judge == 'cnn' else 'vit'
+    rows = run_scene((name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
+    parts = {'scene', 'epochs', 'temperatures', 'policies'} if judge == 'cnn' else {'scene'}
+    assert {row['part'] for row in rows} == parts
+    assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
+    if judge == 'cnn':
+        saved = compare(read_predictions(tmp_path / 'predictions.npz'), {})
+        assert ('place', 0.) in {(row['label'], row['temperature']) for row in saved}
