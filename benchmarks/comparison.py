@@ -16,13 +16,11 @@ import torch
 from rich.progress import track
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from timm_sumix import SUMixMixup
-
 from .local_data import plain
 from .placed import load_objects, place
 from .record import ROOT, describe_run, write_result
 from .rivals import RULES
-from .training import ImageSet, create_model, predict, to_image_set, train
+from .training import ImageSet, create_model, cutmix, predict, to_image_set, train
 
 
 class Setting(NamedTuple):
@@ -66,7 +64,6 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'snapmix': _arm('area', rule='snapmix'),
     'lumix': _arm('area', rule='lumix'),
     'true': _arm('area', rule='true'),
-    'place 8, grad': _arm('place', temperature=8., original_pass='grad'),
     'place 8, gamma 0.1': _arm('place', 0.1, temperature=8.),
     'place 8, gamma 1': _arm('place', 1., temperature=8.),
     'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),
@@ -123,9 +120,7 @@ def run_one(job: Tuple[str, str, int, Path]) -> None:
     data, test = make_data(setting, seed)
     torch.manual_seed(seed)
     model = create_model()
-    mixup = SUMixMixup(
-        mixup_alpha=0., cutmix_alpha=setting.alpha, prob=0. if arm == 'none' else 1., mode='elem', label_smoothing=0.,
-        num_classes=10)
+    mixup = cutmix(cutmix_alpha=setting.alpha, prob=0. if arm == 'none' else 1.)
     start, epochs = time.time(), round(setting.epochs * factor)
     train(model, data, mixup, epochs=epochs, seed=seed, task_kwargs=options, rule=RULES.get(rule))
     seconds = time.time() - start

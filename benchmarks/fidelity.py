@@ -25,7 +25,7 @@ from timm_sumix.trainable import SUMixTrainable
 from .placed import load_digits_objects, load_objects, place, true_lam
 from .record import ROOT, describe_run, write_result
 from .rivals import RULES, AttentionOfClassToken, visible_share
-from .training import ImageSet, create_model, predict, to_image_set, train
+from .training import ImageSet, create_model, cutmix, predict, to_image_set, train
 
 CANVAS, BATCH = 32, 128
 SWEEPS = {
@@ -64,12 +64,6 @@ def make_data(scene: Scene, images: int, test_images: int, seed: int) -> Tuple[I
         to_image_set(place(
             objects, count, CANVAS, round(CANVAS * scene.share ** 0.5), 2 * seed + part, scene.copies, scene.clutter))
         for part, (objects, count) in enumerate(zip(splits, (images, test_images))))
-
-
-def cutmix(num_classes: int = 10, **kwargs: Any) -> SUMixMixup:
-    """Return CutMix at alpha 1 for each element, or another policy."""
-    kwargs = kwargs or {'cutmix_alpha': 1.}
-    return SUMixMixup(mixup_alpha=0., mode='elem', label_smoothing=0., num_classes=num_classes, **kwargs)
 
 
 @torch.no_grad()

@@ -37,6 +37,12 @@ def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     return timm.create_model(**kwargs, num_classes=num_classes).to(memory_format=torch.channels_last)
 
 
+def cutmix(**kwargs: Any) -> SUMixMixup:
+    """Return CutMix at alpha 1 for each element, or another policy."""
+    kwargs = kwargs or {'cutmix_alpha': 1.}
+    return SUMixMixup(mixup_alpha=0., mode='elem', label_smoothing=0., num_classes=10, **kwargs)
+
+
 def train(
         model: torch.nn.Module,
         data: ImageSet,

@@ -178,6 +178,28 @@ def test_masks_as_on_a_gpu_and_slices_as_on_a_cpu_give_the_same_images(monkeypat
     assert torch.equal(mixed, by_mask) and torch.equal(target.lam, same.lam)
 
 
+@pytest.mark.parametrize('prob', [1., 0.5])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)])
+def test_the_target_says_what_is_shown_of_each_image(policy, mode, prob):
+    torch.manual_seed(0)
+    x, labels = torch.rand(7, 3, 16, 24), torch.arange(7)
+    mixup = SUMixMixup(0., policy=policy, mode=mode, prob=prob, num_classes=7)
+    for _ in range(5):
+        mixed, target = mixup(x, labels)
+        if not target.mixed:
+            continue
+        first, second = target.shown((16, 24))
+        torch.testing.assert_close(first.mean((1, 2)), target.lam)
+        torch.testing.assert_close(second.mean((1, 2)), 1. - target.lam)
+        if 'resizemix' not in (policy if isinstance(policy, list) else [policy]):
+            torch.testing.assert_close(mixed, first[:, None] * x + second[:, None] * x.flip(0))
+        elif policy == 'resizemix':  # all of the partner is shown, at a smaller size
+            torch.testing.assert_close(second, (1. - target.lam).view(-1, 1, 1).expand_as(second))
+            kept = (first[:, None] == 1).expand_as(mixed)
+            assert torch.equal(mixed[kept], x[kept])
+
+
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
 @pytest.mark.parametrize('policy', [*POLICIES, ['mixup', 'resizemix', 'saliencymix']])
 def test_nothing_asks_a_gpu_for_a_value(monkeypatch, policy, mode):

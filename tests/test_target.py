@@ -29,10 +29,12 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
 def test_behaves_like_labels_and_moves_whole():
     original = torch.rand(2, 3, 4, 4)
     labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
-    target = MixedTarget(labels, lam, 2, index=index, original=original)
+    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mask, partner_mask=~mask)
     assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
     moved = target.to('meta')
-    assert all(part.device.type == 'meta' for part in (moved.labels, moved.lam, moved.index, moved.original))
+    parts = (moved.labels, moved.lam, moved.index, moved.original, moved.mask, moved.partner_mask)
+    assert all(part.device.type == 'meta' for part in parts)
     assert (moved.num_classes, moved.smoothing, moved.mixed) == (2, 0., True)
 
 
@@ -50,8 +52,23 @@ def test_behaves_like_labels_and_moves_whole():
     ({'index': torch.tensor([0, 2])}, ValueError, r'index must be in \[0, 2\)'),
     ({'index': torch.tensor([0., 1.])}, TypeError, 'index must be int64'),
     ({'original': torch.rand(3, 3, 4, 4)}, ValueError, 'original must hold 2 images.*got 3'),
+    ({'mask': torch.ones(3, 1, 4, 4)}, ValueError, r'mask must be \[1 or 2, 1, H, W\], got \[3, 1, 4, 4\]'),
+    ({'partner_mask': torch.ones(2, 4, 4)}, ValueError, r'partner_mask must be \[1 or 2, 1, H, W\]'),
 ])
 def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
         MixedTarget(**{**good, **change})
+
+
+def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
+    mask = torch.zeros(1, 1, 4, 6)
+    mask[..., :3] = 1.
+    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask)
+    first, second = target.shown((2, 2))
+    expected = torch.tensor([[1., 0.], [1., 0.]]).expand(2, 2, 2)
+    assert torch.equal(first, expected) and torch.equal(second, 1. - expected)
+    first, second = target.shown((1, 3))
+    assert torch.equal(first[0], torch.tensor([[1., 0.5, 0.]]))
+    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask, partner_mask=mask / 4)
+    assert torch.equal(target.shown((2, 2))[1], expected / 4)

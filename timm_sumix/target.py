@@ -68,6 +68,9 @@ class MixedTarget:
             check_range('index', index, len(labels))
         if original is not None and len(original) != len(labels):
             raise ValueError(f'original must hold {len(labels)} images, one for each label, got {len(original)}')
+        for name, shown in (('mask', mask), ('partner_mask', partner_mask)):
+            if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, len(labels)) or shown.shape[1] != 1):
+                raise ValueError(f'{name} must be [1 or {len(labels)}, 1, H, W], got {list(shown.shape)}')
         self.labels = labels
         self.lam = lam.float()
         self.num_classes = num_classes

@@ -39,8 +39,9 @@ class SUMixTask(ClassificationTask):
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: 'head': a linear head on the pre-logits features, trained along and saved as task state;
             'logits': the logits themselves; 'none': no uncertainty term.
-        original_pass: 'grad': gradient flows through the pass over the originals too, as in the authors' release;
-            'no-grad': it does not, which saves the backward of that pass.
+        original_pass: 'grad': the uncertainty term's gradient flows through the pass over the originals too, as in the
+            authors' release; 'no-grad': it does not, which saves the backward of that pass. Without the term there is
+            no such gradient.
         original_scale: Resolution of the originals in their pass, in (0, 1], as a share of the input's.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head; the model is left where it is.
@@ -85,7 +86,9 @@ class SUMixTask(ClassificationTask):
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
         _check_model(model, mixup.num_classes, has_head or loss.needs_features, original_scale)
         head = nn.Linear(_num_features(model), mixup.num_classes, device=device, dtype=dtype) if has_head else None
-        trainable = SUMixTrainable(model, head, loss.needs_features, original_pass == 'grad', loss.needs_places)
+        # labels carry no gradient: only the uncertainty term sends one through the originals
+        original_grad = original_pass == 'grad' and loss.gamma > 0
+        trainable = SUMixTrainable(model, head, loss.needs_features, original_grad, loss.needs_places)
         super().__init__(trainable, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self.original_scale = original_scale

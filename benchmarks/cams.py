@@ -1,0 +1,95 @@
+"""Where do two models see each class of the same mixed images? Class activation maps by pytorch-grad-cam, one picture.
+
+python -m benchmarks.cams CUTMIX_CHECKPOINT SUMIX_CHECKPOINT [--setting placed-14] [--out docs/cams.jpg]
+
+Needs the package grad-cam: pip install -e .[robustness]. Grad-CAM: https://arxiv.org/abs/1610.02391
+"""
+import argparse
+from pathlib import Path
+from typing import List
+
+import matplotlib
+import numpy as np
+import torch
+
+from timm_sumix import MixedTarget
+from timm_sumix.ratio import RATIOS, corrected_lam
+from timm_sumix.trainable import SUMixTrainable
+
+from .comparison import SETTINGS, make_data
+from .placed import FASHION_CLASSES, true_lam
+from .training import ImageSet, create_model, cutmix
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+def load(checkpoint: Path) -> torch.nn.Module:
+    """Return a model of the comparison from its checkpoint."""
+    return create_model(checkpoint_path=str(checkpoint)).eval()
+
+
+def maps(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """Return Grad-CAM of each image for its label, scaled to [0, 1] in each [N, H, W]."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    layer = model.get_submodule(model.feature_info[-1]['module'])
+    with GradCAM(model=model, target_layers=[layer]) as cam:
+        return cam(input_tensor=images, targets=[ClassifierOutputTarget(int(label)) for label in labels])
+
+
+def choose(target: MixedTarget, true: torch.Tensor, count: int) -> torch.Tensor:
+    """Return positions of samples of two visible classes, evenly spaced by how far the area is from the truth."""
+    usable = ((target.labels != target.partner_labels) & ~true.isnan()).nonzero().squeeze(1)
+    order = usable[(target.lam - true)[usable].argsort()]
+    return order[torch.linspace(0, len(order) - 1, count).round().long()]
+
+
+def draw(images: np.ndarray, titles: List[str], columns: List[List[np.ndarray]], names: List[str], path: Path) -> None:
+    """Save rows of an image and its maps."""
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+    figure, axes = plt.subplots(len(images), 1 + len(columns), figsize=(2.3 * (1 + len(columns)), 2.45 * len(images)))
+    for i, image in enumerate(images):
+        shown = [image] + [show_cam_on_image(image, column[i], use_rgb=True) for column in columns]
+        for j, (axis, picture) in enumerate(zip(axes[i], shown)):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(titles[i] if j == 0 else names[j - 1][i], fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Draw the maps of both models for both classes of six mixed test images."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoints', nargs=2, type=Path, metavar='CHECKPOINT', help="CutMix's, then SUMix's")
+    parser.add_argument('--setting', choices=list(SETTINGS), default='placed-14')
+    parser.add_argument('--ratio', choices=list(RATIOS), default='place', help="SUMix's ratio in the titles")
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=Path('docs') / 'cams.jpg')
+    args = parser.parse_args()
+    models = [load(path) for path in args.checkpoints]
+    test = make_data(SETTINGS[args.setting], args.seed)[1]
+    test = ImageSet(*(part[:256] for part in test))
+    torch.manual_seed(args.seed)
+    mixed, target = cutmix()(test.images, test.labels)
+    true = true_lam(test.masks, target.partner(test.masks), *target.shown(tuple(test.masks.shape[-2:])))
+    with torch.no_grad():
+        outputs = SUMixTrainable(models[1], None, features=True, original_grad=False, places=True)(mixed, test.images)
+    corrected = corrected_lam(*outputs, target, args.ratio)
+    rows = choose(target, true, 6)
+    classes = [target.labels[rows], target.partner_labels[rows]]
+    columns = [maps(model, mixed[rows], labels) for model in models for labels in classes]
+    names = [
+        [f'{name}: {FASHION_CLASSES[label]}' for label in labels] for name in ('CutMix', 'SUMix') for labels in classes]
+    titles = [
+        f'area {100 * target.lam[i]:.0f} %, SUMix {100 * corrected[i]:.0f} %,\ntrue {100 * true[i]:.0f} % '
+        f'{FASHION_CLASSES[target.labels[i]]}' for i in rows]
+    images = (mixed[rows].permute(0, 2, 3, 1).numpy() / 2 + 0.5).astype(np.float32)
+    draw(images, titles, columns, names, args.out)
+
+
+if __name__ == '__main__':
+    main()

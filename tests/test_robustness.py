@@ -1,0 +1,100 @@
+"""The robustness benchmark, on small models and images made here."""
+import json
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import cams, robustness
+from benchmarks.robustness import Images, Normalised, attack, clean_scores, occlude
+from benchmarks.training import create_model
+
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return Images(torch.rand(20, 3, 32, 32), torch.randint(0, 10, (20,)), HALF)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        paths.append(tmp_path / f'arm{seed}' / 'seed0' / 'checkpoint.pth.tar')
+        paths[-1].parent.mkdir(parents=True)
+        torch.save({'state_dict': create_model().state_dict()}, paths[-1])
+    return paths
+
+
+def _run(monkeypatch, module, *arguments):
+    monkeypatch.setattr(sys, 'argv', [module.__name__, *map(str, arguments)])
+    module.main()
+
+
+def test_an_attack_raises_the_loss_within_its_strength(images):
+    model = Normalised(create_model().eval(), HALF)
+    moved = attack(model, images, 4 / 255, 'cpu')
+    losses = [torch.nn.functional.cross_entropy(model(x), images.labels) for x in (images.pixels, moved)]
+    assert losses[1] > losses[0] and (moved - images.pixels).abs().max() <= 4 / 255 + 1e-6
+    assert 0 <= moved.min() <= moved.max() <= 1
+
+
+def test_occlusion_hides_whole_cells_in_their_share(images):
+    for dropped in (0., 0.3, 0.9):
+        hidden = (occlude(images, dropped, seed=0) == 0.5).all(1).view(20, 8, 4, 8, 4).float().mean((2, 4))
+        assert ((hidden == 0) | (hidden == 1)).all() and (hidden.sum((1, 2)) == round(64 * dropped)).all()
+
+
+def test_scores_of_a_model_that_is_always_right_and_always_sure():
+    labels = torch.arange(10)
+    scores = clean_scores(100. * torch.eye(10), labels)
+    assert scores['top1'] == 100. and scores['nll'] < 1e-6 and scores['ece'] < 1e-4
+    assert scores['reliability'] == [[1., 1., 1.]]
+
+
+def test_checkpoints_are_measured_on_an_image_folder(monkeypatch, tmp_path, checkpoints, capsys):
+    for label in range(10):
+        folder = tmp_path / 'data' / 'validation' / str(label)
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.new('RGB', (40, 40), (25 * label, 10 * i, 99)).save(folder / f'{i}.png')
+    out = tmp_path / 'result.json'
+    kwargs = ['--model', 'wide_resnet10_1', '--model-kwargs', 'stem_stride=2', 'output_stride=8']
+    _run(monkeypatch, robustness, *checkpoints, '--data-dir', tmp_path / 'data', *kwargs, '--num-classes', 10,
+         '--corruptions', '--images', 16, '--out', out)
+    result = json.loads(out.read_text())
+    assert result['images'] == 16 and len(result['rows']) == 2 and out.with_suffix('.png').is_file()
+    row = result['rows'][0]
+    assert row['occlusion']['0.0'] == row['top1'] and set(row['fgsm']) == {'0.5', '1.0', '2.0', '4.0', '8.0'}
+    assert 'half' in capsys.readouterr().out
+    _run(monkeypatch, robustness, '--render', out)
+
+
+def test_common_corruptions_come_from_their_package(images):
+    names = pytest.importorskip('imagecorruptions').get_corruption_names('common')
+    for name in names:
+        changed = robustness.corrupt(images._replace(pixels=images.pixels[:2]), name, 3, seed=0)
+        assert changed.shape == (2, 3, 32, 32) and not torch.equal(changed, images.pixels[:2])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ([], 'CHECKPOINT: at least one must be given'),
+    (['nowhere.pth.tar', '--setting', 'placed-14'], 'there is no nowhere.pth.tar'),
+    ([__file__], 'either --setting, or --data-dir and --model, must be given'),
+])
+def test_bad_arguments_are_refused(monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        _run(monkeypatch, robustness, *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_maps_of_two_models_make_one_picture(monkeypatch, tmp_path, checkpoints):
+    pytest.importorskip('pytorch_grad_cam')
+    data = torch.rand(64, 3, 32, 32) * 2 - 1, torch.rand(64, 32, 32) < 0.3, torch.randint(0, 10, (64,))
+    monkeypatch.setattr(cams, 'make_data', lambda setting, seed: (None, data))
+    _run(monkeypatch, cams, *checkpoints, '--out', tmp_path / 'cams.jpg')
+    assert min(Image.open(tmp_path / 'cams.jpg').size) > 400
