@@ -1,6 +1,7 @@
 """How true is each label? Labels of mixed test images against the share of each object that is visible in truth.
 
 python -m benchmarks.fidelity [--scenes S ...] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
+python -m benchmarks.fidelity --rescore tests/data/predictions.npz      (scores of saved predictions, beside them)
 
 For each scene a judge is trained with CutMix, its labels by area; then its test images are mixed, and each way to label
 them is compared with the truth: Spearman's correlation, mean absolute error, and calibration (mean absolute difference
@@ -236,7 +237,12 @@ def main() -> None:
     parser.add_argument('--jobs', type=int, default=2, help='judges at a time, one thread each (default: 2)')
     parser.add_argument('--out', type=Path, default=ROOT / 'benchmarks' / 'results' / 'fidelity.json')
     parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's judge, seed 0, here")
+    parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
     args = parser.parse_args()
+    if args.rescore:
+        rows = compare(read_predictions(args.rescore), {})
+        write_result(args.rescore.with_suffix('.json'), {**describe_run('benchmarks.fidelity', 0), 'rows': rows})
+        return
     for share in args.shares:
         if not 0. < share <= 1.:
             parser.error(f'--shares must be in (0, 1], got {share}')

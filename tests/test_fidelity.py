@@ -1,4 +1,7 @@
 """The fidelity benchmark: its scores, its rivals, and that the library's ratios stay as true as they were."""
+import inspect
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +9,25 @@ import torch
 from benchmarks.fidelity import Scene, compare, cutmix, judge_batches, make_data, read_predictions, run_scene, score
 from benchmarks.rivals import RULES, class_activation
 from benchmarks.training import create_model
+from timm_sumix import SUMixTask
+from timm_sumix.ratio import RATIOS
+
+PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
+
+
+@pytest.mark.parametrize('recorded', json.loads(PREDICTIONS.with_suffix('.json').read_text())['rows'], ids=str)
+def test_ratios_stay_as_true_as_they_were(recorded):
+    rows = compare(read_predictions(PREDICTIONS), {})
+    found, = (row for row in rows if all(row[key] == recorded[key] for key in ('label', 'temperature')))
+    assert found['spearman'] == pytest.approx(recorded['spearman'], rel=0.01)
+    assert found['mae'] == pytest.approx(recorded['mae'], rel=0.01)
+
+
+def test_the_default_ratio_is_among_the_recorded_ones_and_truer_than_the_area():
+    rows = {(row['label'], row['temperature']): row for row in compare(read_predictions(PREDICTIONS), {})}
+    default = inspect.signature(SUMixTask).parameters['ratio'].default
+    chosen, area = rows[default, RATIOS[default].temperature], rows['area', None]
+    assert chosen['spearman'] > area['spearman'] and chosen['mae'] < 0.8 * area['mae']
 
 
 def test_scores_say_how_far_labels_are_from_the_truth():
