@@ -83,7 +83,7 @@ def sumix_flags(cell: Cell) -> List[str]:
     no second pass. Images of the row 'vanilla' are not mixed.
     """
     if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
-        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm]
+        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, '--sumix-gamma', '0.5']
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']
@@ -93,11 +93,11 @@ def sumix_flags(cell: Cell) -> List[str]:
         flags += ['--sumix-policy-kwargs', f'alpha={alpha}'] if alpha else []
     if cell.arm == 'base':
         return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
-    flags += ['--sumix-ratio', cell.arm]
-    if cell.arm == 'released':
-        settings = DEFINITION['released'][cell.table]
-        flags += ['--sumix-gamma', str(settings['gamma']), '--sumix-uncertainty', settings['uncertainty']]
-    return flags
+    # the paper's method has the uncertainty term, which is not the library's default
+    settings = DEFINITION['released'][cell.table] if cell.arm == 'released' else {'gamma': 0.5, 'uncertainty': 'head'}
+    return [
+        *flags, '--sumix-ratio', cell.arm, '--sumix-gamma', str(settings['gamma']), '--sumix-uncertainty',
+        settings['uncertainty']]
 
 
 def recipe(cell: Cell) -> Path:

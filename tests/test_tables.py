@@ -76,7 +76,7 @@ def test_arms_differ_in_their_labels_alone():
     flags = {arm: ' '.join(cells.sumix_flags(cell)) for arm, cell in arms.items()}
     assert flags == {
         'base': '--sumix --sumix-policy fmix --sumix-ratio area --sumix-gamma 0',
-        'similarity': '--sumix --sumix-policy fmix --sumix-ratio similarity',
+        'similarity': '--sumix --sumix-policy fmix --sumix-ratio similarity --sumix-gamma 0.5 --sumix-uncertainty head',
         'released': '--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 --sumix-uncertainty head',
     }
 

@@ -19,8 +19,10 @@ def _model(name='test_resnet', **kwargs):
 
 
 def _task(name='test_resnet', mixup=None, **kwargs):
+    """Return a task, with the uncertainty term unless it is left out by name."""
     torch.manual_seed(0)
-    return SUMixTask(_model(name), SUMixMixup(**{**SETTINGS, **(mixup or {})}), verbose=False, **kwargs)
+    return SUMixTask(
+        _model(name), SUMixMixup(**{**SETTINGS, **(mixup or {})}), verbose=False, **{'gamma': 0.5, **kwargs})
 
 
 def _batch(size=6):
@@ -245,7 +247,7 @@ def test_what_a_model_or_mixup_lacks_is_said():
         SUMixTask(_model(), FastCollateSUMix(**SETTINGS))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use uncertainty"):
-        SUMixTask(plain, SUMixMixup(**SETTINGS))
+        SUMixTask(plain, SUMixMixup(**SETTINGS), gamma=0.5)
     with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer'):
         SUMixTask(_model('vit_tiny_patch16_224'), SUMixMixup(**SETTINGS), original_scale=0.5)
     _task('test_vit', original_scale=0.5)(*_batch())  # timm makes this one flexible
@@ -258,3 +260,16 @@ def test_the_criterion_can_be_described_as_newer_timm_does():
     task = _task(criterion_kwargs={'loss_type': 'bce', 'soft_targets': True})
     assert isinstance(task.criterion.base, BinaryCrossEntropy)
     task(*_batch())['loss'].backward()
+
+
+def test_the_uncertainty_term_is_off_unless_asked_for_but_for_the_released_formula():
+    mixup = SUMixMixup(**SETTINGS)
+    for ratio, gamma in (('place', 0.), ('similarity', 0.), ('released', 0.5)):
+        task = SUMixTask(_model(), mixup, ratio=ratio, verbose=False)
+        assert task.criterion.gamma == gamma and ('uncertainty' in task.get_task_state()) == (gamma > 0)
+
+
+def test_without_uncertainty_term_no_graph_is_kept_of_the_originals_pass():
+    task = _task(gamma=0., original_pass='grad')
+    mixed, target = task.mixup(*_batch())
+    assert not task.get_trainable_module()(mixed, target.original)[1].logits.requires_grad

@@ -106,7 +106,8 @@ def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_scri
 
 
 def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
-    folder = launch('--sumix', '--model-ema', name='first')
+    flags = ('--sumix', '--sumix-gamma', '0.5', '--model-ema')
+    folder = launch(*flags, name='first')
     saved = _read_checkpoint(folder)
     loaded = {}
     load_task_state = SUMixTask.load_task_state
@@ -118,7 +119,7 @@ def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
 
     monkeypatch.setattr(timm_sumix.task.SUMixTask, 'load_task_state', load_and_record)
     resumed = launch(
-        '--sumix', '--model-ema', '--epochs', 2, '--resume', folder / 'last.pth.tar', name='resumed')
+        *flags, '--epochs', 2, '--resume', folder / 'last.pth.tar', name='resumed')
     assert set(loaded) == {'task_state', 'task_state_ema'}
     for key, state in loaded.items():
         for name, value in state.items():
@@ -136,7 +137,7 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(launch):
 
 
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
-    arguments = ('--sumix', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
+    arguments = ('--sumix', '--sumix-gamma', '0.5', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
     for prefetcher in ([], ['--no-prefetcher']):
         rows = _summary(launch(*arguments, *prefetcher, name=f'run{len(prefetcher)}'))
         assert [row['train_sumix_lam'] < 1 for row in rows] == [True, False, False]
@@ -149,7 +150,7 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
         '-m', 'train_patch', train_script, '--data-dir', image_folder, '--model', 'test_resnet', '--num-classes', '4',
         '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '1',
         '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
-        '--sumix', '--mixup-prob', '0.5', '--model-ema', '--cutmix', '1.0',
+        '--sumix', '--sumix-gamma', '0.5', '--mixup-prob', '0.5', '--model-ema', '--cutmix', '1.0',
     ]
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -34,11 +34,13 @@ class Ratio(NamedTuple):
         temperature: Default strength of the correction; None where there is nothing to set.
         features: Whether HeadOutput.features are needed.
         places: Whether the originals' HeadOutput.strength and the target's mask are needed.
+        gamma: Weight of SUMixTask's uncertainty term by default; see docs/evidence.md.
     """
     distances: Callable[..., Tuple[torch.Tensor, torch.Tensor]]
     temperature: Optional[float] = None
     features: bool = False
     places: bool = False
+    gamma: float = 0.
 
 
 def changes(
@@ -113,7 +115,7 @@ RATIOS: Dict[str, Ratio] = {
     'similarity': Ratio(_similarity, temperature=2.),
     'feature': Ratio(_feature, temperature=8., features=True),
     'place': Ratio(_place, temperature=8., features=True, places=True),
-    'released': Ratio(_released),
+    'released': Ratio(_released, gamma=0.5),
     'area': Ratio(_area),
 }
 

@@ -16,6 +16,7 @@ from timm.utils import unwrap_model
 
 from .loss import SUMixLoss
 from .mixup import FastCollateSUMix, SUMixMixup
+from .ratio import find_ratio
 from .target import MixedTarget
 from .trainable import SUMixTrainable
 
@@ -30,13 +31,14 @@ class SUMixTask(ClassificationTask):
     """Classification of mixed images under corrected labels, in place of timm's ClassificationTask.
 
     Args:
-        model: A timm model. With uncertainty 'head' or ratio 'feature' it must have timm's forward_features and
+        model: A timm model. Ratios 'place' and 'feature' and the uncertainty head need timm's forward_features and
             forward_head; otherwise any classifier will do.
         mixup: Mixes batches that come with integer labels, on their device.
         criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy.
-        ratio: How shares are corrected: 'similarity', 'feature', 'released' or 'area' (not at all).
+        ratio: How shares are corrected: 'place', 'feature', 'similarity', 'released' or 'area' (not at all).
         temperature: Strength of the correction, 0 or greater; None: the ratio's own default.
-        gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
+        gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head. None: 0, and 0.5
+            for ratio 'released', to compute what the authors' code computes.
         uncertainty: 'head': a linear head on the pre-logits features, trained along and saved as task state;
             'logits': the logits themselves; 'none': no uncertainty term.
         original_pass: 'grad': the uncertainty term's gradient flows through the pass over the originals too, as in the
@@ -67,7 +69,7 @@ class SUMixTask(ClassificationTask):
             *,
             ratio: str = 'similarity',
             temperature: Optional[float] = None,
-            gamma: float = 0.5,
+            gamma: Optional[float] = None,
             uncertainty: str = 'head',
             original_pass: str = 'grad',
             original_scale: float = 1.,
@@ -79,6 +81,7 @@ class SUMixTask(ClassificationTask):
         check_task_options(uncertainty, original_pass, original_scale)
         if criterion_kwargs:
             criterion = _create_criterion(criterion, criterion_kwargs)
+        gamma = find_ratio(ratio).gamma if gamma is None else gamma
         loss = SUMixLoss(criterion, ratio, temperature, 0. if uncertainty == 'none' else gamma)
         has_head = uncertainty == 'head' and loss.gamma > 0
         if isinstance(mixup, FastCollateSUMix) or not isinstance(mixup, SUMixMixup):
@@ -247,8 +250,8 @@ def _check_model(model: nn.Module, num_classes: int, needs_features: bool, origi
     missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
     if needs_features and missing:
         raise TypeError(
-            f"uncertainty 'head' and ratio 'feature' need a model with forward_features and forward_head, {name} lacks "
-            f"{missing}: use uncertainty 'logits' or 'none' and another ratio")
+            f"uncertainty 'head' and ratios 'place' and 'feature' need a model with forward_features and forward_head, "
+            f"{name} lacks {missing}: use uncertainty 'logits' or 'none' and ratio 'similarity'")
     if original_scale != 1. and _has_fixed_size(model):
         raise ValueError(
             f'original_scale must be 1 for {name}, whose input size is fixed, got {original_scale} (timm makes some '

@@ -19,7 +19,7 @@ _logger = logging.getLogger('train_patch')
 TASK_FLAGS = {
     'ratio': (str, list(RATIOS), 'how labels are corrected'),
     'temperature': (float, None, 'strength of the correction (None: the ratio\'s own)'),
-    'gamma': (float, None, 'weight of the uncertainty term, 0 turns it off'),
+    'gamma': (float, None, 'weight of the uncertainty term (None: 0, and 0.5 for ratio released)'),
     'uncertainty': (str, list(UNCERTAINTIES), 'what models uncertainty: a linear head, the logits, or nothing'),
     'original_pass': (str, list(ORIGINAL_PASSES), 'whether gradient flows through the pass over the originals'),
     'original_scale': (float, None, 'resolution of the originals in their pass, as a share of the input\'s'),
@@ -153,7 +153,7 @@ def _check_values(args: argparse.Namespace, settings: Settings) -> None:
     task = settings.task
     check_task_options(task['uncertainty'], task['original_pass'], task['original_scale'])
     base = BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None
-    SUMixLoss(base, task['ratio'], task['temperature'], task['gamma'])
+    SUMixLoss(base, task['ratio'], task['temperature'], task['gamma'] or 0.)
     mixup = {
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,
