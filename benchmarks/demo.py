@@ -5,6 +5,7 @@ python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
 import argparse
+import inspect
 import os
 import re
 import shutil
@@ -15,8 +16,6 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 import matplotlib
-import numpy as np
-import timm
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,26 +23,28 @@ from rich.table import Table
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
+from timm_sumix import MixedTarget, SUMixTask
 from timm_sumix.ratio import corrected_lam
+from timm_sumix.trainable import SUMixTrainable
 
 from .placed import PlacedImages, load_objects, place, true_lam, write_image_folder
 from .record import ROOT, describe_run, write_result
+from .training import SMALL_MODEL, ImageSet, create_model, cutmix, to_image_set
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
+RATIO = inspect.signature(SUMixTask).parameters['ratio'].default  # what --sumix corrects by
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
 PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
 
 
 class Pairs(NamedTuple):
-    """Mixed test images [N, 3, S, S], positions of first and second images [N], shares by area and in truth [N]."""
+    """Mixed test images [N, 3, S, S], their target and true shares [N], and which of them are compared [N] bool."""
     mixed: torch.Tensor
-    first: torch.Tensor
-    second: torch.Tensor
-    area: torch.Tensor
+    target: MixedTarget
     true: torch.Tensor
+    compared: torch.Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +52,6 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data-dir', help="folder of Fashion-MNIST's four files (default: Debian's, else digits)")
     parser.add_argument('--out', default='.demo', type=Path, help='output folder (default: .demo)')
-    parser.add_argument('--model', default='test_byobnet', help='timm model (default: test_byobnet)')
     parser.add_argument('--train-images', default=5000, type=int, help='training images (default: 5000)')
     parser.add_argument('--test-images', default=2000, type=int, help='test images (default: 2000)')
     parser.add_argument('--epochs', default=10, type=int, help='epochs (default: 10)')
@@ -106,8 +106,10 @@ def epochs_done(log: str) -> float:
 
 def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
     """Return the command that both arms share; a user of timm's train.py would type the same."""
+    name, *kwargs = SMALL_MODEL.items()
+    model = f'--model {name[1]} --model-kwargs ' + ' '.join(f'{key}={value}' for key, value in kwargs)
     options = (
-        f'--model {args.model} --num-classes 10 --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
+        f'{model} --num-classes 10 --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
         '--batch-size 128 --no-aug --crop-pct 1.0 --opt adamw --lr 3e-3 --weight-decay 0.05 --warmup-epochs 1 '
         f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode elem --smoothing 0 --device cpu --channels-last --workers 1 '
         f'--log-interval 2 --checkpoint-hist 1 --seed {args.seed}')
@@ -117,47 +119,24 @@ def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
     ]
 
 
-def to_input(images: np.ndarray) -> torch.Tensor:
-    """Return images [N, S, S, 3] uint8 as the models see them in training, [N, 3, S, S]."""
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+def make_pairs(test: ImageSet, seed: int) -> Pairs:
+    """Mix the test images by CutMix; pairs of different classes are compared, if one object at least is visible."""
+    torch.manual_seed(seed)
+    mixed, target = cutmix()(test.images, test.labels)
+    true = true_lam(test.masks, target.partner(test.masks), *target.shown(tuple(test.masks.shape[-2:])))
+    return Pairs(mixed, target, true, (target.labels != target.partner_labels) & ~true.isnan())
 
 
 @torch.no_grad()
-def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return logits [N, C]."""
-    return torch.cat([model(batch) for batch in images.split(500)])
-
-
-def make_pairs(test: PlacedImages, seed: int) -> Pairs:
-    """Mix the test images by CutMix; keep pairs of different classes of which at least one object is visible."""
-    torch.manual_seed(seed)
-    images, labels, masks = to_input(test.images), torch.from_numpy(test.labels), torch.from_numpy(test.masks)
-    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='elem', num_classes=10)
-    mixed, target = mixup(images, labels)
-    positions = torch.arange(len(labels))
-    partners = target.partner(positions)
-    true = true_lam(masks, masks[partners], *target.shown(tuple(masks.shape[-2:])))
-    use = (labels != labels[partners]) & ~true.isnan()
-    return Pairs(mixed[use], positions[use], partners[use], target.lam[use], true[use])
-
-
-def judge(model: torch.nn.Module, test: PlacedImages, pairs: Pairs) -> Dict[str, object]:
+def judge(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
     """Return a model's top-1 and calibration error on the test images, and the shares that it corrects [N]."""
-    logits, labels = predict(model, to_input(test.images)), torch.from_numpy(test.labels)
-    mixed = predict(model, pairs.mixed)
-    count = len(mixed)
-    both = HeadOutput(torch.cat([logits[pairs.first], logits[pairs.second]]))
-    target = MixedTarget(
-        torch.cat([labels[pairs.first], labels[pairs.second]]),
-        torch.cat([pairs.area, 1. - pairs.area]),
-        num_classes=10,
-        index=torch.arange(2 * count).roll(count),
-    )
-    corrected = corrected_lam(HeadOutput(mixed.repeat(2, 1)), both, target)[:count]
+    both = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
+    mixed, original = both(pairs.mixed, test.images)
+    logits, labels = original.logits, test.labels
     return {
         'top1': 100 * multiclass_accuracy(logits, labels, num_classes=10, average='micro').item(),
         'ece': 100 * multiclass_calibration_error(logits.softmax(-1), labels, num_classes=10, n_bins=15).item(),
-        'corrected': corrected,
+        'corrected': corrected_lam(mixed, original, pairs.target, RATIO),
     }
 
 
@@ -178,26 +157,21 @@ def show_table(rows: List[Dict[str, object]], console: Console) -> None:
     console.print(table)
 
 
-def draw_picture(
-        path: Path,
-        test: PlacedImages,
-        class_names: List[str],
-        pairs: Pairs,
-        corrected: torch.Tensor,
-        title: str,
-) -> None:
+def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: torch.Tensor, title: str) -> None:
     """Save ten mixed samples with their labels: the pairs evenly spaced by how far the area is from the truth."""
-    order = (pairs.area - pairs.true).argsort()
+    target = pairs.target
+    usable = pairs.compared.nonzero().squeeze(1)
+    order = usable[(target.lam - pairs.true)[usable].argsort()]
     chosen = order[torch.linspace(0, len(order) - 1, 10).round().long()]
     figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
     colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
     for axis, i in zip(axes.flat, chosen):
         axis.imshow(((pairs.mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
-        names = [class_names[test.labels[part[i]]] for part in (pairs.first, pairs.second)]
+        names = [class_names[labels[i]] for labels in (target.labels, target.partner_labels)]
         axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
         axis.set_xticks([])
         axis.set_yticks([])
-        for line, (label, share) in enumerate(zip(colours, (pairs.area[i], corrected[i], pairs.true[i]))):
+        for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], pairs.true[i]))):
             text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
             axis.text(
                 0., -0.1 - 0.105 * line, text, transform=axis.transAxes, fontsize=9.5, family='monospace',
@@ -227,27 +201,30 @@ def main() -> None:
 
     seconds = train_arms(args, data, console)
 
-    pairs = make_pairs(test, args.seed)
+    images = to_image_set(test)
+    pairs = make_pairs(images, args.seed)
+    compared, count = pairs.compared, int(pairs.compared.sum())
     rows = []
     for arm in ARMS:
         checkpoint = args.out / slug(arm) / 'last.pth.tar'
-        model = timm.create_model(args.model, num_classes=10, checkpoint_path=str(checkpoint)).eval()
-        result = judge(model, test, pairs)
+        model = create_model(checkpoint_path=str(checkpoint)).eval()
+        result = judge(model, images, pairs)
         corrected = result.pop('corrected')
-        label = ('area', pairs.area) if arm == 'CutMix' else ('corrected', corrected)
+        label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)
         rows.append({
-            'training': arm, **result, 'label': label[0], **compare(label[1], pairs.true), 'seconds': seconds[arm]})
+            'training': arm, **result, 'label': label, **compare(shares[compared], pairs.true[compared]),
+            'seconds': seconds[arm]})
     show_table(rows, console)
     console.print(
-        f'{args.model}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test images '
-        f'of {name}.\nLabels against the truth on {len(pairs.true)} mixed test images of two classes; the true share '
+        f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
+        f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '
         "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix on 'corrected'.")
     draw_picture(
-        args.out / 'demo.png', test, class_names, pairs, corrected,
+        args.out / 'demo.png', class_names, pairs, corrected,
         "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
         'ten mixed test images, evenly spaced by how far the area is from the truth')
     run = describe_run('benchmarks.demo', args.seed)
-    write_result(args.out / 'results.json', {**run, 'data': name, 'pairs': len(pairs.true), 'rows': rows})
+    write_result(args.out / 'results.json', {**run, 'data': name, 'pairs': count, 'rows': rows})
     console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')
 
 

@@ -48,4 +48,4 @@ def _by_place(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int, int])
             return tokens.unflatten(1, (height, count // height))
     raise TypeError(
         "ratio 'place' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens [N, T, D], "
-        f'{type(model).__name__} returned {list(shape) or type(maps).__name__}')
+        f"{type(model).__name__} returned {list(shape) or type(maps).__name__}: use ratio 'feature' or 'similarity'")
