@@ -57,6 +57,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
     'place 0': _arm('place', temperature=0.),
+    'place 2': _arm('place', temperature=2.),
     'place 4': _arm('place', temperature=4.),
     'place 8': _arm('place', temperature=8.),
     'place 8, gamma 0.5': _arm('place', 0.5, temperature=8.),
@@ -69,8 +70,8 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),
 }
 _EVERYWHERE = (
-    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 4', 'place 8', 'snapmix',
-    'true')
+    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 2', 'place 4', 'place 8',
+    'snapmix', 'true')
 TEST_IMAGES = 5000
 
 
@@ -108,9 +109,9 @@ def evaluate(model: torch.nn.Module, data: ImageSet) -> Dict[str, float]:
     }
 
 
-def run_one(job: Tuple[str, str, int, Path]) -> None:
-    """Train one model, unless its result is there; write checkpoint and result."""
-    name, arm, seed, out = job
+def run_one(job: Tuple[str, str, int, Path, Dict[str, Any]]) -> None:
+    """Train one model, unless its result is there; write checkpoint and result, with what the run was made by."""
+    name, arm, seed, out, made_by = job
     folder = run_folder(out, name, arm, seed)
     if (folder / 'result.json').is_file():
         return
@@ -127,7 +128,8 @@ def run_one(job: Tuple[str, str, int, Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': model.state_dict()}, folder / 'checkpoint.pth.tar')
     write_result(folder / 'result.json', {
-        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds, **evaluate(model, test)})
+        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds, **made_by,
+        **evaluate(model, test)})
 
 
 def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:
@@ -147,16 +149,17 @@ def main() -> None:
     args = parser.parse_args()
     description = describe_run('benchmarks.comparison', list(range(args.seeds)))
     if args.collect:
+        description = json.loads((args.out / 'run.json').read_text())
         results = [json.loads(path.read_text()) for path in sorted(args.out.glob('*/*/seed*/result.json'))]
         if not results:
             raise FileNotFoundError(f'--out must hold results of runs, {args.out} holds none')
-        description = json.loads((args.out / 'run.json').read_text())
         write_result(args.collect, {**description, 'settings': {
             name: setting._asdict() for name, setting in SETTINGS.items()}, 'runs': results})
         return
     args.out.mkdir(parents=True, exist_ok=True)
     write_result(args.out / 'run.json', description)
-    jobs = [(*run, args.out) for run in runs(args.settings, args.arms, args.seeds)]
+    made_by = {key: description[key] for key in ('command', 'commit')}
+    jobs = [(*run, args.out, made_by) for run in runs(args.settings, args.arms, args.seeds)]
     with multiprocessing.get_context('spawn').Pool(args.jobs) as pool:
         for _ in track(pool.imap(run_one, jobs), total=len(jobs), description='Runs'):
             pass

@@ -24,19 +24,19 @@ def tiny(monkeypatch):
 
 @pytest.mark.parametrize('arm', ['none', 'area, same time', 'place 8', 'released', 'snapmix', 'lumix', 'true'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
-    run_one(('placed-14', arm, 0, tmp_path))
+    run_one(('placed-14', arm, 0, tmp_path, {'commit': 'abc'}))
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
     result = json.loads(result_path.read_text())
     assert result['arm'] == arm and 0 <= result['top1'] <= 100 and result['nll'] > 0
     timm.create_model(**SMALL_MODEL, num_classes=10, checkpoint_path=str(result_path.with_name('checkpoint.pth.tar')))
     changed = result_path.stat().st_mtime_ns
-    run_one(('placed-14', arm, 0, tmp_path))
+    run_one(('placed-14', arm, 0, tmp_path, {'commit': 'abc'}))
     assert result_path.stat().st_mtime_ns == changed  # not made again
 
 
 def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, monkeypatch):
     for seed in (0, 1):
-        run_one(('placed-14', 'area', seed, tmp_path))
+        run_one(('placed-14', 'area', seed, tmp_path, {'commit': 'abc'}))
     (tmp_path / 'run.json').write_text(json.dumps({'command': 'python -m benchmarks.comparison --seeds 2'}))
     out = tmp_path / 'comparison.json'
     monkeypatch.setattr(sys, 'argv', ['comparison', '--out', str(tmp_path), '--collect', str(out)])

@@ -166,7 +166,7 @@ def test_layer_decay_treats_the_model_as_without_sumix(name):
 
 def test_a_model_without_layer_groups_leaves_them_to_timm():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), uncertainty='logits', verbose=False)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), ratio='similarity', verbose=False)
     assert not hasattr(task.get_trainable_module(), 'group_matcher')
     task(*_batch())['loss'].backward()
     create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)

@@ -12,7 +12,8 @@ with its own distances D_a, D_b of the mixture from each image. In log space it 
 NaN.
 
 Deviations from the authors' release: it divides exponentials, which underflow to 0 / 0 at large batches. Its formula is
-kept as 'released'; 'similarity' (the default) and 'feature' use distances per sample, independent of the batch size.
+kept as 'released'; 'similarity' and 'feature' use distances per sample, independent of the batch size. 'place' is this
+library's own: it looks where each image's evidence lies, and what of it the mixture shows.
 """
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -155,15 +156,18 @@ def corrected_lam(
         mixed: Outputs for the mixed images.
         original: Outputs for the unmixed images, in the order of the batch.
         target: Labels of the mixed batch; `target.lam` holds the shares by area.
-        ratio: 'similarity' (D = tau * ||q - p~||), 'feature' (D = -kappa * cos(f_mix, f)), 'released' (the authors'
+        ratio: 'similarity' (D = tau * ||q - p~||), 'feature' (D = -kappa * cos(f_mix, f)), 'place' (feature's D, and
+            the share of the image's evidence that is shown in place of its share of area), 'released' (the authors'
             code: D_a = N * n(softmax(q - p~))[y_a]) or 'area' (D = 0).
-        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2 or 8).
+        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2; 8 for feature and place). At 0
+            'place' rests on the evidence alone, and the others leave the area as it is.
 
     Returns:
         Corrected shares [N], float32, no gradient.
 
     Raises:
-        ValueError: If the ratio is unknown, the temperature is negative or of no use, or features are missing.
+        ValueError: If the ratio is unknown, the temperature is negative or of no use, or features, strength or mask are
+            missing.
     """
     chosen, temperature = find_ratio(ratio), find_temperature(ratio, temperature)
     if chosen.features and (mixed.features is None or original.features is None):

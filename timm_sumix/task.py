@@ -67,7 +67,7 @@ class SUMixTask(ClassificationTask):
             mixup: SUMixMixup,
             criterion: Optional[Union[nn.Module, Callable]] = None,
             *,
-            ratio: str = 'similarity',
+            ratio: str = 'place',
             temperature: Optional[float] = None,
             gamma: Optional[float] = None,
             uncertainty: str = 'head',
