@@ -58,7 +58,6 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'feature, gamma 0.5': _arm('feature', 0.5),
     'place 0': _arm('place', temperature=0.),
     'place 2': _arm('place', temperature=2.),
-    'place 4': _arm('place', temperature=4.),
     'place 8': _arm('place', temperature=8.),
     'place 8, gamma 0.5': _arm('place', 0.5, temperature=8.),
     'released': _arm('released', 0.5, original_pass='grad'),
@@ -70,8 +69,8 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),
 }
 _EVERYWHERE = (
-    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 2', 'place 4', 'place 8',
-    'snapmix', 'true')
+    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 2', 'place 8', 'snapmix',
+    'true')
 TEST_IMAGES = 5000
 
 

@@ -26,8 +26,8 @@ class SUMixLoss(nn.Module):
 
     Args:
         base: Criterion over (logits [N, C], soft target [N, C]); None: timm's SoftTargetCrossEntropy.
-        ratio: How shares are corrected: 'similarity' (needs logits alone), 'feature', 'place', 'released' or 'area' (not
-            at all).
+        ratio: How shares are corrected: 'similarity' (needs logits alone), 'feature', 'place', 'released', or 'area'
+            for not at all.
         temperature: Strength of the correction, 0 or greater; None: the ratio's own default.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves it out.
 
