@@ -64,6 +64,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'snapmix': _arm('area', rule='snapmix'),
     'lumix': _arm('area', rule='lumix'),
     'true': _arm('area', rule='true'),
+    'true, faded': _arm('area', rule='true, faded'),
     'place 8, gamma 0.1': _arm('place', 0.1, temperature=8.),
     'place 8, gamma 1': _arm('place', 1., temperature=8.),
     'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),

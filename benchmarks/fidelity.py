@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,19 +19,20 @@ from rich.progress import track
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
+from timm_sumix import HeadOutput, MixedTarget, SUMixMixup, ratio
 from timm_sumix.policies import POLICIES
 from timm_sumix.ratio import RATIOS, corrected_lam
 from timm_sumix.trainable import SUMixTrainable
 
 from .placed import load_digits_objects, load_objects, place, true_lam
 from .record import ROOT, describe_run, write_result
-from .rivals import RULES, AttentionOfClassToken, visible_share
+from .rivals import RULES, TRIED, AttentionOfClassToken, visible_share
 from .training import ImageSet, create_model, cutmix, predict, to_image_set, train
 
 CANVAS, BATCH = 32, 128
 SWEEPS = {
     'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'place': (0., 1., 2., 4., 8.)}
+SHARPNESSES = (1, 2, 3, 4, 6)
 
 
 class Scene(NamedTuple):
@@ -111,7 +113,7 @@ def compare(
 ) -> List[Dict[str, Any]]:
     """Return a row of scores for each ratio (and, in a sweep, each temperature) and each rule."""
     use, true = usable(batches), torch.cat([batch.true for batch in batches])
-    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 4., 8.)}
+    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 2., 4., 8.)}
     labels = {
         (name, value): [corrected_lam(b.mixed, b.original, b.target, name, value) for b in batches]
         for name in RATIOS for value in tried.get(name, (None,))}
@@ -176,8 +178,16 @@ def run_scene(job: Tuple[str, Scene, int, int, int, int, Optional[Path]]) -> Lis
     batches, shares = judge_batches(model, test, cutmix(), seed, rules)
     invisible = torch.cat([b.true.isnan() for b in batches]).float().mean().item()
     add('scene', compare(batches, shares), top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
+    if name in ('share 0.2', 'share 1'):
+        _, tried = judge_batches(model, test, cutmix(), seed, TRIED)
+        add('tried', [
+            row for row in compare(batches, tried) if row['label'] in TRIED or row['label'] in ('place', 'area')])
     if in_full:
         add('temperatures', compare(batches, {}, sweep=True))
+        for sharpness in SHARPNESSES:
+            with mock.patch.object(ratio, 'SHARPNESS', sharpness):
+                rows_of_place = [row for row in compare(batches, {}) if row['label'] == 'place']
+            add('sharpness', rows_of_place, sharpness=sharpness)
         for policy in POLICIES:
             alpha = {} if policy == 'smoothmix' else {'alpha': 1.}
             mixup = cutmix(policy=policy, policy_kwargs=alpha)

@@ -190,11 +190,13 @@ def true_lam(
     Returns:
         visible_a / (visible_a + visible_b) [N], each the visible fraction of the object; NaN where neither is visible.
     """
-    def visible(masks, shown):
-        return (masks * shown).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
-
     a, b = visible(first, shown_first), visible(second, shown_second)
     return a / (a + b)
+
+
+def visible(masks: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    """Return the visible fraction [N] of objects with masks [N, S, S], of whose pixels the share `shown` is seen."""
+    return (masks * shown).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
 
 
 def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Other published ways to label a mixed sample, re-derived from their papers in a few lines each, and the truth.
+"""Other ways to label a mixed sample: published ones, re-derived in a few lines each; those tried here; and the truth.
 
 A rule takes (model, mixed images, target, masks of the objects in the originals) and returns shares [N]. Each makes the
 passes that it needs itself, without gradient, in the mode that the model is in.
@@ -6,10 +6,12 @@ passes that it needs itself, without gradient, in the mode that the model is in.
 from typing import Callable, Dict
 
 import torch
+import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
+from timm_sumix.places import feature_strength
 
-from .placed import true_lam
+from .placed import true_lam, visible
 
 
 def class_activation(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -17,12 +19,21 @@ def class_activation(model: torch.nn.Module, images: torch.Tensor, labels: torch
 
     Learning Deep Features for Discriminative Localization, https://arxiv.org/abs/1512.04150
     """
+    logits = logits_by_place(model, images)
+    index = labels.view(-1, 1, 1, 1).expand(-1, *logits.shape[1:3], 1)
+    return _to_unit_range(logits.gather(3, index).squeeze(3))
+
+
+def logits_by_place(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return what a CNN's classifier says of the features at each place [N, h, w, C]."""
     maps = model.forward_features(images)
-    places = maps.flatten(2).transpose(1, 2)
-    logits = model.forward_head(places.reshape(-1, places.shape[-1], 1, 1)).view(*places.shape[:2], -1)
-    own = logits.gather(2, labels.view(-1, 1, 1).expand(-1, places.shape[1], 1)).squeeze(2)
-    low, high = own.amin(1, keepdim=True), own.amax(1, keepdim=True)
-    return ((own - low) / (high - low).clamp(min=1e-6)).view(-1, *maps.shape[-2:])
+    places = maps.permute(0, 2, 3, 1)
+    return model.forward_head(places.reshape(-1, places.shape[-1], 1, 1)).view(*places.shape[:3], -1)
+
+
+def _to_unit_range(evidence: torch.Tensor) -> torch.Tensor:
+    low, high = evidence.amin((1, 2), keepdim=True), evidence.amax((1, 2), keepdim=True)
+    return (evidence - low) / (high - low).clamp(min=1e-6)
 
 
 def visible_share(evidence: torch.Tensor, target: MixedTarget) -> torch.Tensor:
@@ -55,11 +66,54 @@ def _true(model, mixed, target, masks):
     return torch.where(share.isnan(), target.lam, share)
 
 
+def _true_faded(model, mixed, target, masks):
+    """Where little of either object is visible, the target fades to equal probabilities."""
+    shown = target.shown(tuple(masks.shape[-2:]))
+    weight = sum(visible(own, part) for own, part in zip((masks, target.partner(masks)), shown)).clamp(max=1)[:, None]
+    dense = target.dense
+    target.dense = lambda lam=None: weight * dense(lam) + (1. - weight) / target.num_classes
+    return _true(model, mixed, target, masks)
+
+
+def _strength(model, images):
+    return feature_strength(model, model.forward_features(images), tuple(images.shape[-2:]))
+
+
+def _strength_and_class(model, mixed, target, masks):
+    evidence = _to_unit_range(_strength(model, target.original)) ** 3
+    return visible_share(evidence * class_activation(model, target.original, target.labels), target)
+
+
+def _logits_norm(model, mixed, target, masks):
+    logits = logits_by_place(model, target.original)
+    norm = (logits - logits.mean(-1, keepdim=True)).norm(dim=-1)
+    return visible_share(_to_unit_range(norm) ** 3, target)
+
+
+def _local_cosine(model, mixed, target, masks):
+    # how like each image the mixture's features are, place by place; this one needs no mask
+    maps, mixed_maps = model.forward_features(target.original), model.forward_features(mixed)
+    evidence = _to_unit_range(_strength(model, target.original)) ** 3
+    a, b = (
+        (own * F.cosine_similarity(mixed_maps, features, dim=1)).sum((1, 2)) / own.sum((1, 2)).clamp(min=1e-6)
+        for own, features in ((evidence, maps), (target.partner(evidence), target.partner(maps))))
+    return a / (a + b).clamp(min=1e-6)
+
+
+# tried on the way to ratio 'place', for CNNs
+TRIED: Dict[str, Callable[..., torch.Tensor]] = {
+    'class activation ^ 3': lambda model, mixed, target, masks: visible_share(
+        class_activation(model, target.original, target.labels) ** 3, target),
+    'norm of logits by place ^ 3': _logits_norm,
+    'strength ^ 3 x class activation': _strength_and_class,
+    'cosine by place': _local_cosine,
+}
 RULES: Dict[str, Callable[..., torch.Tensor]] = {
     'snapmix': _snapmix,  # https://arxiv.org/abs/2012.04846; labels sum to 1 here, not in the paper
     'lumix': _lumix,  # https://arxiv.org/abs/2211.15846
     'pass': _pass_only,
     'true': _true,
+    'true, faded': _true_faded,
 }
 
 

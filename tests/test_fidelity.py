@@ -67,7 +67,7 @@ def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
     scene = Scene(data='digits', judge=judge, copies=2)
     name = 'share 0.2' if judge == 'cnn' else 'vit'
     rows = run_scene((name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
-    parts = {'scene', 'epochs', 'temperatures', 'policies'} if judge == 'cnn' else {'scene'}
+    parts = {'scene', 'epochs', 'temperatures', 'sharpness', 'tried', 'policies'} if judge == 'cnn' else {'scene'}
     assert {row['part'] for row in rows} == parts
     assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
     if judge == 'cnn':
