@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import matplotlib
 
+from .comparison import ARMS
 from .record import ROOT
 from .render import interval
 from .robustness import draw as draw_robustness
@@ -51,7 +52,6 @@ def mean(values: List[float], digits: int, spread: bool = False) -> str:
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
     """Return {arm: its runs} of a setting, in the order of their first appearance in ARMS."""
-    from .comparison import ARMS
     own = [run for run in runs if run['setting'] == setting]
     arms = [arm for arm in ARMS if any(run['arm'] == arm for run in own)]
     return {arm: sorted((run for run in own if run['arm'] == arm), key=lambda run: run['seed']) for arm in arms}
@@ -76,29 +76,34 @@ def comparison_table(setting: str) -> str:
     return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %', 'seconds'], lines)
 
 
+def settings_grid() -> Dict[str, Dict[str, Rows]]:
+    """Return {setting: {arm: its runs}} of the settings that there are runs of."""
+    result = read('comparison')
+    grid = {name: by_arm(result['runs'], name) for name in result['settings']}
+    return {name: arms for name, arms in grid.items() if arms}
+
+
+def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
+    """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
+    grid = settings_grid()
+    arms = [arm for arm in ARMS if sum(arm in own for own in grid.values()) > 1]
+    return table(['label', *grid], [
+        [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in grid.values())] for arm in arms])
+
+
 def settings_table() -> str:
     """Return top-1, NLL and ECE of each label in each setting."""
-    result = read('comparison')
-    settings = [name for name in result['settings'] if any(run['setting'] == name for run in result['runs'])]
-    grid = {name: by_arm(result['runs'], name) for name in settings}
-    common = [arm for arm in grid[settings[0]] if all(arm in grid[name] for name in settings)]
-    lines = [[arm] + [
-        ' / '.join((mean([r['top1'] for r in grid[s][arm]], 1), mean([r['nll'] for r in grid[s][arm]], 3),
-                    mean([r['ece'] for r in grid[s][arm]], 1))) for s in settings] for arm in common]
-    return table(['label', *settings], lines)
+    return table_by_setting(lambda runs, base: ' / '.join(
+        mean([run[score] for run in runs], digits) for score, digits in (('top1', 1), ('nll', 3), ('ece', 1))))
 
 
 def gains_table() -> str:
     """Return each label's gain in top-1 over CutMix's labels in each setting: mean, and the worst seed."""
-    result = read('comparison')
-    settings = [name for name in result['settings'] if any(run['setting'] == name for run in result['runs'])]
-    grid = {name: by_arm(result['runs'], name) for name in settings}
-    common = [arm for arm in grid[settings[0]] if all(arm in grid[s] for s in settings) and arm != 'area']
-    lines = []
-    for arm in common:
-        found = [gains(grid[s][arm], grid[s]['area']) for s in settings]
-        lines.append([arm] + [f'{statistics.mean(g):+.2f} (worst {min(g):+.1f})' for g in found])
-    return table(['label', *settings], lines)
+    def cell(runs, base):
+        gained = gains(runs, base)
+        return '0' if runs is base else f'{statistics.mean(gained):+.2f} (worst {min(gained):+.1f})'
+
+    return table_by_setting(cell)
 
 
 def label_name(row: Dict[str, Any]) -> str:
@@ -190,12 +195,10 @@ def draw_fidelity(picture: Path) -> None:
 
 def draw_comparison(picture: Path) -> None:
     """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
-    result = read('comparison')
-    settings = [name for name in result['settings'] if any(run['setting'] == name for run in result['runs'])]
+    grid = settings_grid()
     shown = ('area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 8', 'snapmix', 'true')
-    figure, axes = plt.subplots(3, len(settings), figsize=(2.3 * len(settings), 8.5), sharey=True)
-    for column, name in enumerate(settings):
-        arms = by_arm(result['runs'], name)
+    figure, axes = plt.subplots(3, len(grid), figsize=(2.3 * len(grid), 8.5), sharey=True)
+    for column, (name, arms) in enumerate(grid.items()):
         for height, arm in enumerate(shown):
             runs = arms.get(arm, [])
             scores = (gains(runs, arms['area']), [r['nll'] for r in runs], [r['ece'] for r in runs])
@@ -221,6 +224,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity of scenes': lambda: fidelity_table('scene', 'scene', lambda row: not row['scene'].startswith('share ')),
     'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
     'fidelity by temperature': lambda: fidelity_table('temperatures', 'scene'),
+    'fidelity by sharpness': lambda: fidelity_table('sharpness', 'sharpness'),
+    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': judges_table,
     'comparison': lambda: comparison_table('placed-14'),

@@ -1,6 +1,7 @@
 """What every result file says of how its figures were made."""
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def describe_run(command: str, seed: int, device: Union[str, torch.device] = 'cp
     device = torch.device(device)
     on_gpu = device.type == 'cuda'
     return {
-        'command': ' '.join([f'python -m {command}', *sys.argv[1:]]),
+        'command': f'python -m {command} {shlex.join(sys.argv[1:])}'.rstrip(),
         'seed': seed,
         'versions': {'timm': timm.__version__, 'torch': torch.__version__, 'timm-sumix': timm_sumix.__version__},
         'commit': _git('rev-parse', '--short', 'HEAD') + ('+' if _git('status', '--porcelain', '-uno') else ''),

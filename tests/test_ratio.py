@@ -128,12 +128,18 @@ def test_feature_without_features_is_refused():
         corrected_lam(mixed, HeadOutput(original.logits), target, 'feature')
 
 
-def test_place_without_strength_or_mask_is_refused():
+def test_place_without_strength_is_refused():
     mixed, original, target = random_batch(4, 3)
     with pytest.raises(ValueError, match="ratio 'place' needs HeadOutput.strength"):
         corrected_lam(mixed, original._replace(strength=None), target, 'place')
-    with pytest.raises(ValueError, match='target.mask must hold the mask'):
-        corrected_lam(mixed, original, MixedTarget(target.labels, target.lam, 3, index=target.index), 'place')
+
+
+def test_place_without_a_mask_warns_and_does_what_feature_does():
+    mixed, original, target = random_batch(16, 10)
+    bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
+    with pytest.warns(UserWarning, match='without the mask'):
+        found = corrected_lam(mixed, original, bare, 'place', 4.)
+    torch.testing.assert_close(found, corrected_lam(mixed, original, bare, 'feature', 4.), rtol=0, atol=1e-5)
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():

@@ -15,6 +15,7 @@ Deviations from the authors' release: it divides exponentials, which underflow t
 kept as 'released'; 'similarity' and 'feature' use distances per sample, independent of the batch size. 'place' is this
 library's own: it looks where each image's evidence lies, and what of it the mixture shows.
 """
+import warnings
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
@@ -34,7 +35,7 @@ class Ratio(NamedTuple):
         distances: (mixed, original, target, temperature) -> (D_a [N], D_b [N]).
         temperature: Default strength of the correction; None where there is nothing to set.
         features: Whether HeadOutput.features are needed.
-        places: Whether the originals' HeadOutput.strength and the target's mask are needed.
+        places: Whether the originals' HeadOutput.strength is needed, and the target's mask used.
         gamma: Weight of SUMixTask's uncertainty term by default; see docs/evidence.md.
     """
     distances: Callable[..., Tuple[torch.Tensor, torch.Tensor]]
@@ -166,13 +167,20 @@ def corrected_lam(
         Corrected shares [N], float32, no gradient.
 
     Raises:
-        ValueError: If the ratio is unknown, the temperature is negative or of no use, or features, strength or mask are
+        ValueError: If the ratio is unknown, the temperature is negative or of no use, or features or strength are
             missing.
+
+    Warns:
+        UserWarning: If 'place' is to correct a target without a mask: all it can do then is what 'feature' does.
     """
     chosen, temperature = find_ratio(ratio), find_temperature(ratio, temperature)
     if chosen.features and (mixed.features is None or original.features is None):
         raise ValueError(f'ratio {ratio!r} needs HeadOutput.features for the mixed and the original images, got None')
     if chosen.places and original.strength is None:
         raise ValueError(f'ratio {ratio!r} needs HeadOutput.strength for the original images, got None')
+    if chosen.places and target.mask is None and target.mixed:
+        warnings.warn(
+            f'ratio {ratio!r} got a MixedTarget without the mask that the images were mixed by, and takes every place '
+            "to be shown alike: it corrects as 'feature' does at the same temperature", stacklevel=2)
     first, second = chosen.distances(mixed, original, target, temperature)
     return torch.sigmoid(torch.logit(target.lam) - (first - second))

@@ -34,7 +34,7 @@ class MixedTarget:
         mixed: False says that no image of the batch was mixed: lam is all ones, and a pass over the originals is not
             needed. The host must know this without asking the device, hence a flag.
         mask: How much of each pixel of the first image the mixed image shows [N or 1, 1, H, W], bool or in [0, 1];
-            only ratios that ask for evidence by place need it.
+            only ratios that ask for evidence by place use it. None: not known, only its mean, lam.
         partner_mask: The same for the partner's pixels, where it is not 1 - mask.
 
     Raises:
@@ -97,14 +97,10 @@ class MixedTarget:
             size: Height and width (h, w) of the grid of places.
 
         Returns:
-            Shares of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32.
-
-        Raises:
-            ValueError: If the target has no mask.
+            Shares of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
+            lam and 1 - lam in all cells where the mask is not known.
         """
-        if self.mask is None:
-            raise ValueError('target.mask must hold the mask that the images were mixed by, got None')
-        first = self.mask.float()
+        first = self.lam.view(-1, 1, 1, 1) if self.mask is None else self.mask.float()
         second = 1. - first if self.partner_mask is None else self.partner_mask.float()
         return tuple(
             F.adaptive_avg_pool2d(mask, size).expand(len(self), 1, *size).squeeze(1) for mask in (first, second))
