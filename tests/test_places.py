@@ -26,6 +26,14 @@ def test_every_layout_gives_the_same_distances_from_the_lower_quartile():
         torch.testing.assert_close(feature_strength(_Model(), layout, (64, 96)), expected)
 
 
+def test_a_class_token_that_the_model_does_not_tell_of_is_found_where_the_others_form_a_grid():
+    tokens = torch.randn(2, 17, 5)
+    model = torch.nn.Identity()
+    torch.testing.assert_close(
+        feature_strength(model, tokens, (64, 64)), feature_strength(_Model(), tokens, (64, 64)))
+    assert feature_strength(model, tokens[:, 1:], (64, 64)).shape == (2, 4, 4)
+
+
 @pytest.mark.parametrize('maps', [torch.zeros(3, 5), torch.zeros(3, 12, 5), [torch.zeros(3, 5, 4, 4)]])
 def test_what_has_no_place_is_refused(maps):
     with pytest.raises(TypeError, match="ratio 'place' needs forward_features to return maps"):

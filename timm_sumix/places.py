@@ -17,8 +17,8 @@ def feature_strength(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int
     token in a transformer.
 
     Args:
-        model: The timm model that made them; its num_features tell channels-last maps, and its num_prefix_tokens, if
-            any, how many tokens have no place.
+        model: The timm model that made them; its num_features tell channels-last maps, and its num_prefix_tokens how
+            many tokens have no place: where it does not say, none or the first, as the others form a grid.
         maps: What forward_features returned: [N, D, h, w], [N, h, w, D] or tokens [N, T, D].
         size: Height and width of the images.
 
@@ -41,11 +41,12 @@ def _by_place(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int, int])
         last = shape[3] == model.num_features != shape[1]
         return maps if last else maps.permute(0, 2, 3, 1)
     if len(shape) == 3:
-        tokens = maps[:, getattr(model, 'num_prefix_tokens', 0):]
-        count = tokens.shape[1]
-        height = max(1, round((count * size[0] / size[1]) ** 0.5))
-        if count % height == 0:
-            return tokens.unflatten(1, (height, count // height))
+        told = getattr(model, 'num_prefix_tokens', None)
+        for prefix in (0, 1) if told is None else (told,):
+            count = shape[1] - prefix
+            height = max(1, round((count * size[0] / size[1]) ** 0.5))
+            if count % height == 0:
+                return maps[:, prefix:].unflatten(1, (height, count // height))
     raise TypeError(
         "ratio 'place' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens [N, T, D], "
         f"{type(model).__name__} returned {list(shape) or type(maps).__name__}: use ratio 'feature' or 'similarity'")
