@@ -57,9 +57,9 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
     'place 0': _arm('place', temperature=0.),
+    'place 1': _arm('place', temperature=1.),
     'place 2': _arm('place', temperature=2.),
     'place 8': _arm('place', temperature=8.),
-    'focus 8': _arm('focus', temperature=8.),
     'place 8, gamma 0.5': _arm('place', 0.5, temperature=8.),
     'released': _arm('released', 0.5, original_pass='grad'),
     'snapmix': _arm('area', rule='snapmix'),
@@ -71,7 +71,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, grad, gamma 0.5': _arm('similarity', 0.5, original_pass='grad'),
 }
 _EVERYWHERE = (
-    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 2', 'place 8', 'focus 8',
+    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 1', 'place 2', 'place 8',
     'snapmix', 'true')
 TEST_IMAGES = 5000
 

@@ -31,8 +31,7 @@ from .training import ImageSet, create_model, cutmix, predict, to_image_set, tra
 
 CANVAS, BATCH = 32, 128
 SWEEPS = {
-    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'place': (0., 1., 2., 4., 8.),
-    'focus': (2., 4., 8., 16.)}
+    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'place': (0., 1., 2., 4., 8.)}
 SHARPNESSES = (1, 2, 3, 4, 6)
 
 
@@ -114,7 +113,7 @@ def compare(
 ) -> List[Dict[str, Any]]:
     """Return a row of scores for each ratio (and, in a sweep, each temperature) and each rule."""
     use, true = usable(batches), torch.cat([batch.true for batch in batches])
-    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 2., 4., 8.), 'focus': (8.,)}
+    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 2., 4., 8.)}
     labels = {
         (name, value): [corrected_lam(b.mixed, b.original, b.target, name, value) for b in batches]
         for name in RATIOS for value in tried.get(name, (None,))}

@@ -36,11 +36,8 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name in ('place', 'focus'):
+    if name == 'place':
         cosines = _reference_distances('feature', mixed, original, target, i)
-        if name == 'focus':
-            filled = max(_reference_filled(original.strength[image]) for image in (i, j))
-            cosines = [(1 - filled) ** 2 * cosine for cosine in cosines]
         visible = _reference_visible(original.strength[i], target.mask[i, 0]), _reference_visible(
             original.strength[j], ~target.mask[i, 0])
         areas = target.lam[i].item(), 1 - target.lam[i].item()
@@ -56,24 +53,12 @@ def _reference_distances(name, mixed, original, target, i):
     return [0., 0.]
 
 
-CELLS = [(y, x) for y in range(4) for x in range(4)]
-
-
-def _reference_evidence(strength):
-    """Return the share of an image's evidence at each of 4 x 4 places."""
-    powers = {cell: max(strength[cell].item() / strength.max().item(), 1e-6) ** 3 for cell in CELLS}
-    return {cell: power / sum(powers.values()) for cell, power in powers.items()}
-
-
 def _reference_visible(strength, shown):
     """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
-    evidence = _reference_evidence(strength)
-    return sum(evidence[y, x] * shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in CELLS)
-
-
-def _reference_filled(strength):
-    """Return the share of the frame that evidence fills: 1 for equal shares, 1 / 16 where all is at one place."""
-    return 1 / (16 * sum(share ** 2 for share in _reference_evidence(strength).values()))
+    cells = [(y, x) for y in range(4) for x in range(4)]
+    evidence = {cell: max(strength[cell].item() / strength.max().item(), 1e-6) ** 3 for cell in cells}
+    parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
+    return sum(evidence[cell] * parts[cell] for cell in cells) / sum(evidence.values())
 
 
 def _reference_lam(name, mixed, original, target):
@@ -99,7 +84,7 @@ def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature', 'place', 'focus'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'place'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
     whole = corrected_lam(mixed, original, target, name)
@@ -125,7 +110,7 @@ def test_temperature_zero_leaves_the_area_alone():
 
 
 @pytest.mark.parametrize('name, temperature, message', [
-    ('best', None, r"ratio must be one of \['similarity', .*'area'\], got 'best'"),
+    ('best', None, r"ratio must be one of \['similarity', 'feature', 'place', 'released', 'area'\], got 'best'"),
     ('similarity', -1., 'temperature must be 0 or greater, got -1.0'),
     ('feature', float('inf'), 'temperature must be 0 or greater'),
     ('similarity', float('nan'), 'temperature must be 0 or greater'),
@@ -173,8 +158,7 @@ def test_evidence_by_place_follows_what_is_shown_of_it():
     assert corrected_lam(mixed, original, target, 'place', 0.)[0] > 0.99 > target.lam[0]
 
 
-@pytest.mark.parametrize('name, temperature', [('place', 0.), ('focus', 8.)])
-def test_where_the_features_are_alike_everywhere_the_area_stays(name, temperature):
+def test_where_the_features_are_alike_everywhere_the_area_stays():
     mixed, original, target = random_batch(16, 10)
     original = original._replace(strength=torch.zeros(16, 4, 4))
-    torch.testing.assert_close(corrected_lam(mixed, original, target, name, temperature), target.lam, rtol=0, atol=1e-5)
+    torch.testing.assert_close(corrected_lam(mixed, original, target, 'place', 0.), target.lam, rtol=0, atol=1e-5)

@@ -83,25 +83,14 @@ def _feature(mixed, original, target, temperature):
 
 
 def _place(mixed, original, target, temperature):
-    return _by_evidence(target, _normalised(original.strength.float()), _feature(mixed, original, target, temperature))
-
-
-def _focus(mixed, original, target, temperature):
-    # where the evidence fills the frame, area is right, and the mixture's features add more noise than truth
-    evidence = _normalised(original.strength.float())
-    filled = 1. / (evidence.square().mean((1, 2)) * evidence[0].numel() ** 2)  # 1 / places, where all is at one; to 1
-    weight = (1. - torch.maximum(filled, target.partner(filled))) ** 2
-    distances = _feature(mixed, original, target, temperature)
-    return _by_evidence(target, evidence, [weight * distance for distance in distances])
-
-
-def _by_evidence(target, evidence, distances):
     # what of each image's evidence is shown, in place of its area; then what the mixture's features say of it
-    shown = target.shown(tuple(evidence.shape[-2:]))
+    shown = target.shown(tuple(original.strength.shape[-2:]))
+    evidence = _normalised(original.strength.float())
     visible = [(share * part).sum((1, 2)) for share, part in zip((evidence, target.partner(evidence)), shown)]
     return tuple(
         area.clamp(min=_TINY).log() - part.clamp(min=_TINY).log() + distance
-        for area, part, distance in zip((target.lam, 1. - target.lam), visible, distances))
+        for area, part, distance in zip(
+            (target.lam, 1. - target.lam), visible, _feature(mixed, original, target, temperature)))
 
 
 def _normalised(strength):
@@ -128,7 +117,6 @@ RATIOS: Dict[str, Ratio] = {
     'similarity': Ratio(_similarity, temperature=2.),
     'feature': Ratio(_feature, temperature=8., features=True),
     'place': Ratio(_place, temperature=8., features=True, places=True),
-    'focus': Ratio(_focus, temperature=8., features=True, places=True),
     'released': Ratio(_released, gamma=0.5),
     'area': Ratio(_area),
 }
@@ -170,11 +158,10 @@ def corrected_lam(
         original: Outputs for the unmixed images, in the order of the batch.
         target: Labels of the mixed batch; `target.lam` holds the shares by area.
         ratio: 'similarity' (D = tau * ||q - p~||), 'feature' (D = -kappa * cos(f_mix, f)), 'place' (feature's D, and
-            the share of the image's evidence that is shown in place of its share of area), 'focus' (the same, with
-            feature's D times (1 - the part of the frame that the evidence fills)^2), 'released' (the authors'
+            the share of the image's evidence that is shown in place of its share of area), 'released' (the authors'
             code: D_a = N * n(softmax(q - p~))[y_a]) or 'area' (D = 0).
-        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2; 8 for feature, place and
-            focus). At 0 'place' and 'focus' rest on the evidence alone, and the others leave the area as it is.
+        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2; 8 for feature and place). At 0
+            'place' rests on the evidence alone, and the others leave the area as it is.
 
     Returns:
         Corrected shares [N], float32, no gradient.
