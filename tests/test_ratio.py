@@ -37,7 +37,7 @@ def _reference_distances(name, mixed, original, target, i):
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
     if name == 'place':
-        cosines = _reference_distances('feature', mixed, original, target, i)
+        cosines = [cosine / 8 for cosine in _reference_distances('feature', mixed, original, target, i)]
         visible = _reference_visible(original.strength[i], target.mask[i, 0]), _reference_visible(
             original.strength[j], ~target.mask[i, 0])
         areas = target.lam[i].item(), 1 - target.lam[i].item()

@@ -116,7 +116,7 @@ def _area(mixed, original, target, temperature):
 RATIOS: Dict[str, Ratio] = {
     'similarity': Ratio(_similarity, temperature=2.),
     'feature': Ratio(_feature, temperature=8., features=True),
-    'place': Ratio(_place, temperature=8., features=True, places=True),
+    'place': Ratio(_place, temperature=1., features=True, places=True),
     'released': Ratio(_released, gamma=0.5),
     'area': Ratio(_area),
 }
@@ -160,8 +160,8 @@ def corrected_lam(
         ratio: 'similarity' (D = tau * ||q - p~||), 'feature' (D = -kappa * cos(f_mix, f)), 'place' (feature's D, and
             the share of the image's evidence that is shown in place of its share of area), 'released' (the authors'
             code: D_a = N * n(softmax(q - p~))[y_a]) or 'area' (D = 0).
-        temperature: tau or kappa, 0 or greater; None: the ratio's own default (2; 8 for feature and place). At 0
-            'place' rests on the evidence alone, and the others leave the area as it is.
+        temperature: tau or kappa, 0 or greater; None: the ratio's own default (similarity 2, feature 8, place 1). At
+            0 'place' rests on the evidence alone, and the others leave the area as it is.
 
     Returns:
         Corrected shares [N], float32, no gradient.

@@ -12,8 +12,9 @@ class HeadOutput(NamedTuple):
     Args:
         logits: Class scores [N, C].
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
-        features: Pooled pre-logits features [N, D]; only the ratio 'feature' needs them.
-        strength: Norm of the features at each place, before pooling [N, h, w]; only the ratio 'place' needs it.
+        features: Pooled pre-logits features [N, D]; the ratios 'feature' and 'place' need them.
+        strength: How far the features at each place are from what is common in the image [N, h, w], as feature_strength
+            returns it; only the ratio 'place' needs it.
     """
     logits: torch.Tensor
     uncertainty: Optional[torch.Tensor] = None
