@@ -51,10 +51,10 @@ def mean(values: List[float], digits: int, spread: bool = False) -> str:
 
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
-    """Return {arm: its runs} of a setting, in the order of their first appearance in ARMS."""
-    own = [run for run in runs if run['setting'] == setting]
-    arms = [arm for arm in ARMS if any(run['arm'] == arm for run in own)]
-    return {arm: sorted((run for run in own if run['arm'] == arm), key=lambda run: run['seed']) for arm in arms}
+    """Return {arm: its runs} of a setting, in the order of ARMS; arms that are there no more come last."""
+    own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
+    arms = dict.fromkeys([*ARMS, *(run['arm'] for run in own)])
+    return {arm: found for arm in arms if (found := [run for run in own if run['arm'] == arm])}
 
 
 def gains(runs: Rows, base: Rows) -> List[float]:
@@ -86,7 +86,7 @@ def settings_grid() -> Dict[str, Dict[str, Rows]]:
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
     """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
     grid = settings_grid()
-    arms = [arm for arm in ARMS if sum(arm in own for own in grid.values()) > 1]
+    arms = [arm for arm in next(iter(grid.values())) if sum(arm in own for own in grid.values()) > 1]
     return table(['label', *grid], [
         [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in grid.values())] for arm in arms])
 
@@ -196,7 +196,7 @@ def draw_fidelity(picture: Path) -> None:
 def draw_comparison(picture: Path) -> None:
     """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
     grid = settings_grid()
-    shown = ('area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 8', 'snapmix', 'true')
+    shown = ('area', 'similarity', 'feature', 'place 0', 'place 1', 'place 8', 'true')
     figure, axes = plt.subplots(3, len(grid), figsize=(2.3 * len(grid), 8.5), sharey=True)
     for column, (name, arms) in enumerate(grid.items()):
         for height, arm in enumerate(shown):

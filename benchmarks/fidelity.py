@@ -113,7 +113,7 @@ def compare(
 ) -> List[Dict[str, Any]]:
     """Return a row of scores for each ratio (and, in a sweep, each temperature) and each rule."""
     use, true = usable(batches), torch.cat([batch.true for batch in batches])
-    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 1., 2., 4., 8.)}
+    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 1., 8.)}
     labels = {
         (name, value): [corrected_lam(b.mixed, b.original, b.target, name, value) for b in batches]
         for name in RATIOS for value in tried.get(name, (None,))}
