@@ -111,9 +111,14 @@ def label_name(row: Dict[str, Any]) -> str:
     return row['label'] if row['temperature'] is None else f'{row["label"]} {row["temperature"]:g}'
 
 
-def fidelity_table(part: str, column: str, keep: Optional[Callable[[Dict[str, Any]], bool]] = None) -> str:
+def fidelity_table(
+        part: str,
+        column: str,
+        keep: Optional[Callable[[Dict[str, Any]], bool]] = None,
+        name: str = 'fidelity',
+) -> str:
     """Return Spearman / mean absolute error / calibration, labels down and the values of a column across."""
-    rows = [row for row in read('fidelity')['rows'] if row['part'] == part and (keep is None or keep(row))]
+    rows = [row for row in read(name)['rows'] if row['part'] == part and (keep is None or keep(row))]
     columns = list(dict.fromkeys(row[column] for row in rows))
     if all(isinstance(value, (int, float)) or value.startswith('share ') for value in columns):
         columns.sort(key=lambda value: float(str(value).replace('share ', '')))
@@ -225,7 +230,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
     'fidelity by temperature': lambda: fidelity_table('temperatures', 'scene'),
     'fidelity by sharpness': lambda: fidelity_table('sharpness', 'sharpness'),
-    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene'),
+    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene', name='fidelity-tried'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': judges_table,
     'comparison': lambda: comparison_table('placed-14'),
@@ -233,7 +238,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'gains': gains_table,
     'robustness': robustness_table,
     'corruptions': corruptions_table,
-    **{f'made by {name}': lambda name=name: made_by(name) for name in ('fidelity', 'comparison', 'robustness')},
+    **{f'made by {name}': lambda name=name: made_by(name) for name in ('fidelity', 'fidelity-tried', 'comparison', 'robustness')},
 }
 
 
@@ -244,7 +249,7 @@ def fill(page: str) -> str:
             raise ValueError(f'blocks must be among {list(BLOCKS)}, got {match[1]!r}')
         return f'<!-- {match[1]} -->\n\n{BLOCKS[match[1]]()}\n\n<!-- end -->'
 
-    return re.sub(r'<!-- ([\w ]+?) -->\n.*?<!-- end -->', block, page, flags=re.DOTALL)
+    return re.sub(r'<!-- ([\w -]+?) -->\n.*?<!-- end -->', block, page, flags=re.DOTALL)
 
 
 def main() -> None:

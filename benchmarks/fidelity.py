@@ -179,9 +179,9 @@ def run_scene(job: Tuple[str, Scene, int, int, int, int, Optional[Path]]) -> Lis
     invisible = torch.cat([b.true.isnan() for b in batches]).float().mean().item()
     add('scene', compare(batches, shares), top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
     if name in ('share 0.2', 'share 1'):
-        _, tried = judge_batches(model, test, cutmix(), seed, TRIED)
-        add('tried', [
-            row for row in compare(batches, tried) if row['label'] in TRIED or row['label'] in ('place', 'area')])
+        # batches of their own: a rule that draws, such as lumix, changes what is drawn for the batches after it
+        results = compare(*judge_batches(model, test, cutmix(), seed, TRIED))
+        add('tried', [row for row in results if row['label'] in TRIED or row['label'] in ('place', 'area')])
     if in_full:
         add('temperatures', compare(batches, {}, sweep=True))
         for sharpness in SHARPNESSES:
