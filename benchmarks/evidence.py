@@ -238,7 +238,9 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'gains': gains_table,
     'robustness': robustness_table,
     'corruptions': corruptions_table,
-    **{f'made by {name}': lambda name=name: made_by(name) for name in ('fidelity', 'fidelity-tried', 'comparison', 'robustness')},
+    **{
+        f'made by {name}': lambda name=name: made_by(name)
+        for name in ('fidelity', 'fidelity-tried', 'comparison', 'robustness')},
 }
 
 

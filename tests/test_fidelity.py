@@ -71,10 +71,8 @@ def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
     assert {row['part'] for row in rows} == parts
     assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
     if judge == 'cnn':
-        areas = [[row['mae'] for row in rows if row['part'] == part and row['label'] == 'area'][0]
-                 for part in ('scene', 'tried')]
-        assert areas[0] == pytest.approx(areas[1], abs=0.1)
         tried = {row['label']: row for row in rows if row['part'] == 'tried'}
-        assert tried['norm of logits by place ^ 3']['mae'] < 0.3  # scored against the batches that they were made of
+        # near the truth: scored on the batches that they were made for
+        assert tried['class activation ^ 3']['spearman'] > 0.4 and tried['area']['spearman'] > 0.4
         saved = compare(read_predictions(tmp_path / 'predictions.npz'), {})
         assert ('place', 0.) in {(row['label'], row['temperature']) for row in saved}
