@@ -202,7 +202,7 @@ def draw_comparison(picture: Path) -> None:
     """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
     grid = settings_grid()
     shown = ('area', 'similarity', 'feature', 'place 0', 'place 1', 'place 8', 'true')
-    figure, axes = plt.subplots(3, len(grid), figsize=(2.3 * len(grid), 8.5), sharey=True)
+    figure, axes = plt.subplots(3, len(grid), figsize=(1.5 + 2.3 * len(grid), 8.5), sharey=True, squeeze=False)
     for column, (name, arms) in enumerate(grid.items()):
         for height, arm in enumerate(shown):
             runs = arms.get(arm, [])

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import comparison
 from benchmarks.comparison import ARMS, Setting, run_one, runs
-from benchmarks.evidence import gains
+from benchmarks.evidence import PAGE, fill, gains
 from benchmarks.placed import load_digits_objects
 from benchmarks.rivals import RULES
 from benchmarks.training import SMALL_MODEL, create_model, cutmix, to_image_set, train
@@ -66,3 +66,10 @@ def test_a_rule_replaces_the_shares_that_the_loss_sees():
     train(model, data, cutmix(), epochs=1, seed=0, task_kwargs={'ratio': 'area', 'gamma': 0.}, rule=rule)
     assert len(seen) == 2 and ((seen[0] >= 0) & (seen[0] <= 1)).all()
     assert not torch.equal(model.head.fc.weight, before)
+
+
+def test_the_page_of_evidence_is_what_the_committed_results_make():
+    page = PAGE.read_text()
+    assert fill(page) == page
+    with pytest.raises(ValueError, match="blocks must be among .* got 'weather'"):
+        fill('<!-- weather -->\n<!-- end -->')
