@@ -1,7 +1,7 @@
-"""Write the tables and plots of docs/evidence.md anew from the committed results: python -m benchmarks.evidence
+"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.evidence
 
-Between the marks <!-- NAME --> and <!-- end --> the page holds what this module makes of benchmarks/results; the rest
-of the page is written by hand.
+Between the marks <!-- NAME --> and <!-- end --> a page holds what this module makes of benchmarks/results; the rest of
+it is written by hand.
 """
 import json
 import re
@@ -11,16 +11,20 @@ from typing import Any, Callable, Dict, List, Optional
 
 import matplotlib
 
+from .cells import TABLES
 from .comparison import ARMS
 from .record import ROOT
-from .render import interval
+from .render import interval, render
 from .robustness import draw as draw_robustness
+from .tables import read_results
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-PAGE = ROOT / 'docs' / 'evidence.md'
+DOCS = ROOT / 'docs'
+PAGES = (DOCS / 'evidence.md', ROOT / 'README.md')
 RESULTS = ROOT / 'benchmarks' / 'results'
+TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
 Rows = List[Dict[str, Any]]
 
 
@@ -70,7 +74,7 @@ def comparison_table(setting: str) -> str:
         gained = gains(runs, arms['area'])
         lines.append([
             arm, mean([run['top1'] for run in runs], 1, True),
-            '-' if arm == 'area' else mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.1f}' for g in gained) + ')',
+            '-' if arm == 'area' else mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.2f}' for g in gained) + ')',
             mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1),
             str(round(statistics.median(run['seconds'] for run in runs)))])
     return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %', 'seconds'], lines)
@@ -101,7 +105,7 @@ def gains_table() -> str:
     """Return each label's gain in top-1 over CutMix's labels in each setting: mean, and the worst seed."""
     def cell(runs, base):
         gained = gains(runs, base)
-        return '0' if runs is base else f'{statistics.mean(gained):+.2f} (worst {min(gained):+.1f})'
+        return '0' if runs is base else f'{statistics.mean(gained):+.2f} (worst {min(gained):+.2f})'
 
     return table_by_setting(cell)
 
@@ -143,6 +147,44 @@ def judges_table() -> str:
     return table(['scene', 'top-1 % of the judge', 'pairs', 'neither object visible, % of mixed images'], [
         [scene, mean([row['top1'] for row in own.values()], 1), str(sum(row['pairs'] for row in own.values())),
          mean([100 * row['neither_visible'] for row in own.values()], 2)] for scene, own in found.items()])
+
+
+def labels_in_short() -> str:
+    """Return the labels of most interest, on objects of a fifth of the canvas."""
+    names = {
+        'area': 'area (CutMix)', 'similarity 2': "the paper's formula, per sample (`similarity`)",
+        'released': "as the authors' code computes it (`released`)",
+        'snapmix': 'SnapMix-style class activation map, re-derived', 'place 1': '`place`, the default'}
+    rows = {label_name(row): row for row in read('fidelity')['rows'] if row['scene'] == 'share 0.2'
+            and row['part'] == 'scene'}
+    return table(['label', 'Spearman with the true share', 'mean absolute error'], [
+        [text, f'{rows[name]["spearman"]:.3f}', f'{rows[name]["mae"]:.3f}'] for name, text in names.items()])
+
+
+def models_in_short() -> str:
+    """Return what the default label does to models, by setting, beside CutMix."""
+    lines = []
+    for setting, arms in settings_grid().items():
+        if 'place 1' in arms:
+            gained = gains(arms['place 1'], arms['area'])
+            scores = [
+                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', 'place 1'))
+                for score, digits in (('top1', 1), ('nll', 3), ('ece', 1))]
+            lines.append([f'`{setting}`', scores[0], ', '.join(f'{gain:+.2f}' for gain in gained), *scores[1:]])
+    return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)
+
+
+def demo_table() -> str:
+    """Return the demo's models and labels."""
+    return table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman with the true share', 'mean absolute error'], [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
+         f'{row["mae"]:.3f}'] for row in read('demo-seed0')['rows']])
+
+
+def paper_table(name: str, picture: Optional[Path] = None) -> str:
+    """Return one of the tables of benchmarks.tables, and draw it if asked."""
+    results = [result for result in read_results(RESULTS / 'tables') if result['table'] == name]
+    return render(name, TABLES[name], results, picture)
 
 
 def robustness_rows() -> Rows:
@@ -236,6 +278,10 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
+    'labels in short': labels_in_short,
+    'models in short': models_in_short,
+    'demo': demo_table,
+    **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
     'robustness': robustness_table,
     'corruptions': corruptions_table,
     **{
@@ -255,11 +301,14 @@ def fill(page: str) -> str:
 
 
 def main() -> None:
-    """Write page and plots."""
-    PAGE.write_text(fill(PAGE.read_text()))
-    draw_fidelity(PAGE.with_name('fidelity.png'))
-    draw_comparison(PAGE.with_name('comparison.png'))
-    draw_robustness(robustness_rows(), PAGE.with_name('robustness.png'))
+    """Write pages and plots."""
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
+    draw_fidelity(DOCS / 'fidelity.png')
+    draw_comparison(DOCS / 'comparison.png')
+    draw_robustness(robustness_rows(), DOCS / 'robustness.png')
+    for name in TRAINED_TABLES:
+        paper_table(name, RESULTS / 'tables' / f'{name}.png')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import comparison
 from benchmarks.comparison import ARMS, Setting, run_one, runs
-from benchmarks.evidence import PAGE, fill, gains
+from benchmarks.evidence import PAGES, fill, gains
 from benchmarks.placed import load_digits_objects
 from benchmarks.rivals import RULES
 from benchmarks.training import SMALL_MODEL, create_model, cutmix, to_image_set, train
@@ -68,8 +68,9 @@ def test_a_rule_replaces_the_shares_that_the_loss_sees():
     assert not torch.equal(model.head.fc.weight, before)
 
 
-def test_the_page_of_evidence_is_what_the_committed_results_make():
-    page = PAGE.read_text()
-    assert fill(page) == page
+def test_the_pages_hold_what_the_committed_results_make():
+    for path in PAGES:
+        page = path.read_text()
+        assert '<!-- end -->' in page and fill(page) == page
     with pytest.raises(ValueError, match="blocks must be among .* got 'weather'"):
         fill('<!-- weather -->\n<!-- end -->')
