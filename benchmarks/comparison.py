@@ -72,6 +72,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'lumix': _arm('area', rule='lumix'),
     'true': _arm('area', rule='true'),
     'true, faded': _arm('area', rule='true, faded'),
+    'place 1, faded': _arm('area', rule='place, faded'),
 }
 _EVERYWHERE = (
     'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 1', 'place 2', 'place 8',

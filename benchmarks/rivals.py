@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
 from timm_sumix.places import feature_strength
+from timm_sumix.ratio import corrected_lam, normalised_evidence
+from timm_sumix.trainable import SUMixTrainable
 
 from .placed import true_lam, visible
 
@@ -66,13 +68,25 @@ def _true(model, mixed, target, masks):
     return torch.where(share.isnan(), target.lam, share)
 
 
-def _true_faded(model, mixed, target, masks):
-    """Where little of either object is visible, the target fades to equal probabilities."""
-    shown = target.shown(tuple(masks.shape[-2:]))
-    weight = sum(visible(own, part) for own, part in zip((masks, target.partner(masks)), shown)).clamp(max=1)[:, None]
-    dense = target.dense
+def _fade(target, shown):
+    """Let the target fade to equal probabilities where less than one image's worth is shown of both together [N]."""
+    weight, dense = shown.clamp(max=1).unsqueeze(1), target.dense
     target.dense = lambda lam=None: weight * dense(lam) + (1. - weight) / target.num_classes
+
+
+def _true_faded(model, mixed, target, masks):
+    shown = target.shown(tuple(masks.shape[-2:]))
+    _fade(target, sum(visible(own, part) for own, part in zip((masks, target.partner(masks)), shown)))
     return _true(model, mixed, target, masks)
+
+
+def _place_faded(model, mixed, target, masks):
+    trainable = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
+    mixed, original = trainable(mixed, target.original)
+    evidence = normalised_evidence(original.strength)
+    shown = target.shown(tuple(evidence.shape[-2:]))
+    _fade(target, sum((own * part).sum((1, 2)) for own, part in zip((evidence, target.partner(evidence)), shown)))
+    return corrected_lam(mixed, original, target, 'place')
 
 
 def _strength(model, images):
@@ -114,6 +128,7 @@ RULES: Dict[str, Callable[..., torch.Tensor]] = {
     'pass': _pass_only,
     'true': _true,
     'true, faded': _true_faded,
+    'place, faded': _place_faded,
 }
 
 

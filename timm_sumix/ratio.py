@@ -85,7 +85,7 @@ def _feature(mixed, original, target, temperature):
 def _place(mixed, original, target, temperature):
     # what of each image's evidence is shown, in place of its area; then what the mixture's features say of it
     shown = target.shown(tuple(original.strength.shape[-2:]))
-    evidence = _normalised(original.strength.float())
+    evidence = normalised_evidence(original.strength)
     visible = [(share * part).sum((1, 2)) for share, part in zip((evidence, target.partner(evidence)), shown)]
     return tuple(
         area.clamp(min=_TINY).log() - part.clamp(min=_TINY).log() + distance
@@ -93,8 +93,9 @@ def _place(mixed, original, target, temperature):
             (target.lam, 1. - target.lam), visible, _feature(mixed, original, target, temperature)))
 
 
-def _normalised(strength):
+def normalised_evidence(strength: torch.Tensor) -> torch.Tensor:
     """Return strength [N, h, w], sharpened, as shares of each image's sum; equal shares where all are alike."""
+    strength = strength.float()
     relative = strength / strength.amax((1, 2), keepdim=True).clamp(min=_TINY)
     sharpened = relative.clamp(min=_TINY) ** SHARPNESS
     return sharpened / sharpened.sum((1, 2), keepdim=True)
