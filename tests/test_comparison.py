@@ -22,7 +22,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(comparison, 'TEST_IMAGES', 100)
 
 
-@pytest.mark.parametrize('arm', ['none', 'area, same time', 'place 8', 'released', 'snapmix', 'lumix', 'true', 'place 1, faded'])
+@pytest.mark.parametrize(
+    'arm', ['none', 'area, same time', 'place 8', 'released', 'snapmix', 'lumix', 'true', 'place 1, faded'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
     run_one(('placed-14', arm, 0, tmp_path, {'commit': 'abc'}))
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
