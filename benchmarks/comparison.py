@@ -54,7 +54,6 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'area, same time': _arm('area', epochs=1.3),
     'similarity': _arm('similarity'),
     'similarity, gamma 0.5': _arm('similarity', 0.5),
-    'similarity, gamma 0.5, grad': _arm('similarity', 0.5, original_pass='grad'),
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
     'place 0': _arm('place', temperature=0.),
@@ -65,8 +64,6 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'place 1, gamma 0.5': _arm('place', 0.5, temperature=1.),
     'place 1, gamma 1': _arm('place', 1., temperature=1.),
     'place 1, gamma 0.5, logits': _arm('place', 0.5, temperature=1., uncertainty='logits'),
-    'place 1, gamma 0.5, grad': _arm('place', 0.5, temperature=1., original_pass='grad'),
-    'place 8, gamma 0.5': _arm('place', 0.5, temperature=8.),
     'released': _arm('released', 0.5, original_pass='grad'),
     'snapmix': _arm('area', rule='snapmix'),
     'lumix': _arm('area', rule='lumix'),
@@ -74,9 +71,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'true, faded': _arm('area', rule='true, faded'),
     'place 1, faded': _arm('area', rule='place, faded'),
 }
-_EVERYWHERE = (
-    'none', 'area', 'area, pass over originals', 'similarity', 'feature', 'place 0', 'place 1', 'place 2', 'place 8',
-    'snapmix', 'true')
+_EVERYWHERE = ('none', 'area', 'similarity', 'feature', 'place 0', 'place 1', 'place 8', 'true')
 TEST_IMAGES = 5000
 
 
@@ -133,13 +128,31 @@ def run_one(job: Tuple[str, str, int, Path, Dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': model.state_dict()}, folder / 'checkpoint.pth.tar')
     write_result(folder / 'result.json', {
-        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds, **made_by,
+        **made_by, 'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
         **evaluate(model, test)})
 
 
 def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:
     """Return the folder of a run."""
     return out / setting / arm.replace(', ', '_').replace(' ', '-') / f'seed{seed}'
+
+
+def collect(out: Path, path: Path) -> None:
+    """Write the results of all runs to one file, with every command and commit that made some of them."""
+    results = [json.loads(result.read_text()) for result in sorted(out.glob('*/*/seed*/result.json'))]
+    if not results:
+        raise FileNotFoundError(f'--out must hold results of runs, {out} holds none')
+    for key in ('versions', 'device'):
+        if any(run[key] != results[0][key] for run in results):
+            raise ValueError(f'{key} must be the same for all runs in {out}, got several: make the older ones again')
+    write_result(path, {
+        'command': sorted({run['command'] for run in results}),
+        'seed': sorted({run['seed'] for run in results}),
+        'versions': results[0]['versions'],
+        'commit': sorted({run['commit'] for run in results}),
+        'device': results[0]['device'],
+        'settings': {name: setting._asdict() for name, setting in SETTINGS.items()},
+        'runs': results})
 
 
 def main() -> None:
@@ -152,19 +165,11 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
     parser.add_argument('--collect', type=Path, help='write the results of all runs in --out to this file instead')
     args = parser.parse_args()
-    description = describe_run('benchmarks.comparison', list(range(args.seeds)))
     if args.collect:
-        description = json.loads((args.out / 'run.json').read_text())
-        results = [json.loads(path.read_text()) for path in sorted(args.out.glob('*/*/seed*/result.json'))]
-        if not results:
-            raise FileNotFoundError(f'--out must hold results of runs, {args.out} holds none')
-        write_result(args.collect, {**description, 'settings': {
-            name: setting._asdict() for name, setting in SETTINGS.items()}, 'runs': results})
+        collect(args.out, args.collect)
         return
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_result(args.out / 'run.json', description)
-    made_by = {key: description[key] for key in ('command', 'commit')}
-    jobs = [(*run, args.out, made_by) for run in runs(args.settings, args.arms, args.seeds)]
+    description = describe_run('benchmarks.comparison', list(range(args.seeds)))
+    jobs = [(*run, args.out, description) for run in runs(args.settings, args.arms, args.seeds)]
     with multiprocessing.get_context('spawn').Pool(args.jobs) as pool:
         for _ in track(pool.imap(run_one, jobs), total=len(jobs), description='Runs'):
             pass

@@ -7,7 +7,7 @@ import json
 import re
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import matplotlib
 
@@ -43,9 +43,14 @@ def made_by(name: str) -> str:
     run = read(name)
     versions = ', '.join(f'{package} {version}' for package, version in run['versions'].items())
     path = f'benchmarks/results/{name}.json'
-    return (
-        f'Made by `{run["command"]}`, seeds {run["seed"]}, commit {run["commit"]}, {versions}, {run["device"]}: '
-        f'[{path}](../{path})')
+    command, seed, commit = (
+        ', '.join(map(str, value)) if isinstance(value, list) else value
+        for value in (_in_code(run['command']), run['seed'], run['commit']))
+    return f'Made by {command}, seeds {seed}, commit {commit}, {versions}, {run["device"]}: [{path}](../{path})'
+
+
+def _in_code(commands: Union[str, List[str]]) -> List[str]:
+    return [f'`{command}`' for command in ([commands] if isinstance(commands, str) else commands)]
 
 
 def mean(values: List[float], digits: int, spread: bool = False) -> str:
@@ -55,16 +60,17 @@ def mean(values: List[float], digits: int, spread: bool = False) -> str:
 
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
-    """Return {arm: its runs} of a setting, in the order of ARMS; arms that are there no more come last."""
+    """Return {arm: its runs} of a setting, in the order of ARMS, of those that have every seed that CutMix has."""
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
-    arms = dict.fromkeys([*ARMS, *(run['arm'] for run in own)])
-    return {arm: found for arm in arms if (found := [run for run in own if run['arm'] == arm])}
+    found = {arm: [run for run in own if run['arm'] == arm] for arm in ARMS}
+    seeds = {run['seed'] for run in found['area']}
+    return {arm: runs for arm, runs in found.items() if runs and {run['seed'] for run in runs} >= seeds}
 
 
 def gains(runs: Rows, base: Rows) -> List[float]:
-    """Return the gain in top-1 at each seed that both have."""
+    """Return the gain in top-1 at each seed."""
     tops = {run['seed']: run['top1'] for run in base}
-    return [run['top1'] - tops[run['seed']] for run in runs if run['seed'] in tops]
+    return [run['top1'] - tops[run['seed']] for run in runs]
 
 
 def comparison_table(setting: str) -> str:
@@ -84,13 +90,13 @@ def settings_grid() -> Dict[str, Dict[str, Rows]]:
     """Return {setting: {arm: its runs}} of the settings that there are runs of."""
     result = read('comparison')
     grid = {name: by_arm(result['runs'], name) for name in result['settings']}
-    return {name: arms for name, arms in grid.items() if arms}
+    return {name: arms for name, arms in grid.items() if arms.get('area')}
 
 
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
     """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
     grid = settings_grid()
-    arms = [arm for arm in next(iter(grid.values())) if sum(arm in own for own in grid.values()) > 1]
+    arms = [arm for arm in ARMS if sum(arm in own for own in grid.values()) > 1]
     return table(['label', *grid], [
         [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in grid.values())] for arm in arms])
 
@@ -155,10 +161,10 @@ def labels_in_short() -> str:
         'area': 'area (CutMix)', 'similarity 2': "the paper's formula, per sample (`similarity`)",
         'released': "as the authors' code computes it (`released`)",
         'snapmix': 'SnapMix-style class activation map, re-derived', 'place 1': '`place`, the default'}
-    rows = {label_name(row): row for row in read('fidelity')['rows'] if row['scene'] == 'share 0.2'
-            and row['part'] == 'scene'}
+    rows = [row for row in read('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
     return table(['label', 'Spearman with the true share', 'mean absolute error'], [
-        [text, f'{rows[name]["spearman"]:.3f}', f'{rows[name]["mae"]:.3f}'] for name, text in names.items()])
+        [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]
+        for name, text in names.items()])
 
 
 def models_in_short() -> str:

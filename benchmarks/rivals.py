@@ -54,7 +54,9 @@ def _lumix(model, mixed, target, masks):
     # 0.5, 0.4 and 0.1 of area, prediction and chance: the paper's weights are not known to us for small images
     prediction = model(mixed).softmax(-1)
     a, b = (prediction.gather(1, labels.unsqueeze(1)).squeeze(1) for labels in (target.labels, target.partner_labels))
-    return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * torch.rand_like(target.lam)
+    with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this label
+        chance = torch.rand_like(target.lam)
+    return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * chance
 
 
 def _pass_only(model, mixed, target, masks):

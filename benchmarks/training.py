@@ -72,13 +72,13 @@ def train(
         rule: One of rivals.RULES, whose shares replace those by area before the task sees them.
         after_epoch: Called with the number of epochs done.
     """
-    random_seed(seed)
     task = SUMixTask(model, mixup, verbose=False, **(task_kwargs or {}))
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
     steps = len(data.labels) // batch_size
     schedule, _ = create_scheduler_v2(
         optimizer, 'cosine', num_epochs=epochs, warmup_epochs=1, warmup_lr=lr / 20, step_on_epochs=False,
         updates_per_epoch=steps)
+    random_seed(seed)  # only now: a head draws its weights, and what follows is to be the same with and without one
     for epoch in range(epochs):
         model.train()
         order = torch.randperm(len(data.labels))[:steps * batch_size]

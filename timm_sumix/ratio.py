@@ -182,6 +182,6 @@ def corrected_lam(
     if chosen.places and target.mask is None and target.mixed:
         warnings.warn(
             f'ratio {ratio!r} got a MixedTarget without the mask that the images were mixed by, and takes every place '
-            "to be shown alike: it corrects as 'feature' does at the same temperature", stacklevel=2)
+            "to be shown alike: it corrects as 'feature' does at the same temperature", stacklevel=3)
     first, second = chosen.distances(mixed, original, target, temperature)
     return torch.sigmoid(torch.logit(target.lam) - (first - second))
