@@ -17,7 +17,7 @@ from rich.progress import track
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from .local_data import plain
-from .placed import load_objects, place
+from .placed import DEBIAN_FOLDER, load_objects, place
 from .record import ROOT, describe_run, write_result
 from .rivals import RULES
 from .training import ImageSet, create_model, cutmix, predict, to_image_set, train
@@ -88,9 +88,7 @@ def runs(settings: List[str], arms: List[str], seeds: int) -> List[Tuple[str, st
 
 def make_data(setting: Setting, seed: int) -> Tuple[ImageSet, ImageSet]:
     """Return training and test images of a setting."""
-    name, _, *splits = load_objects()
-    if name != 'Fashion-MNIST':
-        raise FileNotFoundError("Fashion-MNIST is not at hand: install Debian's package dataset-fashion-mnist")
+    splits = load_objects(DEBIAN_FOLDER)[2:]
     counts = (setting.images, TEST_IMAGES)
     if setting.size is None:
         return tuple(to_image_set(plain(objects, count)) for objects, count in zip(splits, counts))

@@ -24,7 +24,7 @@ from timm_sumix.policies import POLICIES
 from timm_sumix.ratio import RATIOS, corrected_lam
 from timm_sumix.trainable import SUMixTrainable
 
-from .placed import load_digits_objects, load_objects, place, true_lam
+from .placed import DEBIAN_FOLDER, load_digits_objects, load_objects, place, true_lam
 from .record import ROOT, describe_run, write_result
 from .rivals import RULES, TRIED, AttentionOfClassToken, visible_share
 from .training import ImageSet, create_model, cutmix, predict, to_image_set, train
@@ -62,7 +62,7 @@ class Judged(NamedTuple):
 
 def make_data(scene: Scene, images: int, test_images: int, seed: int) -> Tuple[ImageSet, ImageSet]:
     """Return training and test images of a scene."""
-    splits = load_objects()[2:] if scene.data == 'Fashion-MNIST' else load_digits_objects()[2:]
+    splits = (load_objects(DEBIAN_FOLDER) if scene.data == 'Fashion-MNIST' else load_digits_objects())[2:]
     return tuple(
         to_image_set(place(
             objects, count, CANVAS, round(CANVAS * scene.share ** 0.5), 2 * seed + part, scene.copies, scene.clutter))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .placed import Objects, PlacedImages, load_objects, place, write_image_folder
+from .placed import DEBIAN_FOLDER, Objects, PlacedImages, load_objects, place, write_image_folder
 
 
 def prepare(table: str, folder: Path, train: int, test: int) -> None:
@@ -22,9 +22,7 @@ def prepare(table: str, folder: Path, train: int, test: int) -> None:
     """
     if folder.is_dir():
         return
-    name, class_names, *splits = load_objects()
-    if name != 'Fashion-MNIST':
-        raise FileNotFoundError("Fashion-MNIST is not at hand: install Debian's package dataset-fashion-mnist")
+    _, class_names, *splits = load_objects(DEBIAN_FOLDER)
     temporary = folder.with_name(f'{folder.name}.{os.getpid()}')
     for seed, (split, objects, count) in enumerate(zip(('train', 'validation'), splits, (train, test))):
         images = place(objects, count, canvas=64, size=28, seed=seed) if table == 'placed_fashion' else plain(

@@ -54,7 +54,9 @@ def load_objects(data_dir: Union[str, Path, None] = None) -> Tuple[str, Tuple[st
             for images, labels in (arrays[:2], arrays[2:]))
         return 'Fashion-MNIST', FASHION_CLASSES, train, test
     if data_dir is not None:
-        raise FileNotFoundError(f'{folder} must hold the files of Fashion-MNIST, {list(FILES)}; it lacks {missing}')
+        raise FileNotFoundError(
+            f"{folder} must hold the files of Fashion-MNIST, {list(FILES)}; it lacks {missing} (they are in Debian's "
+            'package dataset-fashion-mnist)')
     return load_digits_objects()
 
 

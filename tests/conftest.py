@@ -50,6 +50,8 @@ def launch(monkeypatch, image_folder, train_script, tmp_path):
             '--epochs', 1, '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 1,
             '--output', tmp_path, '--experiment', name, '--log-interval', 1, '--input-size', 3, 32, 32, *arguments,
         ]
+        if model == 'test_resnet' and '--model-kwargs' not in arguments:
+            argv += ['--model-kwargs', 'output_stride=8']  # several places in its last map
         monkeypatch.setattr(sys, 'argv', [str(argument) for argument in argv])
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
         monkeypatch.setattr(logging.root, 'handlers', list(logging.root.handlers))  # the script adds its own

@@ -21,7 +21,7 @@ MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'
 @pytest.fixture
 def tiny(monkeypatch):
     name, classes, *splits = load_digits_objects()
-    monkeypatch.setattr(comparison, 'load_objects', lambda: ('Fashion-MNIST', classes, *splits))
+    monkeypatch.setattr(comparison, 'load_objects', lambda folder: ('Fashion-MNIST', classes, *splits))
     monkeypatch.setitem(comparison.SETTINGS, 'placed-14', Setting(images=128, epochs=1))
     monkeypatch.setattr(comparison, 'TEST_IMAGES', 100)
 

@@ -71,6 +71,8 @@ def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
     assert {row['part'] for row in rows} == parts
     assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
     if judge == 'cnn':
+        scores = {r['sharpness']: r['mae'] for r in rows if (r['part'], r['label']) == ('sharpness', 'place')}
+        assert len(set(scores.values())) == len(scores) > 1
         tried = {row['label']: row for row in rows if row['part'] == 'tried'}
         # near the truth: scored on the batches that they were made for
         assert tried['class activation ^ 3']['spearman'] > 0.4 and tried['area']['spearman'] > 0.4

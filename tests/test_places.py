@@ -51,3 +51,12 @@ def test_models_of_every_kind_train_with_it(name, kwargs):
     result = task(torch.randn(4, 3, 64, 64), torch.arange(4))
     result['loss'].backward()
     assert ((result['lam'] >= 0) & (result['lam'] <= 1)).all() and result['loss'].isfinite()
+
+
+def test_a_class_and_a_distillation_token_are_not_taken_for_places():
+    with pytest.raises(TypeError, match="use ratio 'feature'"):
+        feature_strength(torch.nn.Identity(), torch.zeros(3, 2, 5), (64, 64))
+
+
+def test_maps_of_a_model_that_does_not_tell_its_features_have_channels_first():
+    assert feature_strength(torch.nn.Identity(), torch.randn(3, 5, 4, 6), (64, 96)).shape == (3, 4, 6)

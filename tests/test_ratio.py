@@ -1,5 +1,6 @@
 """Each ratio against a slow reference that follows the formulas sample by sample."""
 import math
+import re
 
 import pytest
 import torch
@@ -140,6 +141,23 @@ def test_place_without_a_mask_warns_and_does_what_feature_does():
     with pytest.warns(UserWarning, match='without the mask'):
         found = corrected_lam(mixed, original, bare, 'place', 4.)
     torch.testing.assert_close(found, corrected_lam(mixed, original, bare, 'feature', 4.), rtol=0, atol=1e-5)
+
+
+def test_place_with_a_single_place_warns_and_does_what_feature_does():
+    mixed, original, target = random_batch(16, 10)
+    original = original._replace(strength=torch.zeros(16, 1, 1))
+    with pytest.warns(UserWarning, match='a single place') as warned:
+        found = corrected_lam(mixed, original, target, 'place', 4.)
+    assert warned[0].filename == __file__
+    torch.testing.assert_close(found, corrected_lam(mixed, original, target, 'feature', 4.), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('part, shape', [
+    ('features', (4, 5, 1)), ('features', (1, 5)), ('strength', (1, 2, 2)), ('strength', (4, 1, 2, 2))])
+def test_outputs_of_another_shape_are_refused(part, shape):
+    mixed, original, target = random_batch(4, 3)
+    with pytest.raises(ValueError, match=f'needs HeadOutput.{part} .* got .*{re.escape(str(shape))}'):
+        corrected_lam(mixed, original._replace(**{part: torch.zeros(shape)}), target, 'place')
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():

@@ -14,8 +14,12 @@ from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
 SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
 
+# several places in the last map for images of 32 x 32
+SMALL = {'test_resnet': {'output_stride': 8}, 'test_vit': {'img_size': 32}}
+
+
 def _model(name='test_resnet', **kwargs):
-    return timm.create_model(name, num_classes=10, **({'img_size': 32} if 'vit' in name else {}), **kwargs)
+    return timm.create_model(name, num_classes=10, **{**SMALL.get(name, {}), **kwargs})
 
 
 def _task(name='test_resnet', mixup=None, **kwargs):

@@ -150,7 +150,8 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
         '-m', 'train_patch', train_script, '--data-dir', image_folder, '--model', 'test_resnet', '--num-classes', '4',
         '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '1',
         '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
-        '--sumix', '--sumix-gamma', '0.5', '--mixup-prob', '0.5', '--model-ema', '--cutmix', '1.0',
+        '--model-kwargs', 'output_stride=8', '--sumix', '--sumix-gamma', '0.5', '--mixup-prob', '0.5', '--model-ema',
+        '--cutmix', '1.0',
     ]
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -18,7 +18,8 @@ def feature_strength(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int
 
     Args:
         model: The timm model that made them; its num_features tell channels-last maps, and its num_prefix_tokens how
-            many tokens have no place: where it does not say, none or the first, as the others form a grid.
+            many tokens have no place: where it does not say, none or the first, as the others form a grid. One or two
+            tokens form none: they are those of classes and distillation.
         maps: What forward_features returned: [N, D, h, w], [N, h, w, D] or tokens [N, T, D].
         size: Height and width of the images.
 
@@ -38,14 +39,14 @@ def _by_place(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int, int])
     """Return features by place [N, h, w, D]."""
     shape = tuple(maps.shape) if isinstance(maps, torch.Tensor) else ()
     if len(shape) == 4:
-        last = shape[3] == model.num_features != shape[1]
+        last = shape[3] == getattr(model, 'num_features', shape[1]) != shape[1]
         return maps if last else maps.permute(0, 2, 3, 1)
     if len(shape) == 3:
         told = getattr(model, 'num_prefix_tokens', None)
         for prefix in (0, 1) if told is None else (told,):
-            count = shape[1] - prefix
+            count = shape[1] - prefix if told is not None or shape[1] > 2 else 0
             height = max(1, round((count * size[0] / size[1]) ** 0.5))
-            if count % height == 0:
+            if count > 0 and count % height == 0:
                 return maps[:, prefix:].unflatten(1, (height, count // height))
     raise TypeError(
         "ratio 'place' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens [N, T, D], "

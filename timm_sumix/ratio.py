@@ -169,19 +169,36 @@ def corrected_lam(
 
     Raises:
         ValueError: If the ratio is unknown, the temperature is negative or of no use, or features or strength are
-            missing.
+            missing or of another shape.
 
     Warns:
-        UserWarning: If 'place' is to correct a target without a mask: all it can do then is what 'feature' does.
+        UserWarning: If 'place' is to correct a target without a mask, or has a single place to look at: all it can do
+            then is what 'feature' does.
     """
     chosen, temperature = find_ratio(ratio), find_temperature(ratio, temperature)
-    if chosen.features and (mixed.features is None or original.features is None):
-        raise ValueError(f'ratio {ratio!r} needs HeadOutput.features for the mixed and the original images, got None')
-    if chosen.places and original.strength is None:
-        raise ValueError(f'ratio {ratio!r} needs HeadOutput.strength for the original images, got None')
-    if chosen.places and target.mask is None and target.mixed:
-        warnings.warn(
-            f'ratio {ratio!r} got a MixedTarget without the mask that the images were mixed by, and takes every place '
-            "to be shown alike: it corrects as 'feature' does at the same temperature", stacklevel=3)
+    _check_outputs(ratio, mixed, original, target)
     first, second = chosen.distances(mixed, original, target, temperature)
     return torch.sigmoid(torch.logit(target.lam) - (first - second))
+
+
+def _check_outputs(name: str, mixed: HeadOutput, original: HeadOutput, target: MixedTarget) -> None:
+    """Raise ValueError unless the outputs hold what a ratio needs; warn where 'place' has nothing to see."""
+    ratio, size = find_ratio(name), len(target)
+    if ratio.features:
+        shapes = [None if part.features is None else tuple(part.features.shape) for part in (mixed, original)]
+        if None in shapes or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != size:
+            raise ValueError(
+                f'ratio {name!r} needs HeadOutput.features [{size}, D] for the mixed and the original images, got '
+                f'{shapes[0]} and {shapes[1]}')
+    if not ratio.places:
+        return
+    shape = None if original.strength is None else tuple(original.strength.shape)
+    if shape is None or len(shape) != 3 or shape[0] != size:
+        raise ValueError(
+            f'ratio {name!r} needs HeadOutput.strength [{size}, h, w] for the original images, got {shape}')
+    if target.mixed and (target.mask is None or shape[1:] == (1, 1)):
+        why = (
+            'a MixedTarget without the mask that the images were mixed by' if target.mask is None else
+            "a single place, as the model's last map is 1 x 1 for images of this size")
+        warnings.warn(
+            f"ratio {name!r} got {why}: it corrects as 'feature' does at the same temperature", stacklevel=4)
