@@ -51,7 +51,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'none': _arm('area'),
     'area': _arm('area'),
     'area, pass over originals': _arm('area', rule='pass'),
-    'area, same time': _arm('area', epochs=1.3),
+    'area, same time': _arm('area', epochs=1.4),
     'similarity': _arm('similarity'),
     'similarity, gamma 0.5': _arm('similarity', 0.5),
     'feature': _arm('feature'),

@@ -81,9 +81,8 @@ def comparison_table(setting: str) -> str:
         lines.append([
             arm, mean([run['top1'] for run in runs], 1, True),
             '-' if arm == 'area' else mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.2f}' for g in gained) + ')',
-            mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1),
-            str(round(statistics.median(run['seconds'] for run in runs)))])
-    return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %', 'seconds'], lines)
+            mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1)])
+    return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %'], lines)
 
 
 def settings_grid() -> Dict[str, Dict[str, Rows]]:
