@@ -71,7 +71,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'true, faded': _arm('area', rule='true, faded'),
     'place 1, faded': _arm('area', rule='place, faded'),
 }
-_EVERYWHERE = ('none', 'area', 'similarity', 'feature', 'place 0', 'place 1', 'place 8', 'true')
+_EVERYWHERE = ('none', 'area', 'feature', 'place 0', 'place 1', 'place 8', 'true')
 TEST_IMAGES = 5000
 
 
