@@ -7,7 +7,7 @@ import json
 import re
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional
 
 import matplotlib
 
@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 DOCS = ROOT / 'docs'
 PAGES = (DOCS / 'evidence.md', ROOT / 'README.md')
 RESULTS = ROOT / 'benchmarks' / 'results'
+DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
 Rows = List[Dict[str, Any]]
 
@@ -43,14 +44,13 @@ def made_by(name: str) -> str:
     run = read(name)
     versions = ', '.join(f'{package} {version}' for package, version in run['versions'].items())
     path = f'benchmarks/results/{name}.json'
-    command, seed, commit = (
-        ', '.join(map(str, value)) if isinstance(value, list) else value
-        for value in (_in_code(run['command']), run['seed'], run['commit']))
-    return f'Made by {command}, seeds {seed}, commit {commit}, {versions}, {run["device"]}: [{path}](../{path})'
+    commands = ', '.join(f'`{command}`' for command in _as_list(run['command']))
+    seeds, commits = (', '.join(map(str, _as_list(run[key]))) for key in ('seed', 'commit'))
+    return f'Made by {commands}, seeds {seeds}, commit {commits}, {versions}, {run["device"]}: [{path}](../{path})'
 
 
-def _in_code(commands: Union[str, List[str]]) -> List[str]:
-    return [f'`{command}`' for command in ([commands] if isinstance(commands, str) else commands)]
+def _as_list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def mean(values: List[float], digits: int, spread: bool = False) -> str:
@@ -60,11 +60,11 @@ def mean(values: List[float], digits: int, spread: bool = False) -> str:
 
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
-    """Return {arm: its runs} of a setting, in the order of ARMS, of those that have every seed that CutMix has."""
+    """Return {arm: its runs} of a setting, in the order of ARMS, of those that have the same seeds as CutMix."""
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
     found = {arm: [run for run in own if run['arm'] == arm] for arm in ARMS}
     seeds = {run['seed'] for run in found['area']}
-    return {arm: runs for arm, runs in found.items() if runs and {run['seed'] for run in runs} >= seeds}
+    return {arm: runs for arm, runs in found.items() if runs and {run['seed'] for run in runs} == seeds}
 
 
 def gains(runs: Rows, base: Rows) -> List[float]:
@@ -89,7 +89,7 @@ def settings_grid() -> Dict[str, Dict[str, Rows]]:
     """Return {setting: {arm: its runs}} of the settings that there are runs of."""
     result = read('comparison')
     grid = {name: by_arm(result['runs'], name) for name in result['settings']}
-    return {name: arms for name, arms in grid.items() if arms.get('area')}
+    return {name: arms for name, arms in grid.items() if arms}
 
 
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
@@ -103,7 +103,7 @@ def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
 def settings_table() -> str:
     """Return top-1, NLL and ECE of each label in each setting."""
     return table_by_setting(lambda runs, base: ' / '.join(
-        mean([run[score] for run in runs], digits) for score, digits in (('top1', 1), ('nll', 3), ('ece', 1))))
+        mean([run[score] for run in runs], digits) for score, digits in DIGITS.items()))
 
 
 def gains_table() -> str:
@@ -174,7 +174,7 @@ def models_in_short() -> str:
             gained = gains(arms['place 1'], arms['area'])
             scores = [
                 ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', 'place 1'))
-                for score, digits in (('top1', 1), ('nll', 3), ('ece', 1))]
+                for score, digits in DIGITS.items()]
             lines.append([f'`{setting}`', scores[0], ', '.join(f'{gain:+.2f}' for gain in gained), *scores[1:]])
     return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)
 

@@ -174,14 +174,14 @@ def run_scene(job: Tuple[str, Scene, int, int, int, int, Optional[Path]]) -> Lis
             add('epochs', compare(*judge_batches(model, test, cutmix(), seed, find_rules(scene, model))), epoch=epoch)
 
     model, top1 = train_judge(scene, data, test, epochs, seed, after_epoch)
-    rules = find_rules(scene, model)
-    batches, shares = judge_batches(model, test, cutmix(), seed, rules)
+    rules, tried = find_rules(scene, model), TRIED if name in ('share 0.2', 'share 1') else {}
+    batches, shares = judge_batches(model, test, cutmix(), seed, {**rules, **tried})
     invisible = torch.cat([b.true.isnan() for b in batches]).float().mean().item()
-    add('scene', compare(batches, shares), top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
-    if name in ('share 0.2', 'share 1'):
-        # batches of their own: a rule that draws, such as lumix, changes what is drawn for the batches after it
-        results = compare(*judge_batches(model, test, cutmix(), seed, TRIED))
-        add('tried', [row for row in results if row['label'] in TRIED or row['label'] in ('place', 'area')])
+    scores = compare(batches, shares)
+    own = [row for row in scores if row['label'] not in TRIED]
+    add('scene', own, top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
+    if tried:
+        add('tried', [row for row in scores if row['label'] in (*TRIED, 'place', 'area')])
     if in_full:
         add('temperatures', compare(batches, {}, sweep=True))
         for sharpness in SHARPNESSES:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
 from timm_sumix.places import feature_strength
-from timm_sumix.ratio import corrected_lam, normalised_evidence
+from timm_sumix.ratio import corrected_lam, visible_evidence
 from timm_sumix.trainable import SUMixTrainable
 
 from .placed import true_lam, visible
@@ -85,9 +85,7 @@ def _true_faded(model, mixed, target, masks):
 def _place_faded(model, mixed, target, masks):
     trainable = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
     mixed, original = trainable(mixed, target.original)
-    evidence = normalised_evidence(original.strength)
-    shown = target.shown(tuple(evidence.shape[-2:]))
-    _fade(target, sum((own * part).sum((1, 2)) for own, part in zip((evidence, target.partner(evidence)), shown)))
+    _fade(target, sum(visible_evidence(original.strength, target)))
     return corrected_lam(mixed, original, target, 'place')
 
 

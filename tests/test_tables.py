@@ -146,8 +146,9 @@ def test_committed_results_say_what_made_them():
     found = [ROOT / 'tests' / 'data' / 'predictions.json', *(ROOT / 'benchmarks' / 'results').glob('*.json')]
     results = [json.loads(path.read_text()) for path in found]
     assert len(results) > 5
-    results += tables.read_results(ROOT / 'benchmarks' / 'results' / 'tables')
-    for result in results:
+    trained = list(tables.read_results(ROOT / 'benchmarks' / 'results' / 'tables'))
+    assert trained and all('wall_s' in result for result in trained)
+    for result in results + trained:
         assert {'command', 'seed', 'versions', 'commit', 'device'} <= set(result), result
 
 

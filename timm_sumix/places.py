@@ -43,8 +43,9 @@ def _by_place(model: torch.nn.Module, maps: torch.Tensor, size: Tuple[int, int])
         return maps if last else maps.permute(0, 2, 3, 1)
     if len(shape) == 3:
         told = getattr(model, 'num_prefix_tokens', None)
-        for prefix in (0, 1) if told is None else (told,):
-            count = shape[1] - prefix if told is not None or shape[1] > 2 else 0
+        untold = (0, 1) if shape[1] > 2 else ()
+        for prefix in untold if told is None else (told,):
+            count = shape[1] - prefix
             height = max(1, round((count * size[0] / size[1]) ** 0.5))
             if count > 0 and count % height == 0:
                 return maps[:, prefix:].unflatten(1, (height, count // height))

@@ -84,21 +84,30 @@ def _feature(mixed, original, target, temperature):
 
 def _place(mixed, original, target, temperature):
     # what of each image's evidence is shown, in place of its area; then what the mixture's features say of it
-    shown = target.shown(tuple(original.strength.shape[-2:]))
-    evidence = normalised_evidence(original.strength)
-    visible = [(share * part).sum((1, 2)) for share, part in zip((evidence, target.partner(evidence)), shown)]
+    visible = visible_evidence(original.strength, target)
     return tuple(
         area.clamp(min=_TINY).log() - part.clamp(min=_TINY).log() + distance
         for area, part, distance in zip(
             (target.lam, 1. - target.lam), visible, _feature(mixed, original, target, temperature)))
 
 
-def normalised_evidence(strength: torch.Tensor) -> torch.Tensor:
-    """Return strength [N, h, w], sharpened, as shares of each image's sum; equal shares where all are alike."""
+def visible_evidence(strength: torch.Tensor, target: MixedTarget) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return how much of each image's evidence, and of its partner's, the mixed image shows.
+
+    Args:
+        strength: Strength of the originals' features by place [N, h, w]; sharpened, it is the evidence, and where all
+            places are alike each has an equal share of it.
+        target: The mixed batch, with its mask.
+
+    Returns:
+        Two tensors [N], float32, in [0, 1].
+    """
     strength = strength.float()
     relative = strength / strength.amax((1, 2), keepdim=True).clamp(min=_TINY)
     sharpened = relative.clamp(min=_TINY) ** SHARPNESS
-    return sharpened / sharpened.sum((1, 2), keepdim=True)
+    evidence = sharpened / sharpened.sum((1, 2), keepdim=True)
+    first, second = target.shown(tuple(evidence.shape[-2:]))
+    return (evidence * first).sum((1, 2)), (target.partner(evidence) * second).sum((1, 2))
 
 
 def _released(mixed, original, target, temperature):
