@@ -12,9 +12,8 @@ import matplotlib
 import numpy as np
 import torch
 
-from timm_sumix import MixedTarget
-from timm_sumix.ratio import RATIOS, corrected_lam
-from timm_sumix.trainable import SUMixTrainable
+from timm_sumix import MixedTarget, SUMixOptions, correct
+from timm_sumix.correction import RATIOS
 
 from .comparison import SETTINGS, make_data
 from .placed import FASHION_CLASSES, true_lam
@@ -66,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoints', nargs=2, type=Path, metavar='CHECKPOINT', help="CutMix's, then SUMix's")
     parser.add_argument('--setting', choices=list(SETTINGS), default='placed-14')
-    parser.add_argument('--ratio', choices=list(RATIOS), default='place', help="SUMix's ratio in the titles")
+    parser.add_argument('--ratio', choices=list(RATIOS), default=SUMixOptions.ratio, help="SUMix's ratio in the titles")
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('docs') / 'cams.jpg')
     args = parser.parse_args()
@@ -75,10 +74,8 @@ def main() -> None:
     test = ImageSet(*(part[:256] for part in test))
     torch.manual_seed(args.seed)
     mixed, target = cutmix()(test.images, test.labels)
-    true = true_lam(test.masks, target.partner(test.masks), *target.shown(tuple(test.masks.shape[-2:])))
-    with torch.no_grad():
-        outputs = SUMixTrainable(models[1], None, features=True, original_grad=False, places=True)(mixed, test.images)
-    corrected = corrected_lam(*outputs, target, args.ratio)
+    true = true_lam(test.masks, target.partner(test.masks), *target.visible_fraction(tuple(test.masks.shape[-2:])))
+    corrected = correct(models[1], mixed, target, SUMixOptions(args.ratio))
     rows = choose(target, true, 6)
     classes = [target.labels[rows], target.partner_labels[rows]]
     columns = [maps(model, mixed[rows], labels) for model in models for labels in classes]

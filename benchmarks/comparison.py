@@ -39,11 +39,10 @@ SETTINGS = {
     'placed-14-alpha0.2': Setting(alpha=0.2),
     'placed-14-short': Setting(images=8000, epochs=5),
 }
-_CHEAP = {'gamma': 0., 'original_pass': 'no-grad'}
-
 
 def _arm(ratio: str, gamma: float = 0., **kwargs) -> Dict[str, Any]:
-    return {**_CHEAP, 'ratio': ratio, 'gamma': gamma, **kwargs}
+    original_pass = {'original_pass': 'no-grad'} if gamma else {}
+    return {'ratio': ratio, 'gamma': gamma, **original_pass, **kwargs}
 
 
 # arm: arguments of SUMixTask, or (a rule of rivals.py, label or schedule that is no argument of it)
@@ -56,22 +55,22 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, gamma 0.5': _arm('similarity', 0.5),
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
-    'place 0': _arm('place', temperature=0.),
-    'place 1': _arm('place', temperature=1.),
-    'place 2': _arm('place', temperature=2.),
-    'place 8': _arm('place', temperature=8.),
-    'place 1, gamma 0.1': _arm('place', 0.1, temperature=1.),
-    'place 1, gamma 0.5': _arm('place', 0.5, temperature=1.),
-    'place 1, gamma 1': _arm('place', 1., temperature=1.),
-    'place 1, gamma 0.5, logits': _arm('place', 0.5, temperature=1., uncertainty='logits'),
+    'evidence 0': _arm('evidence', strength=0.),
+    'evidence 1': _arm('evidence', strength=1.),
+    'evidence 2': _arm('evidence', strength=2.),
+    'evidence 8': _arm('evidence', strength=8.),
+    'evidence 1, gamma 0.1': _arm('evidence', 0.1, strength=1.),
+    'evidence 1, gamma 0.5': _arm('evidence', 0.5, strength=1.),
+    'evidence 1, gamma 1': _arm('evidence', 1., strength=1.),
+    'evidence 1, gamma 0.5, logits': _arm('evidence', 0.5, strength=1., uncertainty='logits'),
     'released': _arm('released', 0.5, original_pass='grad'),
     'snapmix': _arm('area', rule='snapmix'),
     'lumix': _arm('area', rule='lumix'),
     'true': _arm('area', rule='true'),
     'true, faded': _arm('area', rule='true, faded'),
-    'place 1, faded': _arm('area', rule='place, faded'),
+    'evidence 1, faded': _arm('area', rule='evidence, faded'),
 }
-_EVERYWHERE = ('none', 'area', 'feature', 'place 0', 'place 1', 'place 8', 'true')
+_EVERYWHERE = ('none', 'area', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
 TEST_IMAGES = 5000
 
 

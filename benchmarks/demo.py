@@ -5,7 +5,6 @@ python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
 import argparse
-import inspect
 import os
 import re
 import shutil
@@ -23,9 +22,7 @@ from rich.table import Table
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from timm_sumix import MixedTarget, SUMixTask
-from timm_sumix.ratio import corrected_lam
-from timm_sumix.trainable import SUMixTrainable
+from timm_sumix import MixedTarget, correct
 
 from .placed import PlacedImages, load_objects, place, true_lam, write_image_folder
 from .record import ROOT, describe_run, write_result
@@ -34,7 +31,6 @@ from .training import SMALL_MODEL, ImageSet, create_model, cutmix, to_image_set
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-RATIO = inspect.signature(SUMixTask).parameters['ratio'].default  # what --sumix corrects by
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
 PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
 
@@ -123,20 +119,18 @@ def make_pairs(test: ImageSet, seed: int) -> Pairs:
     """Mix the test images by CutMix; pairs of different classes are compared, if one object at least is visible."""
     torch.manual_seed(seed)
     mixed, target = cutmix()(test.images, test.labels)
-    true = true_lam(test.masks, target.partner(test.masks), *target.shown(tuple(test.masks.shape[-2:])))
+    true = true_lam(test.masks, target.partner(test.masks), *target.visible_fraction(tuple(test.masks.shape[-2:])))
     return Pairs(mixed, target, true, (target.labels != target.partner_labels) & ~true.isnan())
 
 
 @torch.no_grad()
 def judge(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
     """Return a model's top-1 and calibration error on the test images, and the shares that it corrects [N]."""
-    both = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
-    mixed, original = both(pairs.mixed, test.images)
-    logits, labels = original.logits, test.labels
+    logits, labels = model(test.images), test.labels
     return {
         'top1': 100 * multiclass_accuracy(logits, labels, num_classes=10, average='micro').item(),
         'ece': 100 * multiclass_calibration_error(logits.softmax(-1), labels, num_classes=10, n_bins=15).item(),
-        'corrected': corrected_lam(mixed, original, pairs.target, RATIO),
+        'corrected': correct(model, pairs.mixed, pairs.target),
     }
 
 

@@ -116,8 +116,8 @@ def gains_table() -> str:
 
 
 def label_name(row: Dict[str, Any]) -> str:
-    """Return a label's name with its temperature."""
-    return row['label'] if row['temperature'] is None else f'{row["label"]} {row["temperature"]:g}'
+    """Return a label's name with its strength."""
+    return row['label'] if row['strength'] is None else f'{row["label"]} {row["strength"]:g}'
 
 
 def fidelity_table(
@@ -159,7 +159,7 @@ def labels_in_short() -> str:
     names = {
         'area': 'area (CutMix)', 'similarity 2': "the paper's formula, per sample (`similarity`)",
         'released': "as the authors' code computes it (`released`)",
-        'snapmix': 'SnapMix-style class activation map, re-derived', 'place 1': '`place`, the default'}
+        'snapmix': 'SnapMix-style class activation map, re-derived', 'evidence 1': '`evidence`, the default'}
     rows = [row for row in read('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
     return table(['label', 'Spearman with the true share', 'mean absolute error'], [
         [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]
@@ -170,10 +170,10 @@ def models_in_short() -> str:
     """Return what the default label does to models, by setting, beside CutMix."""
     lines = []
     for setting, arms in settings_grid().items():
-        if 'place 1' in arms:
-            gained = gains(arms['place 1'], arms['area'])
+        if 'evidence 1' in arms:
+            gained = gains(arms['evidence 1'], arms['area'])
             scores = [
-                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', 'place 1'))
+                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', 'evidence 1'))
                 for score, digits in DIGITS.items()]
             lines.append([f'`{setting}`', scores[0], ', '.join(f'{gain:+.2f}' for gain in gained), *scores[1:]])
     return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)
@@ -194,8 +194,7 @@ def paper_table(name: str, picture: Optional[Path] = None) -> str:
 
 def robustness_rows() -> Rows:
     """Return the rows of the robustness result, each with the arm that its checkpoint was trained by as 'name'."""
-    rows = read('robustness')['rows']
-    return [{**row, 'name': Path(row['checkpoint']).parts[-3]} for row in rows]
+    return read('robustness')['rows']
 
 
 def robustness_table() -> str:
@@ -248,7 +247,7 @@ def draw_fidelity(picture: Path) -> None:
 def draw_comparison(picture: Path) -> None:
     """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
     grid = settings_grid()
-    shown = ('area', 'similarity', 'feature', 'place 0', 'place 1', 'place 8', 'true')
+    shown = ('area', 'similarity', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
     figure, axes = plt.subplots(3, len(grid), figsize=(1.5 + 2.3 * len(grid), 8.5), sharey=True, squeeze=False)
     for column, (name, arms) in enumerate(grid.items()):
         for height, arm in enumerate(shown):
@@ -275,8 +274,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by size': lambda: fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
     'fidelity of scenes': lambda: fidelity_table('scene', 'scene', lambda row: not row['scene'].startswith('share ')),
     'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
-    'fidelity by temperature': lambda: fidelity_table('temperatures', 'scene'),
-    'fidelity by sharpness': lambda: fidelity_table('sharpness', 'sharpness'),
+    'fidelity by strength': lambda: fidelity_table('strengths', 'scene'),
+    'fidelity by power': lambda: fidelity_table('power', 'power'),
     'fidelity of what was tried': lambda: fidelity_table('tried', 'scene', name='fidelity-tried'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': judges_table,

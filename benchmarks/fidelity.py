@@ -11,7 +11,6 @@ import argparse
 import multiprocessing
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
-from unittest import mock
 
 import numpy as np
 import torch
@@ -19,10 +18,11 @@ from rich.progress import track
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixMixup, ratio
-from timm_sumix.policies import POLICIES
-from timm_sumix.ratio import RATIOS, corrected_lam
-from timm_sumix.trainable import SUMixTrainable
+from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
+from timm_sumix.correction import RATIOS, create_ratio
+from timm_sumix.correction.ratios import Evidence
+from timm_sumix.mixing.policies import POLICIES
+from timm_sumix.passes import SUMixModule
 
 from .placed import DEBIAN_FOLDER, load_digits_objects, load_objects, place, true_lam
 from .record import ROOT, describe_run, write_result
@@ -31,8 +31,8 @@ from .training import ImageSet, create_model, cutmix, predict, to_image_set, tra
 
 CANVAS, BATCH = 32, 128
 SWEEPS = {
-    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'place': (0., 1., 2., 4., 8.)}
-SHARPNESSES = (1, 2, 3, 4, 6)
+    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (0., 1., 2., 4., 8.)}
+POWERS = (1, 2, 3, 4, 6)
 
 
 class Scene(NamedTuple):
@@ -79,11 +79,11 @@ def judge_batches(
 ) -> Tuple[List[Judged], Dict[str, List[torch.Tensor]]]:
     """Mix the test images in batches of 128; return what the judge says, and the shares by the rules."""
     torch.manual_seed(seed)
-    both = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
+    both = SUMixModule(model, features=True, evidence=True)
     batches, shares = [], {name: [] for name in rules}
     for images, labels, masks in zip(*(part.split(BATCH) for part in (data.images, data.labels, data.masks))):
         x, target = mixup(images, labels)
-        true = true_lam(masks, target.partner(masks), *target.shown((CANVAS, CANVAS)))
+        true = true_lam(masks, target.partner(masks), *target.visible_fraction((CANVAS, CANVAS)))
         batches.append(Judged(*both(x, target.original), target, true))
         for name, rule in rules.items():
             shares[name].append(rule(model, x, target, masks))
@@ -113,14 +113,23 @@ def compare(
 ) -> List[Dict[str, Any]]:
     """Return a row of scores for each ratio (and, in a sweep, each temperature) and each rule."""
     use, true = usable(batches), torch.cat([batch.true for batch in batches])
-    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'place': (0., 1., 8.)}
+    tried = SWEEPS if sweep else {'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1., 8.)}
     labels = {
-        (name, value): [corrected_lam(b.mixed, b.original, b.target, name, value) for b in batches]
+        (name, value): [create_ratio(name, value)(b.mixed, b.original, b.target) for b in batches]
         for name in RATIOS for value in tried.get(name, (None,))}
     labels.update({(name, None): parts for name, parts in shares.items()})
     return [
-        {'label': name, 'temperature': value, **score(torch.cat(parts)[use], true[use])}
+        {'label': name, 'strength': value, **score(torch.cat(parts)[use], true[use])}
         for (name, value), parts in labels.items()]
+
+
+def compare_powers(batches: List[Judged], power: float) -> List[Dict[str, Any]]:
+    """Return a row of scores of ratio 'evidence' at each strength, for one power of the evidence."""
+    use, true = usable(batches), torch.cat([batch.true for batch in batches])
+    return [
+        {'label': 'evidence', 'strength': strength, **score(
+            torch.cat([Evidence(strength, power)(b.mixed, b.original, b.target) for b in batches])[use], true[use])}
+        for strength in (0., 1., 8.)]
 
 
 def train_judge(
@@ -151,7 +160,7 @@ def find_rules(scene: Scene, model: torch.nn.Module) -> Dict[str, Callable[..., 
 
     def transmix(_, mixed, target, masks):
         seen = attention(mixed)
-        first, _ = target.shown(tuple(seen.shape[-2:]))
+        first, _ = target.visible_fraction(tuple(seen.shape[-2:]))
         return (seen * first).sum((1, 2)) / seen.sum((1, 2))
 
     return {
@@ -181,13 +190,11 @@ def run_scene(job: Tuple[str, Scene, int, int, int, int, Optional[Path]]) -> Lis
     own = [row for row in scores if row['label'] not in TRIED]
     add('scene', own, top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
     if tried:
-        add('tried', [row for row in scores if row['label'] in (*TRIED, 'place', 'area')])
+        add('tried', [row for row in scores if row['label'] in (*TRIED, 'evidence', 'area')])
     if in_full:
-        add('temperatures', compare(batches, {}, sweep=True))
-        for sharpness in SHARPNESSES:
-            with mock.patch.object(ratio, 'SHARPNESS', sharpness):
-                rows_of_place = [row for row in compare(batches, {}) if row['label'] == 'place']
-            add('sharpness', rows_of_place, sharpness=sharpness)
+        add('strengths', compare(batches, {}, sweep=True))
+        for power in POWERS:
+            add('power', compare_powers(batches, power), power=power)
         for policy in POLICIES:
             alpha = {} if policy == 'smoothmix' else {'alpha': 1.}
             mixup = cutmix(policy=policy, policy_kwargs=alpha)
@@ -207,7 +214,7 @@ def write_predictions(path: Path, batches: List[Judged]) -> None:
         path,
         **{f'{part}_{field}': join([getattr(getattr(batch, part), field) for batch in batches])
            for part in ('mixed', 'original') for field in ('logits', 'features')},
-        strength=join([batch.original.strength for batch in batches]),
+        evidence=join([batch.original.evidence for batch in batches]),
         mask=np.packbits(masks.numpy()), mask_shape=np.array(masks.shape),
         labels=torch.cat([batch.target.labels for batch in batches]).byte().numpy(),
         true=torch.cat([batch.true for batch in batches]).numpy(), batch_size=np.array(BATCH))
@@ -229,7 +236,7 @@ def read_predictions(path: Path) -> List[Judged]:
             torch.from_numpy(saved['labels'][rows]).long(), mask[rows].float().mean((1, 2, 3)), 10, mask=mask[rows])
         batches.append(Judged(
             HeadOutput(tensor('mixed_logits'), features=tensor('mixed_features')),
-            HeadOutput(tensor('original_logits'), None, tensor('original_features'), tensor('strength')),
+            HeadOutput(tensor('original_logits'), None, tensor('original_features'), tensor('evidence')),
             target, tensor('true')))
     return batches
 

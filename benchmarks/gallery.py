@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_sample_images
 
 from timm_sumix import SUMixMixup
-from timm_sumix.policies import POLICIES
+from timm_sumix.mixing.policies import POLICIES
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

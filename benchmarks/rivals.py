@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
-from timm_sumix.places import feature_strength
-from timm_sumix.ratio import corrected_lam, visible_evidence
-from timm_sumix.trainable import SUMixTrainable
+from timm_sumix.correction import create_ratio, evidence_map, visible_evidence
+from timm_sumix.passes import SUMixModule
 
 from .placed import true_lam, visible
 
@@ -41,7 +40,7 @@ def _to_unit_range(evidence: torch.Tensor) -> torch.Tensor:
 def visible_share(evidence: torch.Tensor, target: MixedTarget) -> torch.Tensor:
     """Return the first image's share of what is shown of both images' evidence [N, h, w], each relative to its sum."""
     relative = evidence / evidence.sum((1, 2), keepdim=True).clamp(min=1e-6)
-    first, second = target.shown(tuple(evidence.shape[-2:]))
+    first, second = target.visible_fraction(tuple(evidence.shape[-2:]))
     a, b = (relative * first).sum((1, 2)), (target.partner(relative) * second).sum((1, 2))
     return torch.where(a + b > 1e-6, a / (a + b).clamp(min=1e-6), target.lam)
 
@@ -65,32 +64,31 @@ def _pass_only(model, mixed, target, masks):
 
 
 def _true(model, mixed, target, masks):
-    share = true_lam(masks, target.partner(masks), *target.shown(tuple(masks.shape[-2:])))
+    share = true_lam(masks, target.partner(masks), *target.visible_fraction(tuple(masks.shape[-2:])))
     model(target.original)
     return torch.where(share.isnan(), target.lam, share)
 
 
 def _fade(target, shown):
     """Let the target fade to equal probabilities where less than one image's worth is shown of both together [N]."""
-    weight, dense = shown.clamp(max=1).unsqueeze(1), target.dense
-    target.dense = lambda lam=None: weight * dense(lam) + (1. - weight) / target.num_classes
+    weight, dense = shown.clamp(max=1).unsqueeze(1), target.soft_target
+    target.soft_target = lambda lam=None: weight * dense(lam) + (1. - weight) / target.num_classes
 
 
 def _true_faded(model, mixed, target, masks):
-    shown = target.shown(tuple(masks.shape[-2:]))
+    shown = target.visible_fraction(tuple(masks.shape[-2:]))
     _fade(target, sum(visible(own, part) for own, part in zip((masks, target.partner(masks)), shown)))
     return _true(model, mixed, target, masks)
 
 
-def _place_faded(model, mixed, target, masks):
-    trainable = SUMixTrainable(model, None, features=True, original_grad=False, places=True)
-    mixed, original = trainable(mixed, target.original)
-    _fade(target, sum(visible_evidence(original.strength, target)))
-    return corrected_lam(mixed, original, target, 'place')
+def _evidence_faded(model, mixed, target, masks):
+    mixed, original = SUMixModule(model, features=True, evidence=True)(mixed, target.original)
+    _fade(target, sum(visible_evidence(original.evidence, target)))
+    return create_ratio('evidence')(mixed, original, target)
 
 
 def _strength(model, images):
-    return feature_strength(model, model.forward_features(images), tuple(images.shape[-2:]))
+    return evidence_map(model, model.forward_features(images), tuple(images.shape[-2:]))
 
 
 def _strength_and_class(model, mixed, target, masks):
@@ -114,7 +112,7 @@ def _local_cosine(model, mixed, target, masks):
     return a / (a + b).clamp(min=1e-6)
 
 
-# tried on the way to ratio 'place', for CNNs
+# tried on the way to ratio 'evidence', for CNNs
 TRIED: Dict[str, Callable[..., torch.Tensor]] = {
     'class activation ^ 3': lambda model, mixed, target, masks: visible_share(
         class_activation(model, target.original, target.labels) ** 3, target),
@@ -128,7 +126,7 @@ RULES: Dict[str, Callable[..., torch.Tensor]] = {
     'pass': _pass_only,
     'true': _true,
     'true, faded': _true_faded,
-    'place, faded': _place_faded,
+    'evidence, faded': _evidence_faded,
 }
 
 

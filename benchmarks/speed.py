@@ -18,8 +18,8 @@ from rich.table import Table
 from timm.data import FastCollateMixup, Mixup
 
 from timm_sumix import FastCollateSUMix, SUMixMixup
-from timm_sumix.mixup import MODES
-from timm_sumix.policies import POLICIES
+from timm_sumix.mixing import MODES
+from timm_sumix.mixing.policies import POLICIES
 
 from .record import describe_run, write_result
 

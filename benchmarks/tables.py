@@ -27,7 +27,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from timm_sumix.ratio import RATIOS
+from timm_sumix.correction import RATIOS
 
 from .cells import DEFINITION, LOCAL, TABLES, Cell, cells, check_data, command, data_folder, run_folder
 from .local_data import prepare

@@ -18,6 +18,12 @@ def pytest_addoption(parser):
         help='train script that the launcher is tested on, such as that of a timm release')
 
 
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch):
+    """Put the main module back after a test: the launcher puts the train script in its place."""
+    monkeypatch.setitem(sys.modules, '__main__', sys.modules['__main__'])
+
+
 @pytest.fixture(scope='session')
 def train_script(request):
     return request.config.getoption('--train-script')

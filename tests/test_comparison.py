@@ -27,7 +27,7 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'arm', ['none', 'area, same time', 'place 8', 'released', 'snapmix', 'lumix', 'true', 'place 1, faded'])
+    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true', 'evidence 1, faded'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
     run_one(('placed-14', arm, 0, tmp_path, MADE_BY))
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
@@ -57,7 +57,7 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
 def test_every_arm_is_made_where_mixing_helps_and_some_elsewhere():
     names = runs(['placed-14', 'plain'], list(ARMS), 2)
     assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)
-    assert {'area', 'place 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
+    assert {'area', 'evidence 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
 
 
 def test_a_rule_replaces_the_shares_that_the_loss_sees(monkeypatch):
@@ -100,8 +100,8 @@ def test_neither_a_head_nor_the_label_changes_what_is_drawn():
 def test_a_faded_target_is_nearer_to_equal_the_less_is_shown(seen, expected):
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.6, 0.5]), num_classes=4)
     _fade(target, torch.tensor([seen, 1.]))
-    torch.testing.assert_close(target.dense()[0], torch.tensor(expected))
-    torch.testing.assert_close(target.dense()[1], torch.tensor([0.5, 0.5, 0., 0.]))
+    torch.testing.assert_close(target.soft_target()[0], torch.tensor(expected))
+    torch.testing.assert_close(target.soft_target()[1], torch.tensor([0.5, 0.5, 0., 0.]))
 
 
 def test_the_pages_hold_what_the_committed_results_make():

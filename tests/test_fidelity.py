@@ -1,5 +1,4 @@
 """The fidelity benchmark: its scores, its rivals, and that the library's ratios stay as true as they were."""
-import inspect
 import json
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import torch
 from benchmarks.fidelity import Scene, compare, cutmix, judge_batches, make_data, read_predictions, run_scene, score
 from benchmarks.rivals import RULES, class_activation
 from benchmarks.training import create_model
-from timm_sumix import SUMixTask
-from timm_sumix.ratio import RATIOS
+from timm_sumix import SUMixOptions
+from timm_sumix.correction import RATIOS
 
 PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
 
@@ -18,15 +17,15 @@ PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
 @pytest.mark.parametrize('recorded', json.loads(PREDICTIONS.with_suffix('.json').read_text())['rows'], ids=str)
 def test_ratios_stay_as_true_as_they_were(recorded):
     rows = compare(read_predictions(PREDICTIONS), {})
-    found, = (row for row in rows if all(row[key] == recorded[key] for key in ('label', 'temperature')))
+    found, = (row for row in rows if all(row[key] == recorded[key] for key in ('label', 'strength')))
     assert found['spearman'] == pytest.approx(recorded['spearman'], rel=0.01)
     assert found['mae'] == pytest.approx(recorded['mae'], rel=0.01)
 
 
 def test_the_default_ratio_is_among_the_recorded_ones_and_truer_than_the_area():
-    rows = {(row['label'], row['temperature']): row for row in compare(read_predictions(PREDICTIONS), {})}
-    default = inspect.signature(SUMixTask).parameters['ratio'].default
-    chosen, area = rows[default, RATIOS[default].temperature], rows['area', None]
+    rows = {(row['label'], row['strength']): row for row in compare(read_predictions(PREDICTIONS), {})}
+    default = SUMixOptions.ratio
+    chosen, area = rows[default, SUMixOptions().create_ratio().strength], rows['area', None]
     assert chosen['spearman'] > area['spearman'] and chosen['mae'] < 0.8 * area['mae']
 
 
@@ -67,14 +66,14 @@ def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
     scene = Scene(data='digits', judge=judge, copies=2)
     name = 'share 0.2' if judge == 'cnn' else 'vit'
     rows = run_scene((name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
-    parts = {'scene', 'epochs', 'temperatures', 'sharpness', 'tried', 'policies'} if judge == 'cnn' else {'scene'}
+    parts = {'scene', 'epochs', 'strengths', 'power', 'tried', 'policies'} if judge == 'cnn' else {'scene'}
     assert {row['part'] for row in rows} == parts
     assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
     if judge == 'cnn':
-        scores = {r['sharpness']: r['mae'] for r in rows if (r['part'], r['label']) == ('sharpness', 'place')}
+        scores = {r['power']: r['mae'] for r in rows if (r['part'], r['label']) == ('power', 'evidence')}
         assert len(set(scores.values())) == len(scores) > 1
         tried = {row['label']: row for row in rows if row['part'] == 'tried'}
         # near the truth: scored on the batches that they were made for
         assert tried['class activation ^ 3']['spearman'] > 0.4 and tried['area']['spearman'] > 0.4
         saved = compare(read_predictions(tmp_path / 'predictions.npz'), {})
-        assert ('place', 0.) in {(row['label'], row['temperature']) for row in saved}
+        assert ('evidence', 0.) in {(row['label'], row['strength']) for row in saved}

@@ -9,8 +9,8 @@ from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEn
 from torch.nn.functional import log_softmax, softmax
 
 from timm_sumix import HeadOutput, MixedTarget, SUMixLoss
+from timm_sumix.correction import RATIOS, create_ratio
 from timm_sumix.loss import uncertainty_term
-from timm_sumix.ratio import RATIOS, corrected_lam
 
 GOLDEN = np.load(Path(__file__).parent / 'data' / 'released_loss.npz')
 INPUTS = ('logits', 'mixed_logits', 'uncertainty_logits', 'mixed_uncertainty_logits')
@@ -87,7 +87,7 @@ def test_uncertainty_term_follows_the_formula(size, num_classes, head, released)
 def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
     mixed, original, target = random_batch(8, 5)
     result = SUMixLoss(ratio=name, gamma=0.)(mixed, original, target)
-    lam = corrected_lam(mixed, original, target, name)
+    lam = create_ratio(name)(mixed, original, target)
     expected = 0.
     for i, share in enumerate(lam.tolist()):
         log_p = log_softmax(mixed.logits[i].detach(), 0)
@@ -104,7 +104,7 @@ def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
     (1, 2, 1e4), (2, 1000, 10.), (7, 10, 1e4), (64, 100, 1e3), (1024, 10, 1.), (1024, 1000, 1e4)])
 def test_loss_and_gradients_are_finite(size, num_classes, scale, dtype, head, name):
     mixed, original, target = random_batch(size, num_classes, scale, dtype, head, seed=size)
-    result = SUMixLoss(ratio=name)(mixed, original, target)
+    result = SUMixLoss(ratio=name, gamma=0.5)(mixed, original, target)
     result['loss'].backward()
     assert torch.isfinite(result['loss']) and result['lam'].isfinite().all()
     assert ((result['lam'] >= 0) & (result['lam'] <= 1)).all()
@@ -119,7 +119,7 @@ def test_an_unmixed_batch_has_the_base_loss_alone(base):
     target = MixedTarget(target.labels, torch.ones(6), 5, 0.1, mixed=False)
     result = SUMixLoss(base)(mixed, None, target)
     result['loss'].backward()
-    expected = (base or SoftTargetCrossEntropy())(mixed.logits, target.dense())
+    expected = (base or SoftTargetCrossEntropy())(mixed.logits, target.soft_target())
     assert torch.equal(result['loss'], expected) and result['uncertainty'] == 0
     assert torch.equal(mixed.uncertainty.grad, torch.zeros(6, 5))  # DistributedDataParallel waits for one
 
@@ -127,12 +127,12 @@ def test_an_unmixed_batch_has_the_base_loss_alone(base):
 def test_area_without_uncertainty_needs_no_originals():
     mixed, _, target = random_batch(6, 5)
     result = SUMixLoss(ratio='area', gamma=0.)(mixed, None, target)
-    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.dense()))
+    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.soft_target()))
 
 
 @pytest.mark.parametrize('kwargs, message', [
     ({'ratio': 'best'}, 'ratio must be one of'),
-    ({'temperature': -1.}, 'temperature must be 0 or greater, got -1'),
+    ({'strength': -1.}, 'strength must be 0 or greater, got -1'),
     ({'gamma': -0.1}, 'gamma must be 0 or greater, got -0.1'),
     ({'gamma': float('nan')}, 'gamma must be 0 or greater'),
     ({'base': LabelSmoothingCrossEntropy()}, 'base must take soft targets.*LabelSmoothingCrossEntropy'),
@@ -146,7 +146,7 @@ def test_bad_options_are_refused(kwargs, message):
 
 def test_outputs_that_do_not_fit_are_refused():
     mixed, original, target = random_batch(6, 5)
-    with pytest.raises(ValueError, match='needs the original outputs, got None'):
+    with pytest.raises(ValueError, match='needs the outputs for the unmixed images, got None'):
         SUMixLoss()(mixed, None, target)
     with pytest.raises(ValueError, match=r'mixed logits must be .* \[6, 5\], got \[5, 5\]'):
         SUMixLoss()(HeadOutput(mixed.logits[:5]), original, target)

@@ -11,9 +11,9 @@ from timm.data.loader import PrefetchLoader
 from timm.loss import SoftTargetCrossEntropy
 
 from timm_sumix import FastCollateSUMix, HeadOutput, SUMixLoss, SUMixMixup
-from timm_sumix.mixup import Draws
-from timm_sumix.policies import POLICIES, create_policy
-from timm_sumix.policies.cutmix import Box
+from timm_sumix.mixing import Draws, Part, Policy
+from timm_sumix.mixing.policies import POLICIES, create_policy
+from timm_sumix.mixing.policies.cutmix import Box
 
 MODES = ['batch', 'pair', 'elem']
 SIZES = [(32, 32), (33, 33), (17, 40)]
@@ -172,8 +172,8 @@ def test_masks_as_on_a_gpu_and_slices_as_on_a_cpu_give_the_same_images(monkeypat
     while draws is None:  # prob 0.5 in batch mode
         draws = mixup.draw(x)
     mixed, target = mixup.mix(x, labels, draws)
-    for kind in {type(part[0]) for part in draws.parts if hasattr(part[0], 'mix')}:
-        monkeypatch.delattr(kind, 'mix')
+    for kind in {type(part.policy) for part in draws.parts}:
+        monkeypatch.setattr(kind, 'mix', Policy.mix)
     by_mask, same = mixup.mix(x, labels, draws)
     assert torch.equal(mixed, by_mask) and torch.equal(target.lam, same.lam)
 
@@ -189,7 +189,7 @@ def test_the_target_says_what_is_shown_of_each_image(policy, mode, prob):
         mixed, target = mixup(x, labels)
         if not target.mixed:
             continue
-        first, second = target.shown((16, 24))
+        first, second = target.visible_fraction((16, 24))
         torch.testing.assert_close(first.mean((1, 2)), target.lam)
         torch.testing.assert_close(second.mean((1, 2)), 1. - target.lam)
         if 'resizemix' not in (policy if isinstance(policy, list) else [policy]):
@@ -233,7 +233,7 @@ def _timm_boxes(monkeypatch, mode, x, labels):
     monkeypatch.setattr(timm.data.mixup, 'cutmix_bbox_and_lam', record)
     mixed, dense = Mixup(mixup_alpha=0., cutmix_alpha=1., mode=mode, num_classes=10)(x.clone(), labels)
     rows = torch.tensor([[*box, lam] for box, lam in drawn], dtype=torch.float32)
-    return mixed, dense, Draws([(create_policy('cutmix'), Box(*rows.unbind(1)), None)])
+    return mixed, dense, Draws([Part(create_policy('cutmix'), Box(*rows.unbind(1)))])
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -242,7 +242,7 @@ def test_area_without_uncertainty_reproduces_timms_images_targets_and_loss(monke
     x, labels = torch.rand(8, 3, 32, 32), torch.randint(0, 10, (8,))
     expected, expected_dense, draws = _timm_boxes(monkeypatch, mode, x, labels)
     mixed, target = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode=mode, num_classes=10).mix(x, labels, draws)
-    assert torch.equal(mixed, expected) and torch.equal(target.dense(), expected_dense)
+    assert torch.equal(mixed, expected) and torch.equal(target.soft_target(), expected_dense)
     logits = torch.randn(8, 10)
     loss = SUMixLoss(ratio='area', gamma=0.)(HeadOutput(logits), None, target)['loss']
     assert torch.equal(loss, SoftTargetCrossEntropy()(logits, expected_dense))
@@ -257,10 +257,10 @@ def test_mixup_reproduces_timms(monkeypatch, mode):
     monkeypatch.setattr(mixup, '_params_per_batch', lambda: (lam[0].item(), False))
     monkeypatch.setattr(mixup, '_params_per_elem', lambda n: (lam.numpy().copy(), np.zeros(n, dtype=bool)))
     expected, expected_dense = mixup(x.clone(), labels)
-    draws = Draws([(create_policy('mixup'), lam, None)])
+    draws = Draws([Part(create_policy('mixup'), lam)])
     mixed, target = SUMixMixup(mode=mode, num_classes=10).mix(x, labels, draws)
     torch.testing.assert_close(mixed, expected)
-    assert torch.equal(target.dense(), expected_dense)
+    assert torch.equal(target.soft_target(), expected_dense)
 
 
 @pytest.mark.skipif(timm.__version__ in ('1.0.27', '1.0.28'), reason='makes boxes of odd sides one pixel smaller')

@@ -8,14 +8,14 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_sample_images
 
 from timm_sumix import SUMixMixup
-from timm_sumix.policies import POLICIES, create_policy, policy_names, split_kwargs
-from timm_sumix.policies._box import Box
-from timm_sumix.policies.cutmix import CutMix
-from timm_sumix.policies.fmix import Field, FMix, low_frequency_noise
-from timm_sumix.policies.gridmix import Grid, GridMix
-from timm_sumix.policies.resizemix import ResizeMix
-from timm_sumix.policies.saliencymix import saliency
-from timm_sumix.policies.smoothmix import Blob, SmoothMix
+from timm_sumix.mixing.policies import POLICIES, create_policy, policy_names, split_kwargs
+from timm_sumix.mixing.policies.box import Box
+from timm_sumix.mixing.policies.cutmix import CutMix
+from timm_sumix.mixing.policies.fmix import Field, FMix, low_frequency_noise
+from timm_sumix.mixing.policies.gridmix import Grid, GridMix
+from timm_sumix.mixing.policies.resizemix import ResizeMix
+from timm_sumix.mixing.policies.saliencymix import saliency
+from timm_sumix.mixing.policies.smoothmix import Blob, SmoothMix
 
 SIZE = (17, 40)
 

@@ -20,9 +20,9 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
     partners = labels[::-1] if index is None else [labels[i] for i in index]
     target = MixedTarget(
         torch.tensor(labels), torch.tensor(lam), 5, 0.1, None if index is None else torch.tensor(index))
-    torch.testing.assert_close(target.dense(), _reference_dense(labels, partners, lam, 5, 0.1))
+    torch.testing.assert_close(target.soft_target(), _reference_dense(labels, partners, lam, 5, 0.1))
     other = [0., 0.5, 1.]
-    torch.testing.assert_close(target.dense(torch.tensor(other)), _reference_dense(labels, partners, other, 5, 0.1))
+    torch.testing.assert_close(target.soft_target(torch.tensor(other)), _reference_dense(labels, partners, other, 5, 0.1))
     assert target.partner_labels.tolist() == partners
 
 
@@ -65,10 +65,10 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
     mask = torch.zeros(1, 1, 4, 6)
     mask[..., :3] = 1.
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask)
-    first, second = target.shown((2, 2))
+    first, second = target.visible_fraction((2, 2))
     expected = torch.tensor([[1., 0.], [1., 0.]]).expand(2, 2, 2)
     assert torch.equal(first, expected) and torch.equal(second, 1. - expected)
-    first, second = target.shown((1, 3))
+    first, second = target.visible_fraction((1, 3))
     assert torch.equal(first[0], torch.tensor([[1., 0.5, 0.]]))
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask, partner_mask=mask / 4)
-    assert torch.equal(target.shown((2, 2))[1], expected / 4)
+    assert torch.equal(target.visible_fraction((2, 2))[1], expected / 4)

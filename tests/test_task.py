@@ -9,7 +9,7 @@ from timm.optim import create_optimizer_v2
 from timm.task import ClassificationTask
 from torch import nn
 
-from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
+from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SUMixTask
 
 SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
@@ -44,7 +44,7 @@ def _seen_shapes(module):
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
 @pytest.mark.parametrize('kwargs', [
-    {'ratio': 'feature'}, {'ratio': 'place'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
+    {'ratio': 'feature'}, {'ratio': 'evidence'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
 def test_every_parameter_of_any_model_learns(name, kwargs):
     task = _task(name, **kwargs)
     result = task(*_batch())
@@ -65,7 +65,7 @@ def test_an_unmixed_batch_has_timms_loss_and_one_pass(switch, criterion):
     _, target = task.mixup(input, labels)
     shapes = _seen_shapes(task.get_eval_model())
     result = task(input, labels)
-    assert torch.equal(result['loss'], reference(input, target.dense())['loss'])
+    assert torch.equal(result['loss'], reference(input, target.soft_target())['loss'])
     assert len(shapes) == 1 and (result['lam'] == 1).all()
     result['loss'].backward()
     assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
@@ -193,9 +193,9 @@ def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path):
 def test_synchronised_batch_norm_makes_both_passes_always():
     task = SUMixTask(
         nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), verbose=False)
-    _, target = task.mixup(*_batch())
-    assert task._original(target) is target.original  # processes would wait for each other's missing pass
-    assert _task(mixup={'prob': 0.})._original(target) is None
+    input, target = task.mixup(*_batch())
+    assert task._original(input, target) is target.original  # processes would wait for each other's missing pass
+    assert _task(mixup={'prob': 0.})._original(input, target) is None
 
 
 def test_metrics_are_means_over_samples_since_the_last_call():
@@ -234,10 +234,10 @@ def test_a_step_in_bfloat16_autocast_is_finite():
 
 @pytest.mark.parametrize('kwargs, error, message', [
     ({'uncertainty': 'both'}, ValueError, r"uncertainty must be one of \['head', 'logits', 'none'\], got 'both'"),
-    ({'original_pass': 'half'}, ValueError, r"original_pass must be one of \['grad', 'no-grad'\], got 'half'"),
+    ({'original_pass': 'half'}, ValueError, r"original_pass must be one of \['none', 'no-grad', 'grad'\], got 'half'"),
     ({'original_scale': 0.}, ValueError, r'original_scale must be in \(0, 1\], got 0'),
     ({'ratio': 'best'}, ValueError, 'ratio must be one of'),
-    ({'temperature': -2.}, ValueError, 'temperature must be 0 or greater'),
+    ({'strength': -2.}, ValueError, 'strength must be 0 or greater'),
     ({'gamma': -2.}, ValueError, 'gamma must be 0 or greater'),
     ({'mixup': {'num_classes': 7}}, ValueError, 'mixup has num_classes 7, but ByobNet has 10'),
 ])
@@ -266,10 +266,10 @@ def test_the_criterion_can_be_described_as_newer_timm_does():
     task(*_batch())['loss'].backward()
 
 
-def test_the_uncertainty_term_is_off_unless_asked_for_but_for_the_released_formula():
+def test_the_uncertainty_term_is_off_unless_a_preset_or_an_option_asks_for_it():
     mixup = SUMixMixup(**SETTINGS)
-    for ratio, gamma in (('place', 0.), ('similarity', 0.), ('released', 0.5)):
-        task = SUMixTask(_model(), mixup, ratio=ratio, verbose=False)
+    for options, gamma in ((None, 0.), (SUMixOptions.preset('paper'), 0.5), (SUMixOptions.preset('released'), 0.5)):
+        task = SUMixTask(_model(), mixup, options=options, verbose=False)
         assert task.criterion.gamma == gamma and ('uncertainty' in task.get_task_state()) == (gamma > 0)
 
 
@@ -277,3 +277,64 @@ def test_without_uncertainty_term_no_graph_is_kept_of_the_originals_pass():
     task = _task(gamma=0., original_pass='grad')
     mixed, target = task.mixup(*_batch())
     assert not task.get_trainable_module()(mixed, target.original)[1].logits.requires_grad
+
+
+def test_loss_and_task_without_arguments_mean_the_same():
+    task = SUMixTask(_model(), SUMixMixup(**SETTINGS), verbose=False)
+    assert SUMixLoss().options == task.criterion.options == SUMixOptions()
+    assert SUMixLoss().ratio == task.criterion.ratio and SUMixLoss().gamma == task.criterion.gamma
+
+
+@pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
+def test_a_head_has_its_models_dtype_and_device(name):
+    model = _model(name).to(torch.bfloat16)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), gamma=0.5, verbose=False)
+    input, labels = _batch()
+    task(input.bfloat16(), labels)['loss'].backward()
+    head = task.get_trainable_module().uncertainty
+    assert head.weight.dtype == torch.bfloat16 and head.weight.grad.isfinite().all()
+    task = SUMixTask(_model(name).to('meta'), SUMixMixup(**SETTINGS), gamma=0.5, verbose=False)
+    assert task.get_trainable_module().uncertainty.weight.device.type == 'meta'
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('scale, size', [(0.6, (32, 16)), (0.8, (32, 32)), (0.1, (16, 16))])
+def test_originals_are_scaled_to_whole_patches_in_any_dtype(scale, size, dtype):
+    model = timm.create_model('test_vit', num_classes=10, img_size=(48, 32), dynamic_img_size=True).to(dtype)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), original_scale=scale, verbose=False)
+    shapes = _seen_shapes(model)
+    task(torch.randn(6, 3, 48, 32, dtype=dtype), torch.arange(6))['loss'].backward()
+    assert shapes == [(48, 32), size]
+
+
+def test_originals_have_the_memory_format_of_the_mixed_images():
+    task, formats = _task(), []
+    first = next(part for part in task.get_eval_model().modules() if isinstance(part, nn.Conv2d))
+    first.register_forward_pre_hook(
+        lambda _, inputs: formats.append(inputs[0].is_contiguous(memory_format=torch.channels_last)))
+    mixed, target = task.mixup(*_batch())
+    task(mixed.contiguous(memory_format=torch.channels_last), target)
+    assert formats == [True, True] and not target.original.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_overflow_in_a_feature_map_leaves_the_epochs_means_finite():
+    task = _task(gamma=0.)
+    model = task.get_eval_model()
+    forward_features = model.forward_features
+
+    def overflow(images):
+        maps = forward_features(images).clone()
+        if images is target.original:
+            maps[2, 0, 1, 1] = float('inf')
+        return maps
+
+    mixed, target = task.mixup(*_batch())
+    model.forward_features = overflow
+    result = task(mixed, target)
+    assert result['lam'].isfinite().all() and torch.equal(result['lam'][[2, 3]], target.lam[[2, 3]])
+    assert all(value == value for value in task.pop_metrics().values())
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match=r"options must be among \['ratio', 'strength', .*got \['temprature'\]"):
+        _task(temprature=2.)

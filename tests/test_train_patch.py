@@ -50,7 +50,7 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--amp --amp-dtype bfloat16 --channels-last',
     '--torchcompile eager --model-ema',
     '--reprob 0.5',
-    '--sumix-ratio feature --sumix-temperature 4 --sumix-uncertainty logits',
+    '--sumix-ratio feature --sumix-strength 4 --sumix-uncertainty logits',
     '--sumix-ratio released --smoothing 0',
     '--sumix-ratio area --sumix-gamma 0',
     '--sumix-uncertainty none',
@@ -162,8 +162,8 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     ('--mixup-mode half', "--mixup-mode must be one of ['batch', 'pair', 'elem'], got 'half'"),
-    ('--sumix-ratio area --sumix-temperature 2', "ratio 'area' has no temperature"),
-    ('--sumix-temperature -1', 'temperature must be 0 or greater'),
+    ('--sumix-ratio area --sumix-strength 2', "ratio 'area' has no strength"),
+    ('--sumix-strength -1', 'strength must be 0 or greater'),
     ('--sumix-gamma -1', 'gamma must be 0 or greater'),
     ('--sumix-original-scale 2', 'original_scale must be in (0, 1], got 2.0'),
     ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),

@@ -4,20 +4,21 @@ Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://
 
     loss = base(z_mix, t(lam_hat)) + gamma * regulariser
 
-Deviations from the authors' release:
+Deviations from the authors' released code:
 - any criterion over (logits, soft target) can be the base; the release has cross-entropy alone;
-- each sample is weighed by its own lam_hat; the release weighs batch means (ratio 'released' does the same);
+- each sample is weighted by its own lam_hat; the release weights batch means (ratio 'released' does the same);
 - alpha carries the factor N (batch size) in ratio 'released' only;
 - the exponent of F is capped where it would overflow.
 """
-from typing import Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
-from .ratio import changes, corrected_lam, find_ratio, find_temperature
+from .correction.ratios import Released, prediction_changes
+from .options import SUMixOptions, resolve_options
 from .target import HeadOutput, MixedTarget
 
 
@@ -26,56 +27,47 @@ class SUMixLoss(nn.Module):
 
     Args:
         base: Criterion over (logits [N, C], soft target [N, C]); None: timm's SoftTargetCrossEntropy.
-        ratio: How shares are corrected: 'similarity' (needs logits alone), 'feature', 'place', 'released', or 'area'
-            for not at all.
-        temperature: Strength of the correction, 0 or greater; None: the ratio's own default.
-        gamma: Weight of the uncertainty term, 0 or greater; 0 leaves it out.
+        options: Settings of the correction; None: the defaults.
+        **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
     Raises:
-        ValueError: If an argument is out of range, or base cannot take soft targets, or ratio 'released' comes with
-            a base other than cross-entropy, for which the release has no formula.
+        TypeError: If a keyword is no field of SUMixOptions.
+        ValueError: If an option is out of range, or base cannot take soft targets, or ratio 'released' comes with a
+            base other than cross-entropy, for which the release has no formula.
     """
 
     def __init__(
             self,
             base: Optional[Union[nn.Module, Callable]] = None,
-            ratio: str = 'similarity',
-            temperature: Optional[float] = None,
-            gamma: float = 0.5,
+            options: Optional[SUMixOptions] = None,
+            **changes: Any,
     ):
         super().__init__()
-        self.temperature = find_temperature(ratio, temperature)
-        if not 0. <= gamma < float('inf'):
-            raise ValueError(f'gamma must be 0 or greater, got {gamma}')
+        self.options = resolve_options(options, changes)
+        self.ratio = self.options.create_ratio()
         self.base = SoftTargetCrossEntropy() if base is None else base
         if isinstance(self.base, (LabelSmoothingCrossEntropy, JsdCrossEntropy)):
             raise ValueError(
                 f'base must take soft targets [N, C], which {type(self.base).__name__} does not; '
                 'label smoothing is an argument of SUMixMixup')
-        if ratio == 'released' and not isinstance(self.base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
+        self.is_released = isinstance(self.ratio, Released)
+        if self.is_released and not isinstance(self.base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
             raise ValueError(
                 "ratio 'released' needs SoftTargetCrossEntropy or CrossEntropyLoss as its base, "
                 f'got {getattr(base, "__name__", type(base).__name__)}')
-        self.ratio = ratio
-        self.gamma = gamma
+
+    @property
+    def gamma(self) -> float:
+        """Weight of the uncertainty term, 0 where there is none."""
+        return self.options.term_weight
 
     @property
     def needs_original(self) -> bool:
-        """Whether a mixed batch needs the outputs for its original images."""
-        return self.ratio != 'area' or self.gamma > 0
-
-    @property
-    def needs_features(self) -> bool:
-        """Whether HeadOutput.features are needed."""
-        return find_ratio(self.ratio).features
-
-    @property
-    def needs_places(self) -> bool:
-        """Whether the originals' HeadOutput.strength is needed."""
-        return find_ratio(self.ratio).places
+        """Whether a mixed batch needs the outputs for its unmixed images."""
+        return self.options.resolved_pass != 'none'
 
     def extra_repr(self) -> str:
-        return f'ratio={self.ratio}, temperature={self.temperature}, gamma={self.gamma}'
+        return f'ratio={self.ratio}, gamma={self.gamma}'
 
     def forward(
             self,
@@ -88,7 +80,7 @@ class SUMixLoss(nn.Module):
         Args:
             mixed: Outputs for the mixed images.
             original: Outputs for the same batch unmixed. None where nothing was mixed (`target.mixed` is False) or
-                nothing is corrected (`needs_original` is False).
+                they are not needed (`needs_original` is False).
             target: Labels of the mixed batch.
 
         Returns:
@@ -101,25 +93,25 @@ class SUMixLoss(nn.Module):
         Raises:
             ValueError: If shapes do not fit each other, or original is missing.
         """
-        corrects = target.mixed and self.needs_original
         _check_logits('mixed', mixed, target)
-        if corrects:
+        if target.mixed and self.needs_original:
             if original is None:
-                raise ValueError(f'ratio {self.ratio!r} with gamma {self.gamma} needs the original outputs, got None')
+                raise ValueError(
+                    f'ratio {self.ratio.name!r} with gamma {self.gamma:g} needs the outputs for the unmixed images, '
+                    'got None')
             _check_logits('original', original, target)
 
         # float32 throughout: under autocast logits may be half precision
         logits = mixed.logits.float()
-        lam, uncertainty = target.lam, logits.new_zeros(())
-        if corrects:
-            lam = corrected_lam(mixed, original, target, self.ratio, self.temperature)
-            if self.gamma > 0:
-                uncertainty = uncertainty_term(mixed, original, target, released=self.ratio == 'released')
+        lam = self.ratio(mixed, original, target) if target.mixed else target.lam
+        uncertainty = logits.new_zeros(())
+        if target.mixed and self.gamma > 0:
+            uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
-        share = lam.mean().expand_as(lam) if self.ratio == 'released' else lam
-        classification = self.base(logits, target.dense(share))
+        share = lam.mean().expand_as(lam) if self.is_released else lam
+        classification = self.base(logits, target.soft_target(share))
         loss = classification + self.gamma * uncertainty
-        if not corrects and mixed.uncertainty is not None:
+        if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
             loss = loss + 0. * mixed.uncertainty.float().sum()
         return {'loss': loss, 'classification': classification, 'uncertainty': uncertainty, 'lam': lam}
@@ -149,7 +141,7 @@ def uncertainty_term(
     scale = len(target) if released else 1.
     alphas = [
         scale * F.normalize(change.softmax(dim=-1), dim=-1)
-        for change in changes(mixed, original, target, mask_same_label=released)
+        for change in prediction_changes(mixed, original, target, mask_same_label=released)
     ]
     u, u_mix = _uncertainty(original), _uncertainty(mixed)
     # exp must stay finite, in the gradient too, which returns in the dtype that the model computes in

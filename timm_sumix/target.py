@@ -1,4 +1,4 @@
-"""What the loss is computed from: the labels of a mixed batch, and a model's outputs for a batch."""
+"""What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
 from typing import NamedTuple, Optional, Tuple
 
 import torch
@@ -7,19 +7,19 @@ from timm.data.mixup import one_hot
 
 
 class HeadOutput(NamedTuple):
-    """What a model says of one batch of images.
+    """A model's outputs for one batch of images.
 
     Args:
         logits: Class scores [N, C].
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
-        features: Pooled pre-logits features [N, D]; the ratios 'feature' and 'place' need them.
-        strength: How far the features at each place are from what is common in the image [N, h, w], as feature_strength
-            returns it; only the ratio 'place' needs it.
+        features: Pooled pre-logits features [N, D]; the ratios 'feature' and 'evidence' need them.
+        evidence: Strength of the features at each place [N, h, w], as evidence_map returns it; only the ratio
+            'evidence' needs it.
     """
     logits: torch.Tensor
     uncertainty: Optional[torch.Tensor] = None
     features: Optional[torch.Tensor] = None
-    strength: Optional[torch.Tensor] = None
+    evidence: Optional[torch.Tensor] = None
 
 
 class MixedTarget:
@@ -32,10 +32,10 @@ class MixedTarget:
         smoothing: Label smoothing, in [0, 1), as timm applies it: smoothing / C is added to every class.
         index: Position of each partner in the batch [N], int64. None: the reversed batch, as timm pairs images.
         original: The unmixed images [N, ...], needed to correct the shares.
-        mixed: False says that no image of the batch was mixed: lam is all ones, and a pass over the originals is not
-            needed. The host must know this without asking the device, hence a flag.
-        mask: How much of each pixel of the first image the mixed image shows [N or 1, 1, H, W], bool or in [0, 1];
-            only ratios that ask for evidence by place use it. None: not known, only its mean, lam.
+        mixed: False says that no image of the batch was mixed: lam is all ones, and the unmixed images need no pass. A
+            Python flag, since reading lam would synchronise the GPU.
+        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]; only
+            the ratio 'evidence' uses it. None: not known, only its mean, lam.
         partner_mask: The same for the partner's pixels, where it is not 1 - mask.
 
     Raises:
@@ -91,22 +91,24 @@ class MixedTarget:
         """Class of each second image [N]."""
         return self.partner(self.labels)
 
-    def shown(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return which part of each image the mixed image shows, by place.
+    def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return how much of each cell of both images the mixed image shows.
 
         Args:
-            size: Height and width (h, w) of the grid of places.
+            size: Height and width (h, w) of the grid of cells.
 
         Returns:
-            Shares of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
+            Fractions of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
             lam and 1 - lam in all cells where the mask is not known.
         """
         first = self.lam.view(-1, 1, 1, 1) if self.mask is None else self.mask.float()
         second = 1. - first if self.partner_mask is None else self.partner_mask.float()
-        return tuple(
-            F.adaptive_avg_pool2d(mask, size).expand(len(self), 1, *size).squeeze(1) for mask in (first, second))
+        return self._cells(first, size), self._cells(second, size)
 
-    def dense(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def _cells(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(mask, size).expand(len(self), 1, *size).squeeze(1)
+
+    def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.
 
         Args:

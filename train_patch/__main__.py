@@ -14,7 +14,7 @@ from .patch import run_with_sumix
 USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]
 
 SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
-Without --sumix it runs exactly as if started directly. With it, mixed labels are corrected:
+Without --sumix it runs as if started directly, with a few more models to choose from. With it, labels are corrected:
   python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix"""
 
 
@@ -26,9 +26,9 @@ def main() -> None:
     script = sys.argv[1]
     if not os.path.isfile(script):
         sys.exit(f'train_patch: the first argument must be a train script, {script!r} is no file\n\n{USAGE}')
-    # what Python sets up for a script that is started directly
+    # what Python sets up for a script that is started directly; worker processes need the old entries too
     sys.argv = sys.argv[1:]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     if wants_sumix(sys.argv[1:]):
         run_with_sumix(script)
     else:

@@ -1,31 +1,26 @@
-"""The --sumix flags: adding them to a train script's parser, and checking them before data or model are built."""
+"""The --sumix flags: adding them to a train script's parser, and checking them before data or model are built.
+
+What an option may be is decided by the library; here are the flags' texts, and what SUMix cannot be combined with.
+"""
 import argparse
-import inspect
 import logging
+from dataclasses import fields
 from typing import Any, Dict, NamedTuple
 
 from timm.loss import BinaryCrossEntropy
 from timm.utils import ParseKwargs
+from timm.utils.distributed import world_info_from_env
 
-from timm_sumix import SUMixLoss, SUMixMixup, SUMixTask
-from timm_sumix.mixup import MODES
-from timm_sumix.policies import POLICIES, create_policy, policy_names
-from timm_sumix.ratio import RATIOS
-from timm_sumix.task import ORIGINAL_PASSES, UNCERTAINTIES, check_task_options
+from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
+from timm_sumix.mixing.mixup import MODES
+from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
+from timm_sumix.options import PRESETS
 
 _logger = logging.getLogger('train_patch')
 
-# argument of SUMixTask: (type, choices, help); its flag is --sumix-ARGUMENT and its default the task's own
-TASK_FLAGS = {
-    'ratio': (str, list(RATIOS), 'how labels are corrected'),
-    'temperature': (float, None, 'strength of the correction (None: the ratio\'s own)'),
-    'gamma': (float, None, 'weight of the uncertainty term (None: 0, and 0.5 for ratio released)'),
-    'uncertainty': (str, list(UNCERTAINTIES), 'what models uncertainty: a linear head, the logits, or nothing'),
-    'original_pass': (str, list(ORIGINAL_PASSES), 'whether gradient flows through the pass over the originals'),
-    'original_scale': (float, None, 'resolution of the originals in their pass, as a share of the input\'s'),
-}
-
-POLICY_KEYS = ('sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs')
+OPTION_KEYS = {f'sumix_{option.name}': option for option in fields(SUMixOptions)}
+OTHER_KEYS = (
+    'sumix', 'sumix_preset', 'sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs', 'sumix_preview')
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
@@ -43,16 +38,25 @@ class Settings(NamedTuple):
 
     Args:
         mixup: Arguments for SUMixMixup that replace or extend those the script passes.
-        task: Keyword arguments for SUMixTask.
+        options: Options of the correction.
+        preview: Number of images in each epoch's preview, 0 for none.
     """
     mixup: Dict[str, Any]
-    task: Dict[str, Any]
+    options: SUMixOptions
+    preview: int
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the --sumix flags to a train script's parser."""
     group = parser.add_argument_group('SUMix', 'Correct the labels of mixed images (arXiv 2407.07805).')
     group.add_argument('--sumix', action='store_true', default=False, help='turn SUMix on')
+    group.add_argument(
+        '--sumix-preset', choices=list(PRESETS), default='default',
+        help='settings of what is not given below: the defaults, as in the paper, or as in its released code')
+    for key, option in OPTION_KEYS.items():
+        group.add_argument(
+            f'--{key.replace("_", "-")}', type=option.metadata['type'], choices=option.metadata['choices'],
+            default=None, help=f'{option.metadata["help"]} (default: {option.default}, unless the preset sets it)')
     group.add_argument(
         '--sumix-policy', nargs='+', default=None, metavar='P',
         help=f'mixing policies to draw from, of {list(POLICIES)} (default: by --mixup and --cutmix)')
@@ -62,15 +66,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--sumix-policy-kwargs', nargs='*', action=ParseKwargs, default={}, metavar='OPTION=VALUE',
         help='options of the named policy (alpha=1.0), of several (fmix.alpha=1.0); default: the papers\'')
-    defaults = inspect.signature(SUMixTask).parameters
-    for name, (kind, choices, text) in TASK_FLAGS.items():
-        default = defaults[name].default
-        group.add_argument(
-            f'--sumix-{name.replace("_", "-")}', type=kind, choices=choices, default=default,
-            help=f'{text} (default: {default})')
+    group.add_argument(
+        '--sumix-preview', type=int, default=0, metavar='N',
+        help='after the first mixed batch of each epoch, save N of its images with their labels (default: 0, none)')
 
 
-def settle(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:
+def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:
     """Check the parsed arguments, complete them, and return what they ask for.
 
     Where no mixing was asked for, `args` is given that of --sumix: CutMix at alpha 1, or the named policy at its own
@@ -79,17 +80,27 @@ def settle(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Setting
     try:
         _check_keys(args)
         _check_conflicts(args)
-        settings = Settings(_mixup_settings(args), {name: getattr(args, f'sumix_{name}') for name in TASK_FLAGS})
-        _check_values(args, settings)
+        given = {option.name: getattr(args, key, None) for key, option in OPTION_KEYS.items()}
+        options = SUMixOptions.preset(
+            args.sumix_preset, **{name: value for name, value in given.items() if value is not None})
+        _check_preview(args.sumix_preview)
+        settings = Settings(_mixup_settings(args), options, args.sumix_preview)
+        _try_out(args, settings)
     except (TypeError, ValueError) as error:
         parser.error(f'--sumix: {error}')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
-        _logger.info('SUMix: with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
+        _log('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
     return settings
 
 
+def _log(text: str) -> None:
+    """Log from the first process alone; processes do not know of each other yet, but for the environment."""
+    if world_info_from_env()[1] == 0:
+        _logger.info(f'SUMix: {text}')
+
+
 def _check_keys(args: argparse.Namespace) -> None:
-    known = ['sumix', *POLICY_KEYS, *(f'sumix_{name}' for name in TASK_FLAGS)]
+    known = [*OTHER_KEYS, *OPTION_KEYS]
     unknown = [key for key in vars(args) if key.startswith('sumix') and key not in known]
     if unknown:
         raise ValueError(f'the config file may have the keys {known}, got {unknown}')
@@ -103,12 +114,17 @@ def _check_conflicts(args: argparse.Namespace) -> None:
         raise ValueError(f'--mixup-mode must be one of {list(MODES)}, got {args.mixup_mode!r}')
 
 
+def _check_preview(count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f'--sumix-preview must be a number of images, 0 or greater, got {count!r}')
+
+
 def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
     asked = bool(args.mixup or args.cutmix or args.cutmix_minmax)
     if args.sumix_policy is None:
         if not asked:
             args.cutmix = 1.
-            _logger.info('SUMix: neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
+            _log('neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
         if args.sumix_policy_probs or args.sumix_policy_kwargs:
             raise ValueError('--sumix-policy-probs and --sumix-policy-kwargs need --sumix-policy')
         return {}
@@ -123,18 +139,18 @@ def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
         'cutmix_alpha': args.cutmix,
         'cutmix_minmax': args.cutmix_minmax,
     }
+    mixup = SUMixMixup(**settings)
     if not asked:  # the script mixes only where one of its own flags is set
         flag = 'mixup' if names == ['mixup'] else 'cutmix'
-        setattr(args, flag, create_policy(flag).alpha if flag in names else 1.)
-    mixup = SUMixMixup(**settings)
+        setattr(args, flag, default_options(flag)['alpha'] if flag in names else 1.)
     shares = zip(mixup.policies, mixup.policy_probs)
-    _logger.info(f'SUMix: mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
+    _log(f'mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
     return settings
 
 
 def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     """Return options with keys such as 'fmix.alpha' as {'fmix': {'alpha': ...}}, others as they are."""
-    nested = {}
+    nested: Dict[str, Any] = {}
     for key, value in (options or {}).items():
         policy, dot, option = key.partition('.')
         if dot:
@@ -144,16 +160,9 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     return nested
 
 
-def _check_values(args: argparse.Namespace, settings: Settings) -> None:
-    """Build what needs neither data nor model, so that it raises now; argparse checks no value of a config file."""
-    for name, value in settings.task.items():
-        kinds = (int, float) if TASK_FLAGS[name][0] is float else (str,)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
-            raise TypeError(f'sumix_{name} must be of type {kinds[-1].__name__}, got {value!r}')
-    task = settings.task
-    check_task_options(task['uncertainty'], task['original_pass'], task['original_scale'])
-    base = BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None
-    SUMixLoss(base, task['ratio'], task['temperature'], task['gamma'] or 0.)
+def _try_out(args: argparse.Namespace, settings: Settings) -> None:
+    """Build what needs neither data nor model, so that it raises now."""
+    SUMixLoss(BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None, settings.options)
     mixup = {
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,

@@ -4,6 +4,7 @@ timm's train.py looks up Mixup, FastCollateMixup, ClassificationTask and train_o
 """
 import importlib.util
 import logging
+import os
 import sys
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Optional
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
 
-from .flags import Settings, add_flags, settle
+from .flags import Settings, add_flags, resolve
+from .preview import Preview
 
 _logger = logging.getLogger('train_patch')
 
@@ -30,11 +32,19 @@ def run_with_sumix(script: str) -> None:
 
 
 def load_script(script: str) -> ModuleType:
-    """Load a train script as a module, without running its main(); exits if it lacks a name that is swapped."""
-    spec = importlib.util.spec_from_file_location('sumix_train_script', script)
+    """Load a train script as the main module, without running its main(); exits if it lacks a name that is swapped.
+
+    It gets the name under which multiprocessing loads a main module in a worker process, so that loader workers started
+    by spawn or forkserver find the classes that the script defines.
+    """
+    spec = importlib.util.spec_from_file_location('__mp_main__', script)
+    if spec is None or spec.loader is None:
+        sys.exit(f'train_patch: {script} must be a Python file, and its name end in .py')
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    module.__file__ = os.path.abspath(script)
+    sys.modules['__main__'] = sys.modules['__mp_main__'] = module
     spec.loader.exec_module(module)
+    module.__spec__ = None  # as of a script that is started directly: workers load it by its path
     missing = [name for name in NAMES if not hasattr(module, name)]
     if missing:
         sys.exit(
@@ -44,7 +54,7 @@ def load_script(script: str) -> ModuleType:
 
 
 class Patch:
-    """Swaps SUMix into a loaded train script, and keeps what one swapped name must know of another.
+    """Swaps SUMix into a loaded train script, and holds the state that the replacements share.
 
     Args:
         module: The train script.
@@ -63,12 +73,12 @@ class Patch:
         module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)
 
     def _parse_args(self, parser, parse_args: Callable) -> Callable:
-        def parse_and_settle(*args, **kwargs):
+        def parse_and_resolve(*args, **kwargs):
             parsed = parse_args(*args, **kwargs)
-            self.settings = settle(parsed, parser)
+            self.settings = resolve(parsed, parser)
             self.seed = parsed.seed
             return parsed
-        return parse_and_settle
+        return parse_and_resolve
 
     def _create_mixup(self, **kwargs) -> SUMixMixup:
         self.mixup = SUMixMixup(**{**kwargs, **self.settings.mixup})
@@ -80,14 +90,16 @@ class Patch:
         return collate
 
     def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
-        self.task = SUMixTask(model, self.mixup, criterion, **self.settings.task, **kwargs)
+        self.task = SUMixTask(model, self.mixup, criterion, self.settings.options, **kwargs)
         return self.task
 
     def _train_one_epoch(self, train_one_epoch: Callable) -> Callable:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
             if self.task is None:
                 sys.exit('train_patch: the script made another task than ClassificationTask, which --sumix replaces')
-            self._seed_epoch(epoch, [*args, *kwargs.values()])
+            arguments = [*args, *kwargs.values()]
+            self._seed_epoch(epoch, arguments)
+            self.task.after_batch = Preview.of_epoch(epoch, self.settings.preview, arguments)
             metrics = train_one_epoch(epoch, *args, **kwargs)
             self._report(epoch, metrics)
             return metrics

@@ -7,11 +7,12 @@ from typing import Optional, Tuple
 
 import torch
 
-from ._draw import check_alpha, draw_beta
+from .base import Policy
+from .sampling import check_alpha, draw_beta
 
 
 @dataclass(frozen=True)
-class MixUp:
+class MixUp(Policy):
     """mixed = lam * x + (1 - lam) * x'.
 
     Args:

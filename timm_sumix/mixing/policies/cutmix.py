@@ -12,12 +12,13 @@ from typing import Optional, Tuple
 
 import torch
 
-from ._box import Box, centred_side, outside_mask, outside_share, paste_boxes
-from ._draw import check_alpha, draw_beta, draw_integers
+from .base import Policy
+from .box import Box, centred_side, outside_mask, outside_share, paste_boxes
+from .sampling import check_alpha, draw_beta, draw_integers
 
 
 @dataclass(frozen=True)
-class CutMix:
+class CutMix(Policy):
     """mixed = x outside the box, x' inside.
 
     Args:
@@ -58,9 +59,9 @@ class CutMix:
         """Return the mask [count, 1, H, W], False inside the box, and lam [count]."""
         return outside_mask(params, x), self._lam(params, x)
 
-    def mix(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mixed images and lam of a batch on the CPU, where slices are faster than masks."""
-        return paste_boxes(params, x), self._lam(params, x)
+    def mix(self, params: Box, x: torch.Tensor) -> torch.Tensor:
+        """Return the mixed images of a batch on the CPU, where slices are faster than masks."""
+        return paste_boxes(params, x)
 
     def _lam(self, params: Box, x: torch.Tensor) -> torch.Tensor:
         return outside_share(params, x) if self.correct_lam or self.minmax else params.lam

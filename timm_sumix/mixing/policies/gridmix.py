@@ -12,7 +12,8 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
-from ._draw import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .base import Policy
+from .sampling import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
 
 
 class Grid(NamedTuple):
@@ -26,7 +27,7 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GridMix:
+class GridMix(Policy):
     """mixed = x' in the holes, x elsewhere.
 
     Args:

@@ -11,7 +11,8 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
-from ._draw import check_range, draw_integers, draw_uniform
+from .base import Policy
+from .sampling import check_range, draw_integers, draw_uniform
 
 
 class Blob(NamedTuple):
@@ -22,7 +23,7 @@ class Blob(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SmoothMix:
+class SmoothMix(Policy):
     """mixed = (1 - g) * x + g * x', where g = exp(-distance^2 / (2 sigma^2)) around a random pixel.
 
     Args:

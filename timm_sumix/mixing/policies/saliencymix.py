@@ -15,15 +15,16 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 
-from ._box import Box, centred_side, outside_mask, outside_share, paste_boxes
-from ._draw import check_alpha, draw_beta
+from .base import Policy
+from .box import Box, centred_side, outside_mask, outside_share, paste_boxes
+from .sampling import check_alpha, draw_beta
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green, blue
 REACHES = (12, 24, 48, 28, 56, 112)  # of the surrounds, in pixels
 
 
 @dataclass(frozen=True)
-class SaliencyMix:
+class SaliencyMix(Policy):
     """mixed = x outside the box, x' inside.
 
     Args:
@@ -52,9 +53,9 @@ class SaliencyMix:
         """Return the mask [rows, 1, H, W], False inside the box, and lam [rows]."""
         return outside_mask(params, x), outside_share(params, x)
 
-    def mix(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mixed images and lam of a batch on the CPU, where slices are faster than masks."""
-        return paste_boxes(params, x), outside_share(params, x)
+    def mix(self, params: Box, x: torch.Tensor) -> torch.Tensor:
+        """Return the mixed images of a batch on the CPU, where slices are faster than masks."""
+        return paste_boxes(params, x)
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
-from ._draw import check_alpha, draw_beta
+from .base import Policy
+from .sampling import check_alpha, draw_beta
 
 
 class Field(NamedTuple):
@@ -20,7 +21,7 @@ class Field(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FMix:
+class FMix(Policy):
     """mixed = x where the noise is highest, x' elsewhere.
 
     Args:

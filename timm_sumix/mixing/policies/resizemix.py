@@ -11,12 +11,13 @@ from typing import Optional, Tuple
 
 import torch
 
-from ._box import Box, centred_side, outside_mask, outside_share
-from ._draw import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .base import Policy
+from .box import Box, centred_side, outside_mask, outside_share
+from .sampling import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
 
 
 @dataclass(frozen=True)
-class ResizeMix:
+class ResizeMix(Policy):
     """mixed = x outside the box, x' resized into it inside.
 
     Args:
@@ -61,6 +62,10 @@ class ResizeMix:
         # into tensors of the partner's strides, to keep channels-last
         tall = torch.gather(partner, 2, rows, out=torch.empty_like(partner))
         return torch.gather(tall, 3, columns, out=torch.empty_like(partner))
+
+    def partner_mask(self, mask: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+        """Return 1 - lam for every pixel: the whole partner is visible, at a smaller size."""
+        return (1. - lam).view(-1, 1, 1, 1)
 
 
 def _source(start: torch.Tensor, end: torch.Tensor, length: int) -> torch.Tensor:

@@ -1,20 +1,8 @@
-"""Mixing policies: which part of a mixed image comes from the first image, which from its partner.
+"""The mixing policies: one file each, on one base class."""
+from dataclasses import fields
+from typing import Any, Dict, List, Optional, Sequence, Type, Union
 
-A policy is a frozen dataclass of options with two methods. Parameters are drawn first and applied after, so that a test
-can put in its own:
-
-    draw(count, x, rows) -> params   one row for each of `count` drawings, made on x's device without asking the host.
-                                     The partner of x[i] is x[-1 - i]. A policy that looks at the images makes one for
-                                     each of the first `rows` images instead (default: count)
-    mask(params, x) -> mask, lam     mask [count, 1, H or 1, W or 1]: True (or 1.) where the first image stays;
-                                     lam [count]: the share of the mask that is kept
-    paste(params, partner)           only where the partner itself is changed (ResizeMix): returns it as it is pasted
-    mix(params, x) -> mixed, lam     only where a CPU has a faster way than a mask (boxes)
-
-Masks rather than mixed images are returned so that several policies can share one batch at the cost of one blend.
-"""
-from typing import Dict, List, Optional, Sequence, Union
-
+from .base import Policy
 from .cutmix import CutMix
 from .fmix import FMix
 from .gridmix import GridMix
@@ -23,7 +11,7 @@ from .resizemix import ResizeMix
 from .saliencymix import SaliencyMix
 from .smoothmix import SmoothMix
 
-POLICIES = {
+POLICIES: Dict[str, Type[Policy]] = {
     'mixup': MixUp,
     'cutmix': CutMix,
     'saliencymix': SaliencyMix,
@@ -43,16 +31,21 @@ def policy_names(policy: Union[str, Sequence[str]]) -> List[str]:
     return names
 
 
-def create_policy(name: str, **kwargs):
+def create_policy(name: str, **kwargs: Any) -> Policy:
     """Create the policy of that name; unknown options are a ValueError that lists those it has."""
-    options = POLICIES[policy_names(name)[0]].__dataclass_fields__
+    options = list(default_options(policy_names(name)[0]))
     unknown = [key for key in kwargs if key not in options]
     if unknown:
-        raise ValueError(f'policy {name!r} has the options {list(options)}, got {unknown}')
+        raise ValueError(f'policy {name!r} has the options {options}, got {unknown}')
     return POLICIES[name](**kwargs)
 
 
-def split_kwargs(names: Sequence[str], policy_kwargs: Optional[Dict]) -> Dict[str, Dict]:
+def default_options(name: str) -> Dict[str, Any]:
+    """Return the options of the policy of that name with their defaults."""
+    return {option.name: option.default for option in fields(POLICIES[name])}
+
+
+def split_kwargs(names: Sequence[str], policy_kwargs: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
     """Return the options of each policy by name: given flat for a single policy, by name for several."""
     if not policy_kwargs:
         return {}

@@ -1,0 +1,223 @@
+"""Each ratio against a slow reference that follows the formulas sample by sample."""
+import math
+import re
+
+import pytest
+import torch
+from helpers import random_batch
+
+from timm_sumix import HeadOutput, MixedTarget, SUMixOptions
+from timm_sumix.correction import RATIOS, Ratio, create_ratio
+from timm_sumix.correction.ratios import Evidence
+
+
+def _softmax(values):
+    exps = [math.exp(value - max(values)) for value in values]
+    return [exp / sum(exps) for exp in exps]
+
+
+def _norm(values):
+    return math.sqrt(sum(value * value for value in values))
+
+
+def _change(q, p, remove):
+    return [a - (0. if remove == c else b) for c, (a, b) in enumerate(zip(q, p))]
+
+
+def _cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / (_norm(a) * _norm(b))
+
+
+def _reference_distances(name, mixed, original, target, i):
+    j = target.index[i].item()
+    ya, yb = target.labels[i].item(), target.labels[j].item()
+    q, p, p2 = (_softmax(logits.tolist()) for logits in (mixed.logits[i], original.logits[i], original.logits[j]))
+    if name == 'similarity':
+        same = ya == yb
+        return [2. * _norm(_change(q, p, None if same else yb)), 2. * _norm(_change(q, p2, None if same else ya))]
+    if name == 'feature':
+        f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
+        return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
+    if name == 'evidence':
+        cosines = [cosine / 8 for cosine in _reference_distances('feature', mixed, original, target, i)]
+        visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
+            original.evidence[j], ~target.mask[i, 0])
+        areas = target.lam[i].item(), 1 - target.lam[i].item()
+        return [
+            math.log(max(area, 1e-6)) - math.log(max(part, 1e-6)) + cosine
+            for area, part, cosine in zip(areas, visible, cosines)]
+    if name == 'released':
+        distances = []
+        for change, label in ((_change(q, p, yb), ya), (_change(q, p2, ya), yb)):
+            softmax = _softmax(change)
+            distances.append(len(target) * softmax[label] / _norm(softmax))
+        return distances
+    return [0., 0.]
+
+
+def _reference_visible(evidence, shown):
+    """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
+    cells = [(y, x) for y in range(4) for x in range(4)]
+    weights = {cell: max(evidence[cell].item() / evidence.max().item(), 1e-6) ** 3 for cell in cells}
+    parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
+    return sum(weights[cell] * parts[cell] for cell in cells) / sum(weights.values())
+
+
+def _reference_lam(name, mixed, original, target):
+    shares = []
+    for i, lam in enumerate(target.lam.tolist()):
+        a, b = _reference_distances(name, mixed, original, target, i)
+        first, second = lam * math.exp(-a), (1 - lam) * math.exp(-b)
+        shares.append(first / (first + second))
+    return torch.tensor(shares)
+
+
+@pytest.mark.parametrize('name', list(RATIOS))
+@pytest.mark.parametrize('size, num_classes', [(1, 2), (7, 2), (9, 10), (32, 100)])
+def test_follows_the_formula(name, size, num_classes):
+    batch = random_batch(size, num_classes, seed=size)
+    torch.testing.assert_close(create_ratio(name)(*batch), _reference_lam(name, *batch), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', list(RATIOS))
+def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
+    mixed, original, target = random_batch(16, 10)
+    lam = create_ratio(name)(mixed, original, target)
+    assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
+
+
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence'])
+def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
+    mixed, original, target = random_batch(16, 10)
+    whole = create_ratio(name)(mixed, original, target)
+    for i, j in enumerate(target.index.tolist()):
+        rows = torch.tensor([i, j])
+        alone = MixedTarget(
+            target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]), mask=target.mask[rows])
+        parts = (HeadOutput(*(part[rows] for part in output)) for output in (mixed, original))
+        torch.testing.assert_close(create_ratio(name)(*parts, alone)[0], whole[i])
+
+
+@pytest.mark.parametrize('name', ['similarity', 'feature'])
+def test_an_image_that_is_recognised_keeps_more_of_its_label(name):
+    _, original, target = random_batch(16, 10, scale=5.)
+    inner = (target.lam > 0) & (target.lam < 1) & (target.labels != target.partner_labels)
+    lam = create_ratio(name)(original, original, target)  # the mixtures look just like the first images
+    assert (lam[inner] > target.lam[inner]).all()
+
+
+def test_strength_zero_leaves_the_area_alone():
+    batch = random_batch(16, 10)
+    torch.testing.assert_close(create_ratio('similarity', 0.)(*batch), batch[2].lam)
+
+
+@pytest.mark.parametrize('ratio, strength, message', [
+    ('best', None, r"ratio must be one of \['evidence', 'feature', 'similarity', 'released', 'area'\], got 'best'"),
+    ('similarity', -1., 'strength must be 0 or greater, got -1.0'),
+    ('feature', float('inf'), 'strength must be 0 or greater'),
+    ('similarity', float('nan'), 'strength must be 0 or greater'),
+    ('released', 2., "ratio 'released' has no strength"),
+    ('area', 2., "ratio 'area' has no strength"),
+])
+def test_bad_options_are_refused(ratio, strength, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixOptions(ratio, strength)
+
+
+def test_feature_without_features_is_refused():
+    mixed, original, target = random_batch(4, 3)
+    with pytest.raises(ValueError, match="ratio 'feature' needs HeadOutput.features"):
+        create_ratio('feature')(mixed, HeadOutput(original.logits), target)
+
+
+def test_evidence_without_its_map_is_refused():
+    mixed, original, target = random_batch(4, 3)
+    with pytest.raises(ValueError, match="ratio 'evidence' needs HeadOutput.evidence"):
+        create_ratio('evidence')(mixed, original._replace(evidence=None), target)
+
+
+def test_evidence_without_a_mask_warns_and_does_what_feature_does():
+    mixed, original, target = random_batch(16, 10)
+    bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
+    with pytest.warns(UserWarning, match='without the mask'):
+        found = create_ratio('evidence', 4.)(mixed, original, bare)
+    torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, bare), rtol=0, atol=1e-5)
+
+
+def test_evidence_with_a_single_place_warns_and_does_what_feature_does():
+    mixed, original, target = random_batch(16, 10)
+    original = original._replace(evidence=torch.zeros(16, 1, 1))
+    with pytest.warns(UserWarning, match='a single place') as warned:
+        found = create_ratio('evidence', 4.)(mixed, original, target)
+    assert warned[0].filename == __file__
+    torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, target), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('part, shape', [
+    ('features', (4, 5, 1)), ('features', (1, 5)), ('evidence', (1, 2, 2)), ('evidence', (4, 1, 2, 2))])
+def test_outputs_of_another_shape_are_refused(part, shape):
+    mixed, original, target = random_batch(4, 3)
+    with pytest.raises(ValueError, match=f'needs HeadOutput.{part} .* got .*{re.escape(str(shape))}'):
+        create_ratio('evidence')(mixed, original._replace(**{part: torch.zeros(shape)}), target)
+
+
+def test_evidence_by_place_follows_what_is_shown_of_it():
+    mixed, original, _ = random_batch(2, 3)
+    evidence = torch.full((2, 4, 4), 1e-3)
+    evidence[0, 0, 0] = evidence[1, 0, 3] = 1.  # first object at the top left, its partner at the top right
+    original = original._replace(evidence=evidence)
+    mask = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    mask[0, :, :, 4:] = False  # both objects are shown
+    mask[1, :, :4, :4] = False  # the second image keeps its own object, and gets its partner's
+    target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
+    torch.testing.assert_close(
+        create_ratio('evidence', 0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
+    mask[0, :, :, 4:], mask[0, :, 6:] = True, False  # nothing of the partner's object
+    target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
+    assert create_ratio('evidence', 0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
+
+
+def test_where_the_features_are_alike_everywhere_the_area_stays():
+    mixed, original, target = random_batch(16, 10)
+    original = original._replace(evidence=torch.zeros(16, 4, 4))
+    torch.testing.assert_close(create_ratio('evidence', 0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
+
+
+def test_an_overflow_leaves_the_area_to_its_pairs_alone():
+    for name, part in (('evidence', 'evidence'), ('evidence', 'features'), ('similarity', 'logits')):
+        mixed, original, target = random_batch(16, 10)
+        expected = create_ratio(name)(mixed, original, target)
+        values = getattr(original, part).detach().clone()
+        values[3].view(-1)[0] = float('inf')
+        found = create_ratio(name)(mixed, original._replace(**{part: values}), target)
+        hit = (torch.arange(16) == 3) | (target.index == 3)
+        assert torch.equal(found[hit], target.lam[hit]) and torch.equal(found[~hit], expected[~hit])
+
+
+def test_the_power_of_the_evidence_is_an_argument():
+    mixed, original, target = random_batch(16, 10)
+    shares = [Evidence(strength=0., power=power)(mixed, original, target) for power in (1., 3., 50.)]
+    assert torch.equal(shares[1], create_ratio('evidence', 0.)(mixed, original, target))
+    assert not torch.allclose(shares[0], shares[1]) and not torch.allclose(shares[1], shares[2])
+
+
+class _Halfway(Ratio):
+    needs_original = False
+
+    def shares(self, mixed, original, target):
+        return (target.lam + 0.5) / 2
+
+
+def test_a_ratio_of_ones_own_is_an_object_or_a_function():
+    mixed, original, target = random_batch(4, 3)
+    for ratio in (_Halfway(), lambda mixed, original, target: (target.lam + 0.5) / 2):
+        torch.testing.assert_close(create_ratio(ratio)(mixed, original, target), (target.lam + 0.5) / 2)
+    assert SUMixOptions(_Halfway()).resolved_pass == 'none'
+    assert SUMixOptions(lambda *_: None).resolved_pass == 'no-grad'
+    assert SUMixOptions(lambda *_: None, original_pass='none').resolved_pass == 'none'
+    with pytest.raises(ValueError, match=r"must return shares of shape \[4\], got \[2\]"):
+        create_ratio(lambda *_: torch.zeros(2))(mixed, original, target)
+    with pytest.raises(ValueError, match=r"must return shares in \[0, 1\], got"):
+        create_ratio(lambda *_: torch.full((4,), 1.5))(mixed, original, target)
+    with pytest.raises(ValueError, match="ratio 'of your own' has no strength"):
+        SUMixOptions(_Halfway(), strength=2.)

@@ -1,0 +1,93 @@
+"""What differs among timm's versions and among its models, each with the reason why it is asked here.
+
+Everything is asked through attributes that timm documents or that its models share; where a model lacks one, what is
+assumed instead is said.
+"""
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import torch
+import torch.nn as nn
+
+
+def create_criterion(criterion: Optional[Callable], criterion_kwargs: Optional[Dict[str, Any]]) -> Optional[Callable]:
+    """Return the criterion, made from criterion_kwargs as newer timm describes it; ValueError if both are given."""
+    if not criterion_kwargs:
+        return criterion
+    if criterion is not None:
+        raise ValueError('either criterion or criterion_kwargs must be given, got both')
+    from timm.loss import create_classification_loss  # timm 1.0.27 and 1.0.28 have neither it nor this argument
+    return create_classification_loss(**criterion_kwargs)
+
+
+def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> torch.Tensor:
+    """Return the last feature map in one layout [N, h, w, D].
+
+    timm's models return it as [N, D, h, w], [N, h, w, D] or tokens [N, T, D], and none says which. num_features detects
+    channels-last maps; num_prefix_tokens counts class and register tokens. A model without num_prefix_tokens has none
+    or one, as the other tokens form a grid; one or two tokens form none: they are those of classes and distillation.
+
+    Args:
+        model: The model that made the maps.
+        maps: What its forward_features returned.
+        size: Height and width of the images in pixels.
+
+    Raises:
+        TypeError: If maps have no such layout.
+    """
+    shape = tuple(maps.shape) if isinstance(maps, torch.Tensor) else ()
+    if len(shape) == 4:
+        channels_last = shape[3] == getattr(model, 'num_features', shape[1]) != shape[1]
+        return maps if channels_last else maps.permute(0, 2, 3, 1)
+    if len(shape) == 3:
+        known = getattr(model, 'num_prefix_tokens', None)
+        assumed = (0, 1) if shape[1] > 2 else ()
+        for prefix in assumed if known is None else (known,):
+            count = shape[1] - prefix
+            height = max(1, round((count * size[0] / size[1]) ** 0.5))
+            if count > 0 and count % height == 0:
+                return maps[:, prefix:].unflatten(1, (height, count // height))
+    raise TypeError(
+        "ratio 'evidence' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens "
+        f"[N, T, D], {type(model).__name__} returned {list(shape) or type(maps).__name__}: use ratio 'feature' or "
+        "'similarity'")
+
+
+def num_features(model: nn.Module) -> int:
+    """Return the number of pre-logits features; TypeError if the model does not say.
+
+    Models whose head has a hidden layer say head_hidden_size, the others num_features.
+    """
+    size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
+    if not size:
+        raise TypeError(
+            f"uncertainty 'head' needs a model with head_hidden_size or num_features, {type(model).__name__} has "
+            "neither: use uncertainty 'logits' or 'none'")
+    return size
+
+
+def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
+    """Return where the model's parameters are and their dtype, so that a head can be made to match."""
+    parameter = next(model.parameters(), torch.empty(0))
+    return parameter.device, parameter.dtype
+
+
+def has_fixed_size(model: nn.Module) -> bool:
+    """Whether the model takes images of one size alone: some say so in their configuration, unless made flexible."""
+    config = getattr(model, 'pretrained_cfg', None) or {}
+    flexible = getattr(model, 'dynamic_img_size', False)
+    strict = getattr(getattr(model, 'patch_embed', None), 'strict_img_size', True)
+    return bool(config.get('fixed_input_size', False)) and not flexible and strict
+
+
+def scaled_size(model: nn.Module, size: Tuple[int, int], scale: float) -> Tuple[int, int]:
+    """Return the size nearest to `scale` times `size` that the model takes: whole patches, where it has patches."""
+    patch_embed = getattr(model, 'patch_embed', None)
+    patch = getattr(patch_embed, 'patch_size', 1)
+    steps = patch if isinstance(patch, (tuple, list)) else (patch, patch)
+    height, width = (max(1, round(side * scale / step)) * step for side, step in zip(size, steps))
+    return height, width
+
+
+def has_sync_batch_norm(model: nn.Module) -> bool:
+    """Whether processes wait for each other in each pass, so that all must make the same number of passes."""
+    return any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())

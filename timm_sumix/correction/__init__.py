@@ -1,0 +1,6 @@
+"""How the share of each label in a mixed image is corrected."""
+from .base import Ratio
+from .evidence import evidence_map, visible_evidence
+from .ratios import RATIOS, create_ratio
+
+__all__ = ['RATIOS', 'Ratio', 'create_ratio', 'evidence_map', 'visible_evidence']

@@ -1,0 +1,56 @@
+"""What is drawn for one batch, before any pixel is touched, so that a test can inject its own."""
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+import torch
+
+from .policies import Policy
+
+
+class Part(NamedTuple):
+    """What one policy drew.
+
+    Args:
+        policy: The policy.
+        params: Its parameters, one row for each drawing.
+        chosen: Bool tensor [count], True where this policy replaces earlier ones; None for everywhere.
+    """
+    policy: Policy
+    params: Any
+    chosen: Optional[torch.Tensor] = None
+
+
+class Draws(NamedTuple):
+    """What was drawn for one batch.
+
+    Args:
+        parts: One for each policy that takes part.
+        active: Bool tensor [count], True where a drawing is mixed at all; None for everywhere.
+    """
+    parts: List[Part]
+    active: Optional[torch.Tensor] = None
+
+
+def draw_for_batch(policies: Sequence[Policy], probs: Sequence[float], prob: float, x: torch.Tensor) -> Optional[Draws]:
+    """Draw once for the whole batch x [N, C, H, W]; None if it is not to be mixed."""
+    if torch.rand(()).item() >= prob:
+        return None
+    policy = policies[int(torch.multinomial(torch.tensor(probs), 1))]
+    return Draws([Part(policy, policy.draw(1, x, len(x)))])
+
+
+def draw_for_each(
+        policies: Sequence[Policy],
+        probs: Sequence[float],
+        prob: float,
+        count: int,
+        x: torch.Tensor,
+) -> Draws:
+    """Draw `count` times, on the device of x [N, C, H, W], without asking it for a value."""
+    parts = [Part(policy, policy.draw(count, x, count)) for policy in policies]
+    if len(parts) > 1:
+        uniform, start = torch.rand(count, device=x.device), 0.
+        for i, share in enumerate(probs):
+            parts[i] = parts[i]._replace(chosen=uniform >= start)
+            start += share
+    active = None if prob == 1. else torch.rand(count, device=x.device) < prob
+    return Draws(parts, active)

@@ -1,0 +1,50 @@
+"""The base class of mixing policies: which part of a mixed image comes from the first image, which from its partner."""
+from typing import Any, Optional, Tuple
+
+import torch
+
+
+class Policy:
+    """Draws parameters, and turns them into masks. A policy of your own implements `draw` and `mask`.
+
+    Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
+    returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
+    """
+
+    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
+        """Draw parameters, on x's device, without asking it for a value.
+
+        Args:
+            count: Number of drawings: 1 for a whole batch, else one for each pair or image.
+            x: The batch [N, C, H, W].
+            rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
+
+        Returns:
+            A tensor [count, ...], or a NamedTuple of such.
+        """
+        raise NotImplementedError
+
+    def mask(self, params: Any, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the mask and its mean.
+
+        Args:
+            params: What `draw` returned.
+            x: The batch [N, C, H, W].
+
+        Returns:
+            Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
+            lam [count]: the first image's share, in [0, 1], float32.
+        """
+        raise NotImplementedError
+
+    def paste(self, params: Any, partner: torch.Tensor) -> torch.Tensor:
+        """Return the partners [N, C, H, W] as they are pasted; only a policy that changes them overrides this."""
+        return partner
+
+    def partner_mask(self, mask: torch.Tensor, lam: torch.Tensor) -> Optional[torch.Tensor]:
+        """Return the visible fraction of each pixel of the partners [N, 1, H or 1, W or 1]; None: 1 - mask."""
+        return None
+
+    def mix(self, params: Any, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Return the mixed images [N, C, H, W] where a CPU has a faster way than a mask; None where it has none."""
+        return None

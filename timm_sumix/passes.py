@@ -1,0 +1,101 @@
+"""The module that is trained: a timm model and its uncertainty head, with one or two passes in one forward."""
+from typing import Optional, Tuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from timm.models import group_parameters
+
+from .compat import scaled_size
+from .correction import evidence_map
+from .target import HeadOutput
+
+
+class SUMixModule(nn.Module):
+    """A model and its uncertainty head. Both passes are in one forward, as DistributedDataParallel and compile need it.
+
+    Args:
+        model: The timm model.
+        uncertainty: Linear head on the model's pre-logits features, or None.
+        features: Whether outputs must hold the features.
+        evidence: Whether the unmixed images' outputs must hold their evidence by place.
+        original_grad: Whether gradient flows into the model through the pass over the unmixed images.
+    """
+
+    def __init__(
+            self,
+            model: nn.Module,
+            uncertainty: Optional[nn.Module] = None,
+            features: bool = False,
+            evidence: bool = False,
+            original_grad: bool = False,
+    ):
+        super().__init__()
+        self.model = model
+        self.uncertainty = uncertainty
+        self.features = features
+        self.evidence = evidence
+        self.original_grad = original_grad
+
+    def _run(self, input: torch.Tensor, evidence: bool = False) -> HeadOutput:
+        """Pass images through the model; the output's features are what the head needs too."""
+        if self.uncertainty is None and not self.features and not evidence:
+            return HeadOutput(self.model(input))
+        maps = self.model.forward_features(input)
+        found = evidence_map(self.model, maps, (input.shape[-2], input.shape[-1])) if evidence else None
+        logits, features = self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+        return HeadOutput(logits, features=features, evidence=found)
+
+    def _add_uncertainty(self, output: HeadOutput) -> HeadOutput:
+        if self.uncertainty is not None:
+            output = output._replace(uncertainty=self.uncertainty(output.features))
+        return output if self.features else output._replace(features=None)
+
+    def forward(
+            self,
+            mixed: torch.Tensor,
+            original: Optional[torch.Tensor] = None,
+    ) -> Tuple[HeadOutput, Optional[HeadOutput]]:
+        """Return the outputs for mixed images [N, C, H, W] and, where given, for the unmixed ones."""
+        mixed_output = self._add_uncertainty(self._run(mixed))
+        if original is None:
+            return mixed_output, None
+        with torch.set_grad_enabled(self.original_grad and torch.is_grad_enabled()):
+            original_output = self._run(original, self.evidence)
+        # outside no_grad, so that the head always gets gradient
+        return mixed_output, self._add_uncertainty(original_output)
+
+    def no_weight_decay(self):
+        """Return the names of the parameters that the model keeps free of weight decay."""
+        names = self.model.no_weight_decay() if hasattr(self.model, 'no_weight_decay') else ()
+        return {f'model.{name}' for name in names}
+
+    @property
+    def group_matcher(self):
+        """The model's own layer groups for layer decay, the head in the last; absent where the model has none."""
+        model_matcher = self.model.group_matcher
+
+        def group_matcher(coarse: bool = False):
+            layers = group_parameters(self.model, model_matcher(coarse=coarse), reverse=True)
+            last = max(layers.values())
+            return lambda name: layers.get(name.removeprefix('model.'), last)
+
+        return group_matcher
+
+
+def prepare_originals(model: nn.Module, images: torch.Tensor, mixed: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the unmixed images as their pass takes them: at its resolution, in the memory format of the mixed ones.
+
+    Args:
+        model: The model, which may take only whole patches.
+        images: Unmixed images [N, C, H, W].
+        mixed: Mixed images [N, C, H, W].
+        scale: Resolution as a fraction of theirs, in (0, 1].
+    """
+    if scale != 1.:
+        size = scaled_size(model, (images.shape[-2], images.shape[-1]), scale)
+        # in float32: a CPU has no antialiased resize in half precision
+        resized = F.interpolate(images.float(), size=size, mode='bilinear', antialias=True)
+        images = resized.to(images.dtype)
+    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images

@@ -1,0 +1,81 @@
+"""A picture of mixed images with their labels: by area, and corrected."""
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torchvision.transforms.functional import to_pil_image
+
+from .target import MixedTarget
+
+TILE, LINE, COLUMNS = 224, 17, 5  # pixels of an image's side and of a line of text; images in a row
+
+
+@torch.no_grad()
+def draw_preview(
+        mixed: torch.Tensor,
+        target: MixedTarget,
+        lam: torch.Tensor,
+        count: int,
+        path: Union[str, Path],
+        mean: Sequence[float] = (0.,),
+        std: Sequence[float] = (1.,),
+        class_names: Optional[Sequence[str]] = None,
+) -> None:
+    """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
+
+    They are evenly spaced over the batch in the order of how far the two shares differ, the largest difference first.
+
+    Args:
+        mixed: Mixed images [N, C, H, W], normalised.
+        target: Their MixedTarget.
+        lam: Corrected shares of the first images [N].
+        count: Number of images; fewer if the batch has fewer.
+        path: Picture file.
+        mean: Mean that images were normalised by, of each channel or of all, for pixels in [0, 1].
+        std: Standard deviation likewise.
+        class_names: Name of each class; None: its number.
+    """
+    difference = (lam - target.lam).abs()
+    order = difference.argsort(descending=True)
+    chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
+    pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
+    shares = torch.stack([target.lam, lam.float()], dim=1)[chosen].tolist()
+    labels = torch.stack([target.labels, target.partner_labels], dim=1)[chosen].tolist()
+    rows = -(-len(chosen) // COLUMNS)
+    sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')
+    for i, (image, pair, (area, corrected)) in enumerate(zip(pixels, labels, shares)):
+        names = [class_names[label] if class_names else f'class {label}' for label in pair]
+        left, top = i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)
+        sheet.paste(_tile(image), (left, top))
+        _write(sheet, left, top + TILE, names, area, corrected)
+    sheet.save(path)
+
+
+def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    mean, std = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+    images = (images * std + mean).clamp(0., 1.)
+    # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
+    return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
+
+
+def _tile(image: torch.Tensor) -> Image.Image:
+    picture = to_pil_image(image).convert('RGB')
+    side = max(picture.size)
+    size = [max(1, round(length * TILE / side)) for length in picture.size]
+    return picture.resize(size, Image.NEAREST if side < TILE else Image.BILINEAR)
+
+
+def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    lines = (
+        (f'{_short(names[0])} + {_short(names[1])}', 'black'),
+        (f'by area     {100 * area:3.0f} % {_short(names[0])}', '#b3541e'),
+        (f'corrected {100 * corrected:3.0f} % {_short(names[0])}', '#1f5fa8'))
+    for line, (text, colour) in enumerate(lines):
+        draw.text((left + 2, top + 1 + line * LINE), text, fill=colour, font=font)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 15 else f'{name[:14]}.'

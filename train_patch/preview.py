@@ -1,0 +1,82 @@
+"""--sumix-preview: a picture of the run's own mixed images with their labels, once an epoch."""
+import logging
+import os
+from typing import Any, List, Optional, Sequence, Tuple
+
+import torch
+from timm.data import ImageNetInfo
+from timm.utils import CheckpointSaver
+from torch.utils.data import DataLoader
+from torchvision.transforms import Normalize
+
+from timm_sumix import MixedTarget
+from timm_sumix.preview import draw_preview
+
+_logger = logging.getLogger('train_patch')
+
+
+class Preview:
+    """Called after each mixed batch of an epoch: saves the first one's picture. A failure is logged, and ends nothing.
+
+    Args:
+        path: Picture file.
+        count: Number of images.
+        loader: The script's training loader, which knows the normalisation and the names of the classes.
+    """
+
+    def __init__(self, path: str, count: int, loader: Any):
+        self.path = path
+        self.count = count
+        self.loader = loader
+        self.done = False
+
+    @classmethod
+    def of_epoch(cls, epoch: int, count: int, arguments: Sequence[Any]) -> Optional['Preview']:
+        """Return the preview of an epoch; None if there is to be none, as in all processes but the first.
+
+        Args:
+            epoch: The epoch.
+            count: Number of images, 0 for no preview.
+            arguments: Those of the script's train_one_epoch: in the first process a CheckpointSaver is among them.
+        """
+        savers = [argument for argument in arguments if isinstance(argument, CheckpointSaver)]
+        loaders = [each for each in arguments if isinstance(getattr(each, 'loader', each), DataLoader)]
+        if not count or not savers or not loaders:
+            return None
+        return cls(os.path.join(savers[0].checkpoint_dir, f'sumix-{epoch}.png'), count, loaders[0])
+
+    def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
+        """Save the picture, the first time."""
+        if self.done:
+            return
+        self.done = True
+        try:
+            mean, std = normalisation(self.loader)
+            draw_preview(mixed, target, lam, self.count, self.path, mean, std, class_names(self.loader))
+            _logger.info(f'SUMix: mixed images with their labels: {self.path}')
+        except Exception as error:  # a picture is not worth a run
+            _logger.warning(f'SUMix: no preview: {type(error).__name__}: {error}')
+
+
+def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
+    """Return mean and standard deviation of each channel that the loader's images are normalised by, for [0, 1]."""
+    if hasattr(loader, 'mean'):  # timm's PrefetchLoader, which normalises pixels of [0, 255] on the device
+        return [[float(value) / 255 for value in part.flatten()] for part in (loader.mean, loader.std)]
+    transform = getattr(loader.dataset, 'transform', None)
+    for step in getattr(transform, 'transforms', []):
+        if isinstance(step, Normalize):
+            return [list(map(float, torch.as_tensor(part).flatten())) for part in (step.mean, step.std)]
+    raise ValueError(f'the loader must normalise by timm or by torchvision, got {transform}')
+
+
+def class_names(loader: Any) -> Optional[List[str]]:
+    """Return the names of the classes: of folders, in words where they are ImageNet's; None if the data has none."""
+    dataset = getattr(loader, 'loader', loader).dataset
+    index = getattr(getattr(dataset, 'reader', None), 'class_to_idx', None) or getattr(dataset, 'class_to_idx', None)
+    if not index:
+        return None
+    names = [name for name, _ in sorted(index.items(), key=lambda item: item[1])]
+    info = ImageNetInfo()
+    if set(names) <= set(info.label_names()):
+        return [info.label_name_to_description(name).split(',')[0] for name in names]
+    return names
