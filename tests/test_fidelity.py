@@ -9,7 +9,6 @@ from benchmarks.fidelity import Scene, compare, cutmix, judge_batches, make_data
 from benchmarks.rivals import RULES, class_activation
 from benchmarks.training import create_model
 from timm_sumix import SUMixOptions
-from timm_sumix.correction import RATIOS
 
 PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
 

@@ -22,7 +22,8 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
         torch.tensor(labels), torch.tensor(lam), 5, 0.1, None if index is None else torch.tensor(index))
     torch.testing.assert_close(target.soft_target(), _reference_dense(labels, partners, lam, 5, 0.1))
     other = [0., 0.5, 1.]
-    torch.testing.assert_close(target.soft_target(torch.tensor(other)), _reference_dense(labels, partners, other, 5, 0.1))
+    torch.testing.assert_close(
+        target.soft_target(torch.tensor(other)), _reference_dense(labels, partners, other, 5, 0.1))
     assert target.partner_labels.tolist() == partners
 
 
