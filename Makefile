@@ -10,8 +10,9 @@ demo: .venv/installed  ## train with CutMix and with CutMix + SUMix, compare, an
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: .venv/installed
+lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -10,9 +10,12 @@ import timm
 import torch
 import yaml
 from conftest import ROOT
+from PIL import Image
 
 import timm_sumix.task
-from timm_sumix import SUMixTask
+import train_patch.patch
+import train_patch.preview
+from timm_sumix import SUMixOptions, SUMixTask
 
 
 def _read_checkpoint(folder, name='last.pth.tar'):
@@ -151,12 +154,13 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
         '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '1',
         '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
         '--model-kwargs', 'output_stride=8', '--sumix', '--sumix-gamma', '0.5', '--mixup-prob', '0.5', '--model-ema',
-        '--cutmix', '1.0',
+        '--sumix-preview', '3', '--reprob', '0.1',
     ]
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stderr.count('SUMix: 0  lam:') == 1  # one process logs, for both
+    for line in ('SUMix: 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with'):
+        assert result.stderr.count(line) == 1  # one process logs, for both
     _assert_loads_into_plain_timm(tmp_path / 'run')
 
 
@@ -168,6 +172,9 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-original-scale 2', 'original_scale must be in (0, 1], got 2.0'),
     ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
     ('--sumix-ratio best', "invalid choice: 'best'"),
+    ('--sumix-preset best', "invalid choice: 'best'"),
+    ('--sumix-original-pass none --sumix-ratio feature', "leaves out the unmixed images, which ratio 'feature' needs"),
+    ('--sumix-preview -1', '--sumix-preview must be a number of images, 0 or greater, got -1'),
     ('--sumix-policy cutmux', 'policy must name one or more of'),
     ('--sumix-policy cutmix --mixup 0.8', "needs 'mixup' among the policies"),
     ('--sumix-policy mixup --cutmix 0.5', "need 'cutmix' among the policies"),
@@ -200,7 +207,10 @@ def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, tr
 @pytest.mark.parametrize('config, message', [
     ('sumix: true\nsumix_temprature: 3\n', "'sumix_temprature'"),
     ('sumix: true\nsumix_ratio: best\n', 'ratio must be one of'),
-    ('sumix: true\nsumix_gamma: much\n', "gamma"),
+    ('sumix: true\nsumix_gamma: much\n', "invalid float value: 'much'"),
+    ('sumix: true\nsumix_gamma: true\n', 'gamma must be a number, 0 or greater, got True'),
+    ('sumix: true\nsumix_preset: best\n', 'preset must be one of'),
+    ('sumix: true\nsumix_preview: many\n', "invalid int value: 'many'"),
     ('sumix: true\nsumix_policy: fmix\nsumix_policy_kwargs: {decay: -1}\n', 'decay must be 0 or greater'),
     ('sumix: true\nsumix_policy: [cutmix, cutmix]\n', 'policy must name one or more of'),
 ])
@@ -217,6 +227,64 @@ def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
     saved = yaml.safe_load((folder / 'args.yaml').read_text())
     assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == (1., 0., 'feature')
     assert _summary(folder)[0]['train_sumix_shift'] > 0
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    ('', SUMixOptions()),
+    ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
+    ('--sumix-preset released --sumix-gamma 0', SUMixOptions('released', original_pass='grad')),
+    ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
+])
+def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expected):
+    seen = []
+    monkeypatch.setattr(train_patch.patch, 'SUMixTask', lambda *args, **kwargs: seen.append(args[3]) or sys.exit())
+    with pytest.raises(SystemExit):
+        launch('--sumix', *arguments.split())
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize('ratio, origin', [
+    ('evidence', "this library's own, not the paper's"), ('released', "what the authors' released code computes"),
+    ('similarity', "as the paper's abstract describes it")])
+def test_the_log_names_the_ratio_and_whose_it_is(launch, capfd, ratio, origin):
+    launch('--sumix', '--sumix-ratio', ratio)
+    log = capfd.readouterr().err
+    assert f'SUMix: labels corrected by {ratio.capitalize()}(' in log and origin in log
+    assert 'Pass over the unmixed images: no-grad (a second forward).' in log
+
+
+@pytest.mark.parametrize('arguments', ['', '--no-prefetcher', '--mixup-mode elem --amp --amp-dtype bfloat16'])
+def test_a_preview_shows_mixed_images_of_each_epoch(launch, capfd, arguments):
+    folder = launch('--sumix', '--sumix-preview', 7, '--epochs', 2, *arguments.split())
+    for epoch in (0, 1):
+        assert Image.open(folder / f'sumix-{epoch}.png').size == (5 * 232, 2 * 292)
+    assert 'no preview' not in capfd.readouterr().err
+    assert not list(launch('--sumix', name='without').glob('*.png'))
+
+
+def test_a_preview_that_fails_is_a_warning(launch, capfd, monkeypatch):
+    monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda *_: 1 / 0)
+    folder = launch('--sumix', '--sumix-preview', 4)
+    assert 'SUMix: no preview: ZeroDivisionError: division by zero' in capfd.readouterr().err
+    assert (folder / 'last.pth.tar').is_file()
+
+
+def test_classes_of_the_train_script_reach_workers_that_are_started_anew(launch, tmp_path, train_script):
+    script = tmp_path / 'script with a dot.v2.py'
+    script.write_text(
+        f'exec(compile(open({train_script!r}).read().rpartition("if __name__")[0], {train_script!r}, "exec"))\n'
+        'class Marked:\n    def __init__(self, inner):\n        self.inner = inner\n'
+        '    def __call__(self, image):\n        return self.inner(image)\n'
+        'make_loader = create_loader\n'
+        'def create_loader(dataset, **kwargs):\n'
+        '    loader = make_loader(dataset, worker_seeding="all", **kwargs)\n'
+        '    dataset.transform = Marked(dataset.transform)\n'
+        '    inner = getattr(loader, "loader", loader)\n'
+        '    inner.multiprocessing_context = "spawn"\n'
+        '    return loader\n'
+        'if __name__ == "__main__":\n    main()\n')
+    folder = launch('--sumix', script=script)
+    assert (folder / 'last.pth.tar').is_file()
 
 
 def test_sumix_options_without_sumix_are_refused(launch):

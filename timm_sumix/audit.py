@@ -45,4 +45,5 @@ def correct(
             raise ValueError(f'target.original must hold the unmixed images for ratio {ratio.name!r}, got None')
         original = prepare_originals(model, target.original, mixed, options.original_scale)
     module = SUMixModule(model, features=ratio.needs_features, evidence=ratio.needs_evidence)
-    return ratio(*module(mixed, original), target)
+    mixed_output, original_output = module(mixed, original)
+    return ratio(mixed_output, original_output, target)

@@ -105,7 +105,7 @@ class SUMixLoss(nn.Module):
         logits = mixed.logits.float()
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
         uncertainty = logits.new_zeros(())
-        if target.mixed and self.gamma > 0:
+        if target.mixed and original is not None and self.gamma > 0:
             uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
         share = lam.mean().expand_as(lam) if self.is_released else lam

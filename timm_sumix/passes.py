@@ -1,5 +1,5 @@
 """The module that is trained: a timm model and its uncertainty head, with one or two passes in one forward."""
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -31,7 +31,7 @@ class SUMixModule(nn.Module):
             original_grad: bool = False,
     ):
         super().__init__()
-        self.model = model
+        self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty = uncertainty
         self.features = features
         self.evidence = evidence

@@ -53,8 +53,8 @@ def draw_preview(
 
 
 def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    mean, std = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
-    images = (images * std + mean).clamp(0., 1.)
+    shift, scale = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+    images = (images * scale + shift).clamp(0., 1.)
     # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
     return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
 
@@ -62,8 +62,8 @@ def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[floa
 def _tile(image: torch.Tensor) -> Image.Image:
     picture = to_pil_image(image).convert('RGB')
     side = max(picture.size)
-    size = [max(1, round(length * TILE / side)) for length in picture.size]
-    return picture.resize(size, Image.NEAREST if side < TILE else Image.BILINEAR)
+    width, height = (max(1, round(length * TILE / side)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.NEAREST if side < TILE else Image.Resampling.BILINEAR)
 
 
 def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:

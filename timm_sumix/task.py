@@ -53,6 +53,10 @@ class SUMixTask(ClassificationTask):
         >>> task(images, labels)['loss'].backward()
     """
 
+    criterion: SUMixLoss
+    trainable_module: Any  # a SUMixModule, or what wraps it
+    eval_model: Any  # once compiled
+
     def __init__(
             self,
             model: nn.Module,
@@ -165,16 +169,18 @@ class SUMixTask(ClassificationTask):
         *sums, count = totals.tolist()
         return {name: total / count for name, total in zip(METRICS, sums)}
 
-    def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> 'SUMixTask':
+    def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> ClassificationTask:
         """Wrap model and head in one DistributedDataParallel; on the CPU, device_ids are left out as it demands."""
         if next(self.trainable_module.parameters()).device.type == 'cpu':
             device_ids = None
         return super().prepare_distributed(device_ids=device_ids, **ddp_kwargs)
 
-    def compile(self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
+    def compile(  # type: ignore[override]  # timm's signature, which is not torch's
+            self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
         """Compile the training forward (both passes) and, apart, the model that is validated."""
-        self.eval_model = torch.compile(self.trainable_module.model, backend=backend, mode=mode, **compile_kwargs)
-        self.trainable_module = torch.compile(self.trainable_module, backend=backend, mode=mode, **compile_kwargs)
+        module = self.trainable_module
+        self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
+        self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
         return self.eval_model
 
     def get_eval_model(self, module: Optional[nn.Module] = None, ema: bool = False) -> Optional[nn.Module]:

@@ -61,16 +61,18 @@ class Patch:
     """
 
     def __init__(self, module: ModuleType):
-        self.settings: Optional[Settings] = None
-        self.mixup: Optional[SUMixMixup] = None
+        self.settings: Settings  # once the arguments are parsed
+        self.mixup: SUMixMixup  # once the script makes it
         self.task: Optional[SUMixTask] = None
         self.seed = 0
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
-        module.Mixup = self._create_mixup
-        module.FastCollateMixup = self._create_collate
-        module.ClassificationTask = self._create_task
-        module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)
+        vars(module).update(
+            Mixup=self._create_mixup,
+            FastCollateMixup=self._create_collate,
+            ClassificationTask=self._create_task,
+            train_one_epoch=self._train_one_epoch(module.train_one_epoch),
+        )
 
     def _parse_args(self, parser, parse_args: Callable) -> Callable:
         def parse_and_resolve(*args, **kwargs):
@@ -101,7 +103,7 @@ class Patch:
             self._seed_epoch(epoch, arguments)
             self.task.after_batch = Preview.of_epoch(epoch, self.settings.preview, arguments)
             metrics = train_one_epoch(epoch, *args, **kwargs)
-            self._report(epoch, metrics)
+            self._report(epoch, metrics, self.task)
             return metrics
         return train_and_report
 
@@ -115,15 +117,16 @@ class Patch:
                 loader.generator = torch.Generator().manual_seed(seed)
         random_seed(seed, _rank())
 
-    def _report(self, epoch: int, metrics: Dict[str, Any]) -> None:
+    @staticmethod
+    def _report(epoch: int, metrics: Dict[str, Any], task: SUMixTask) -> None:
         """Log how far labels moved in an epoch, and add it to the metrics, which the script writes to its summary."""
-        means = self.task.pop_metrics()
+        means = task.pop_metrics()
         if not means:
             return
         metrics.update({f'sumix_{name}': value for name, value in means.items()})
-        if not self.task.verbose:  # the script makes only the first process verbose
+        if not task.verbose:  # the script makes only the first process verbose
             return
-        gamma = self.task.criterion.gamma
+        gamma = task.criterion.gamma
         _logger.info(
             f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '
             f'Loss: {means["classification"]:#.3g} + {gamma:g} * {means["uncertainty"]:#.3g} '

@@ -61,12 +61,16 @@ class Preview:
 def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
     """Return mean and standard deviation of each channel that the loader's images are normalised by, for [0, 1]."""
     if hasattr(loader, 'mean'):  # timm's PrefetchLoader, which normalises pixels of [0, 255] on the device
-        return [[float(value) / 255 for value in part.flatten()] for part in (loader.mean, loader.std)]
+        return _numbers(loader.mean / 255), _numbers(loader.std / 255)
     transform = getattr(loader.dataset, 'transform', None)
     for step in getattr(transform, 'transforms', []):
         if isinstance(step, Normalize):
-            return [list(map(float, torch.as_tensor(part).flatten())) for part in (step.mean, step.std)]
+            return _numbers(step.mean), _numbers(step.std)
     raise ValueError(f'the loader must normalise by timm or by torchvision, got {transform}')
+
+
+def _numbers(values: Any) -> List[float]:
+    return torch.as_tensor(values).flatten().tolist()
 
 
 def class_names(loader: Any) -> Optional[List[str]]:

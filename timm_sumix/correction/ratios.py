@@ -15,8 +15,8 @@ exponentials, which underflow to 0 / 0 in large batches. 'similarity' is as the 
 that code with its sign mended. 'feature' and 'evidence' are this library's own.
 """
 import warnings
-from dataclasses import dataclass
-from typing import Callable, ClassVar, Dict, Optional, Tuple, Type, Union
+from dataclasses import dataclass, fields
+from typing import Any, Callable, ClassVar, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ class _OwnRatio(Ratio):
         return lam
 
 
-RATIOS: Dict[str, Type[Ratio]] = {
+RATIOS: Dict[str, Any] = {  # name: a dataclass that is a Ratio
     'evidence': Evidence,
     'feature': Feature,
     'similarity': Similarity,
@@ -181,10 +181,13 @@ def create_ratio(ratio: Union[str, Ratio, Callable[..., torch.Tensor]], strength
     """
     if isinstance(ratio, str) and ratio not in RATIOS:
         raise ValueError(f'ratio must be one of {list(RATIOS)}, got {ratio!r}')
-    kind = RATIOS.get(ratio) if isinstance(ratio, str) else None
-    if strength is None:
-        return kind() if kind else ratio if isinstance(ratio, Ratio) else _OwnRatio(ratio)
-    if kind is None or 'strength' not in getattr(kind, '__dataclass_fields__', {}):
-        name = ratio if isinstance(ratio, str) else 'of your own'
-        raise ValueError(f'ratio {name!r} has no strength, got {strength}: leave it out')
-    return kind(strength=strength)
+    if isinstance(ratio, str):
+        kind = RATIOS[ratio]
+        if strength is None:
+            return kind()
+        if 'strength' in [option.name for option in fields(kind)]:
+            return kind(strength=strength)
+    elif strength is None:
+        return ratio if isinstance(ratio, Ratio) else _OwnRatio(ratio)
+    name = ratio if isinstance(ratio, str) else 'of your own'
+    raise ValueError(f'ratio {name!r} has no strength, got {strength}: leave it out')

@@ -54,6 +54,7 @@ def _combine(draws: Draws, x: torch.Tensor, in_pairs: bool) -> Tuple[torch.Tenso
     """Return one mask and its lam for all that was drawn."""
     mask, lam = draws.parts[0].policy.mask(draws.parts[0].params, x)
     for policy, params, chosen in draws.parts[1:]:
+        assert chosen is not None  # only the first part is for everywhere
         policy_mask, policy_lam = policy.mask(params, x)
         if policy_mask.dtype != mask.dtype:
             policy_mask, mask = policy_mask.to(x.dtype), mask.to(x.dtype)

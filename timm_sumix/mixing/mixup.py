@@ -99,7 +99,7 @@ class SUMixMixup(Mixup):
             self, entries: List[Union[str, Policy]], policy_kwargs: Optional[Dict[str, Any]]) -> List[Policy]:
         names = [entry for entry in entries if not isinstance(entry, Policy)]
         if names or not entries:
-            policy_names(self.policy if len(names) == len(entries) else names)  # raises for an unknown one
+            policy_names(self.policy if isinstance(self.policy, str) else names)  # raises for an unknown one
         # 0 and 1 are the defaults of timm's arguments; anything else was meant to have an effect
         if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax or not self.correct_lam):
             raise ValueError(f"cutmix_alpha, cutmix_minmax and correct_lam need 'cutmix' among the policies {names}")

@@ -1,6 +1,6 @@
 """The mixing policies: one file each, on one base class."""
 from dataclasses import fields
-from typing import Any, Dict, List, Optional, Sequence, Type, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from .base import Policy
 from .cutmix import CutMix
@@ -11,7 +11,7 @@ from .resizemix import ResizeMix
 from .saliencymix import SaliencyMix
 from .smoothmix import SmoothMix
 
-POLICIES: Dict[str, Type[Policy]] = {
+POLICIES: Dict[str, Any] = {  # name: a dataclass that is a Policy
     'mixup': MixUp,
     'cutmix': CutMix,
     'saliencymix': SaliencyMix,

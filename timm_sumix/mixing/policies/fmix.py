@@ -47,7 +47,7 @@ class FMix(Policy):
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Field:
         """Draw noise of x's height and width, and a share, for each of `count` images."""
         lam = draw_beta(self.alpha, count, x.device)
-        return Field(low_frequency_noise(count, x.shape[-2:], self.decay, x.device), lam)
+        return Field(low_frequency_noise(count, (x.shape[-2], x.shape[-1]), self.decay, x.device), lam)
 
     def mask(self, params: Field, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], bool, or in x's dtype where edges are soft, and lam [count]."""

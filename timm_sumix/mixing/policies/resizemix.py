@@ -39,11 +39,10 @@ class ResizeMix(Policy):
         low, high = self.scale
         tau = draw_beta(self.alpha, count, x.device)
         tau = torch.where((tau < low) | (tau > high), draw_uniform(self.scale, count, x.device), tau)
-        edges = []
-        for length in x.shape[-2:]:
-            side = (length * tau).floor().clamp(min=1)
-            edges += centred_side(draw_integers(0, torch.full_like(tau, length)), side, length)
-        return Box(*edges, 1. - tau.square())
+        (top, bottom), (left, right) = (
+            centred_side(draw_integers(0, torch.full_like(tau, length)), (length * tau).floor().clamp(min=1), length)
+            for length in x.shape[-2:])
+        return Box(top, bottom, left, right, 1. - tau.square())
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], False inside the box, and lam [count]."""

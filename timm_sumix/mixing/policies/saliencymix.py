@@ -85,7 +85,8 @@ def saliency(x: torch.Tensor) -> torch.Tensor:
 
 def _grey(x: torch.Tensor) -> torch.Tensor:
     weights = LUMA if x.shape[1] == 3 else [1. / x.shape[1]] * x.shape[1]
-    return sum(weight * channel.float() for weight, channel in zip(weights, x.unbind(1)))
+    channels = (weight * channel.float() for weight, channel in zip(weights, x.unbind(1)))
+    return sum(channels, torch.zeros((), device=x.device))
 
 
 def _blur(grey: torch.Tensor) -> torch.Tensor:

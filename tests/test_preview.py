@@ -1,0 +1,47 @@
+"""The picture of mixed images with their labels."""
+import pytest
+import torch
+from PIL import Image
+
+from timm_sumix import SUMixMixup
+from timm_sumix.preview import COLUMNS, LINE, TILE, draw_preview
+from train_patch.preview import class_names
+
+
+def _batch(channels=3, size=(32, 32)):
+    torch.manual_seed(0)
+    x = torch.rand(6, channels, *size)
+    return SUMixMixup(0., 1., mode='elem', num_classes=6)(x, torch.arange(6))
+
+
+def test_images_stand_in_the_order_of_how_far_the_shares_differ(tmp_path):
+    mixed, target = _batch()
+    grey = torch.arange(6.).view(-1, 1, 1, 1).expand(6, 3, 32, 32) / 5  # image i is of grey level i / 5
+    lam = target.lam - torch.tensor([0., 0.3, 0.1, 0.2, 0.05, 0.4])
+    draw_preview((grey - 0.5) / 0.25, target, lam, 6, tmp_path / 'all.png', (0.5,), (0.25,))
+    picture = Image.open(tmp_path / 'all.png').convert('RGB')
+    assert picture.size == (COLUMNS * (TILE + 8), 2 * (TILE + 4 * LINE))
+    corners = [
+        picture.getpixel((i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)))[0] for i in range(6)]
+    assert corners == pytest.approx([255, 51, 153, 102, 204, 0], abs=1)
+    draw_preview((grey - 0.5) / 0.25, target, lam, 3, tmp_path / 'three.png', (0.5,), (0.25,))
+    picture = Image.open(tmp_path / 'three.png').convert('RGB')
+    # evenly spaced: the first, the fourth and the last
+    assert [picture.getpixel((i * (TILE + 8), 0))[0] for i in range(3)] == pytest.approx([255, 102, 0], abs=1)
+
+
+def test_any_number_of_channels_size_and_dtype_is_drawn(tmp_path):
+    for channels, size, dtype in ((1, (8, 8), torch.float32), (4, (300, 40), torch.bfloat16), (2, (5, 7), torch.half)):
+        mixed, target = _batch(channels, size)
+        draw_preview(mixed.to(dtype), target, target.lam, 20, tmp_path / 'preview.png', class_names=list('abcdef'))
+        assert Image.open(tmp_path / 'preview.png').size[0] == COLUMNS * (TILE + 8)
+
+
+class _Loader:
+    def __init__(self, class_to_idx):
+        self.dataset = type('Data', (), {'class_to_idx': class_to_idx})()
+
+
+def test_folders_of_imagenet_are_named_in_words_and_others_as_they_are():
+    assert class_names(_Loader({'n01443537': 1, 'n01440764': 0})) == ['tench', 'goldfish']
+    assert class_names(_Loader({'b': 1, 'a': 0})) == ['a', 'b'] and class_names(_Loader(None)) is None
