@@ -26,8 +26,8 @@ def test_images_stand_in_the_order_of_how_far_the_shares_differ(tmp_path):
     assert corners == pytest.approx([255, 51, 153, 102, 204, 0], abs=1)
     draw_preview((grey - 0.5) / 0.25, target, lam, 3, tmp_path / 'three.png', (0.5,), (0.25,))
     picture = Image.open(tmp_path / 'three.png').convert('RGB')
-    # evenly spaced: the first, the fourth and the last
-    assert [picture.getpixel((i * (TILE + 8), 0))[0] for i in range(3)] == pytest.approx([255, 102, 0], abs=1)
+    # evenly spaced: the first, the third and the last
+    assert [picture.getpixel((i * (TILE + 8), 0))[0] for i in range(3)] == pytest.approx([255, 153, 0], abs=1)
 
 
 def test_any_number_of_channels_size_and_dtype_is_drawn(tmp_path):
