@@ -55,6 +55,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, gamma 0.5': _arm('similarity', 0.5),
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
+    'evidence': _arm('evidence'),
     'evidence 0': _arm('evidence', strength=0.),
     'evidence 1': _arm('evidence', strength=1.),
     'evidence 2': _arm('evidence', strength=2.),
@@ -70,7 +71,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'true, faded': _arm('area', rule='true, faded'),
     'evidence 1, faded': _arm('area', rule='evidence, faded'),
 }
-_EVERYWHERE = ('none', 'area', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+_EVERYWHERE = ('none', 'area', 'evidence', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
 TEST_IMAGES = 5000
 
 

@@ -73,6 +73,7 @@ def train(
         after_epoch: Called with the number of epochs done.
     """
     task = SUMixTask(model, mixup, verbose=False, **(task_kwargs or {}))
+    mixup.keep_original = mixup.keep_original or rule is not None
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
     steps = len(data.labels) // batch_size
     schedule, _ = create_scheduler_v2(

@@ -2,6 +2,11 @@
 import torch
 
 from timm_sumix import HeadOutput, MixedTarget
+from timm_sumix.correction.ratios import RATIOS, WITH_ORIGINAL
+
+# every formula, by a name for the test's id
+FORMULAS = {**{name: kind() for name, kind in RATIOS.items()}, **{
+    f'{name} of both': kind() for name, kind in WITH_ORIGINAL.items()}}
 
 
 def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, seed=0):

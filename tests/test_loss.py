@@ -4,12 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import random_batch
+from helpers import FORMULAS, random_batch
 from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch.nn.functional import log_softmax, softmax
 
 from timm_sumix import HeadOutput, MixedTarget, SUMixLoss
-from timm_sumix.correction import RATIOS, create_ratio
 from timm_sumix.loss import uncertainty_term
 
 GOLDEN = np.load(Path(__file__).parent / 'data' / 'released_loss.npz')
@@ -83,11 +82,11 @@ def test_uncertainty_term_follows_the_formula(size, num_classes, head, released)
         uncertainty_term(mixed, original, target, released).detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', [name for name in RATIOS if name != 'released'])
+@pytest.mark.parametrize('name', [name for name in FORMULAS if name != 'released'])
 def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
     mixed, original, target = random_batch(8, 5)
-    result = SUMixLoss(ratio=name, gamma=0.)(mixed, original, target)
-    lam = create_ratio(name)(mixed, original, target)
+    result = SUMixLoss(ratio=FORMULAS[name], gamma=0.)(mixed, original, target)
+    lam = FORMULAS[name](mixed, original, target)
     expected = 0.
     for i, share in enumerate(lam.tolist()):
         log_p = log_softmax(mixed.logits[i].detach(), 0)
@@ -97,14 +96,14 @@ def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
     torch.testing.assert_close(result['lam'], lam)
 
 
-@pytest.mark.parametrize('name', list(RATIOS))
+@pytest.mark.parametrize('name', list(FORMULAS))
 @pytest.mark.parametrize('head', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('size, num_classes, scale', [
     (1, 2, 1e4), (2, 1000, 10.), (7, 10, 1e4), (64, 100, 1e3), (1024, 10, 1.), (1024, 1000, 1e4)])
 def test_loss_and_gradients_are_finite(size, num_classes, scale, dtype, head, name):
     mixed, original, target = random_batch(size, num_classes, scale, dtype, head, seed=size)
-    result = SUMixLoss(ratio=name, gamma=0.5)(mixed, original, target)
+    result = SUMixLoss(ratio=FORMULAS[name], gamma=0.5)(mixed, original, target)
     result['loss'].backward()
     assert torch.isfinite(result['loss']) and result['lam'].isfinite().all()
     assert ((result['lam'] >= 0) & (result['lam'] <= 1)).all()
@@ -147,8 +146,8 @@ def test_bad_options_are_refused(kwargs, message):
 def test_outputs_that_do_not_fit_are_refused():
     mixed, original, target = random_batch(6, 5)
     with pytest.raises(ValueError, match='needs the outputs for the unmixed images, got None'):
-        SUMixLoss()(mixed, None, target)
+        SUMixLoss(ratio='similarity')(mixed, None, target)
     with pytest.raises(ValueError, match=r'mixed logits must be .* \[6, 5\], got \[5, 5\]'):
         SUMixLoss()(HeadOutput(mixed.logits[:5]), original, target)
     with pytest.raises(ValueError, match=r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'):
-        SUMixLoss()(mixed, HeadOutput(original.logits, original.uncertainty[:, :4]), target)
+        SUMixLoss(ratio='similarity')(mixed, HeadOutput(original.logits, original.uncertainty[:, :4]), target)

@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from helpers import random_batch
+from helpers import FORMULAS, random_batch
 
 from timm_sumix import HeadOutput, MixedTarget, SUMixOptions
-from timm_sumix.correction import RATIOS, Ratio, create_ratio
-from timm_sumix.correction.ratios import Evidence
+from timm_sumix.correction import Ratio, create_ratio
+from timm_sumix.correction.ratios import Area, Evidence, EvidenceOfBoth, Released, Similarity
 
 
 def _softmax(values):
@@ -38,7 +38,7 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name == 'evidence':
+    if name == 'evidence of both':
         cosines = [cosine / 8 for cosine in _reference_distances('feature', mixed, original, target, i)]
         visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
             original.evidence[j], ~target.mask[i, 0])
@@ -55,10 +55,10 @@ def _reference_distances(name, mixed, original, target, i):
     return [0., 0.]
 
 
-def _reference_visible(evidence, shown):
+def _reference_visible(evidence, shown, power=3):
     """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
     cells = [(y, x) for y in range(4) for x in range(4)]
-    weights = {cell: max(evidence[cell].item() / evidence.max().item(), 1e-6) ** 3 for cell in cells}
+    weights = {cell: max(evidence[cell].item() / evidence.max().item(), 1e-6) ** power for cell in cells}
     parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
     return sum(weights[cell] * parts[cell] for cell in cells) / sum(weights.values())
 
@@ -66,43 +66,46 @@ def _reference_visible(evidence, shown):
 def _reference_lam(name, mixed, original, target):
     shares = []
     for i, lam in enumerate(target.lam.tolist()):
+        if name == 'evidence':
+            shares.append(_reference_visible(mixed.evidence[i], target.mask[i, 0], power=1.5))
+            continue
         a, b = _reference_distances(name, mixed, original, target, i)
         first, second = lam * math.exp(-a), (1 - lam) * math.exp(-b)
         shares.append(first / (first + second))
     return torch.tensor(shares)
 
 
-@pytest.mark.parametrize('name', list(RATIOS))
+@pytest.mark.parametrize('name', list(FORMULAS))
 @pytest.mark.parametrize('size, num_classes', [(1, 2), (7, 2), (9, 10), (32, 100)])
 def test_follows_the_formula(name, size, num_classes):
     batch = random_batch(size, num_classes, seed=size)
-    torch.testing.assert_close(create_ratio(name)(*batch), _reference_lam(name, *batch), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(FORMULAS[name](*batch), _reference_lam(name, *batch), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', list(RATIOS))
+@pytest.mark.parametrize('name', list(FORMULAS))
 def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     mixed, original, target = random_batch(16, 10)
-    lam = create_ratio(name)(mixed, original, target)
+    lam = FORMULAS[name](mixed, original, target)
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence', 'evidence of both'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
-    whole = create_ratio(name)(mixed, original, target)
+    whole = FORMULAS[name](mixed, original, target)
     for i, j in enumerate(target.index.tolist()):
         rows = torch.tensor([i, j])
         alone = MixedTarget(
             target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]), mask=target.mask[rows])
         parts = (HeadOutput(*(part[rows] for part in output)) for output in (mixed, original))
-        torch.testing.assert_close(create_ratio(name)(*parts, alone)[0], whole[i])
+        torch.testing.assert_close(FORMULAS[name](*parts, alone)[0], whole[i])
 
 
 @pytest.mark.parametrize('name', ['similarity', 'feature'])
 def test_an_image_that_is_recognised_keeps_more_of_its_label(name):
     _, original, target = random_batch(16, 10, scale=5.)
     inner = (target.lam > 0) & (target.lam < 1) & (target.labels != target.partner_labels)
-    lam = create_ratio(name)(original, original, target)  # the mixtures look just like the first images
+    lam = FORMULAS[name](original, original, target)  # the mixtures look just like the first images
     assert (lam[inner] > target.lam[inner]).all()
 
 
@@ -133,14 +136,14 @@ def test_feature_without_features_is_refused():
 def test_evidence_without_its_map_is_refused():
     mixed, original, target = random_batch(4, 3)
     with pytest.raises(ValueError, match="ratio 'evidence' needs HeadOutput.evidence"):
-        create_ratio('evidence')(mixed, original._replace(evidence=None), target)
+        EvidenceOfBoth()(mixed, original._replace(evidence=None), target)
 
 
 def test_evidence_without_a_mask_warns_and_does_what_feature_does():
     mixed, original, target = random_batch(16, 10)
     bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
     with pytest.warns(UserWarning, match='without the mask'):
-        found = create_ratio('evidence', 4.)(mixed, original, bare)
+        found = EvidenceOfBoth(4.)(mixed, original, bare)
     torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, bare), rtol=0, atol=1e-5)
 
 
@@ -148,7 +151,7 @@ def test_evidence_with_a_single_place_warns_and_does_what_feature_does():
     mixed, original, target = random_batch(16, 10)
     original = original._replace(evidence=torch.zeros(16, 1, 1))
     with pytest.warns(UserWarning, match='a single place') as warned:
-        found = create_ratio('evidence', 4.)(mixed, original, target)
+        found = EvidenceOfBoth(4.)(mixed, original, target)
     assert warned[0].filename == __file__
     torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, target), rtol=0, atol=1e-5)
 
@@ -158,7 +161,7 @@ def test_evidence_with_a_single_place_warns_and_does_what_feature_does():
 def test_outputs_of_another_shape_are_refused(part, shape):
     mixed, original, target = random_batch(4, 3)
     with pytest.raises(ValueError, match=f'needs HeadOutput.{part} .* got .*{re.escape(str(shape))}'):
-        create_ratio('evidence')(mixed, original._replace(**{part: torch.zeros(shape)}), target)
+        EvidenceOfBoth()(mixed, original._replace(**{part: torch.zeros(shape)}), target)
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():
@@ -171,33 +174,33 @@ def test_evidence_by_place_follows_what_is_shown_of_it():
     mask[1, :, :4, :4] = False  # the second image keeps its own object, and gets its partner's
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
     torch.testing.assert_close(
-        create_ratio('evidence', 0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
+        EvidenceOfBoth(0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
     mask[0, :, :, 4:], mask[0, :, 6:] = True, False  # nothing of the partner's object
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
-    assert create_ratio('evidence', 0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
+    assert EvidenceOfBoth(0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
 
 
 def test_where_the_features_are_alike_everywhere_the_area_stays():
     mixed, original, target = random_batch(16, 10)
     original = original._replace(evidence=torch.zeros(16, 4, 4))
-    torch.testing.assert_close(create_ratio('evidence', 0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
+    torch.testing.assert_close(EvidenceOfBoth(0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
 
 
 def test_an_overflow_leaves_the_area_to_its_pairs_alone():
-    for name, part in (('evidence', 'evidence'), ('evidence', 'features'), ('similarity', 'logits')):
+    for name, part in (('evidence of both', 'evidence'), ('evidence of both', 'features'), ('similarity', 'logits')):
         mixed, original, target = random_batch(16, 10)
-        expected = create_ratio(name)(mixed, original, target)
+        expected = FORMULAS[name](mixed, original, target)
         values = getattr(original, part).detach().clone()
         values[3].view(-1)[0] = float('inf')
-        found = create_ratio(name)(mixed, original._replace(**{part: values}), target)
+        found = FORMULAS[name](mixed, original._replace(**{part: values}), target)
         hit = (torch.arange(16) == 3) | (target.index == 3)
         assert torch.equal(found[hit], target.lam[hit]) and torch.equal(found[~hit], expected[~hit])
 
 
 def test_the_power_of_the_evidence_is_an_argument():
     mixed, original, target = random_batch(16, 10)
-    shares = [Evidence(strength=0., power=power)(mixed, original, target) for power in (1., 3., 50.)]
-    assert torch.equal(shares[1], create_ratio('evidence', 0.)(mixed, original, target))
+    shares = [EvidenceOfBoth(strength=0., power=power)(mixed, original, target) for power in (1., 3., 50.)]
+    assert torch.equal(shares[1], EvidenceOfBoth(0.)(mixed, original, target))
     assert not torch.allclose(shares[0], shares[1]) and not torch.allclose(shares[1], shares[2])
 
 
@@ -221,3 +224,44 @@ def test_a_ratio_of_ones_own_is_an_object_or_a_function():
         create_ratio(lambda *_: torch.full((4,), 1.5))(mixed, original, target)
     with pytest.raises(ValueError, match="ratio 'of your own' has no strength"):
         SUMixOptions(_Halfway(), strength=2.)
+
+
+@pytest.mark.parametrize('options, made, kind', [
+    ({}, 'none', Evidence), ({'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
+    ({'original_pass': 'grad'}, 'no-grad', EvidenceOfBoth), ({'strength': 1.}, 'no-grad', EvidenceOfBoth),
+    ({'gamma': 0.5}, 'grad', EvidenceOfBoth), ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
+    ({'gamma': 0.5, 'uncertainty': 'none'}, 'none', Evidence), ({'ratio': 'similarity'}, 'no-grad', Similarity),
+    ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
+    ({'ratio': 'area', 'gamma': 0.5}, 'grad', Area),
+])
+def test_the_pass_that_is_made_is_the_cheapest_that_does(options, made, kind):
+    found = SUMixOptions(**options)
+    assert found.resolved_pass == made and type(found.create_ratio()) is kind
+
+
+@pytest.mark.parametrize('options, what', [
+    ({'ratio': 'feature'}, "ratio 'feature'"), ({'strength': 1.}, "the strength of ratio 'evidence'"),
+    ({'gamma': 0.5}, r'the uncertainty term \(gamma 0.5\)')])
+def test_no_pass_where_one_is_needed_is_refused_with_what_would_work(options, what):
+    with pytest.raises(ValueError, match=f"which {what} needs: use 'no-grad' or 'grad', or ratio 'evidence' without"):
+        SUMixOptions(original_pass='none', **options)
+    with pytest.raises(ValueError, match="original_scale 0.5 has no effect .* give original_pass 'no-grad' too"):
+        SUMixOptions(original_scale=0.5)
+
+
+def test_evidence_of_the_mixed_image_needs_no_original():
+    mixed, _, target = random_batch(16, 10)
+    lam = Evidence()(mixed._replace(features=None), None, target)
+    torch.testing.assert_close(lam, _reference_lam('evidence', mixed, None, target), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="ratio 'evidence' needs HeadOutput.evidence .16, h, w. for the mixed images"):
+        Evidence()(mixed._replace(evidence=None), None, target)
+    constant = MixedTarget(target.labels, target.lam, 10, index=target.index)  # as of mixup
+    torch.testing.assert_close(Evidence()(mixed, None, constant), target.lam, rtol=0, atol=1e-6)
+
+
+def test_where_the_partner_is_shown_whole_the_evidence_counts_half():
+    mixed, _, target = random_batch(16, 10)
+    whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
+        1 - target.lam).view(-1, 1, 1, 1))
+    expected = (Evidence()(mixed, None, target) + target.lam) / 2
+    torch.testing.assert_close(Evidence()(mixed, None, whole), expected)

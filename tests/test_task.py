@@ -192,7 +192,8 @@ def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path):
 
 def test_synchronised_batch_norm_makes_both_passes_always():
     task = SUMixTask(
-        nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), verbose=False)
+        nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), ratio='similarity',
+        verbose=False)
     input, target = task.mixup(*_batch())
     assert task._original(input, target) is target.original  # processes would wait for each other's missing pass
     assert _task(mixup={'prob': 0.})._original(input, target) is None
@@ -253,7 +254,7 @@ def test_what_a_model_or_mixup_lacks_is_said():
     with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use uncertainty"):
         SUMixTask(plain, SUMixMixup(**SETTINGS), gamma=0.5)
     with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer'):
-        SUMixTask(_model('vit_tiny_patch16_224'), SUMixMixup(**SETTINGS), original_scale=0.5)
+        SUMixTask(_model('vit_tiny_patch16_224'), SUMixMixup(**SETTINGS), original_pass='no-grad', original_scale=0.5)
     _task('test_vit', original_scale=0.5)(*_batch())  # timm makes this one flexible
     with pytest.raises(ValueError, match='either criterion or criterion_kwargs'):
         _task(criterion=BinaryCrossEntropy(), criterion_kwargs={'loss_type': 'bce'})
@@ -301,7 +302,7 @@ def test_a_head_has_its_models_dtype_and_device(name):
 @pytest.mark.parametrize('scale, size', [(0.6, (32, 16)), (0.8, (32, 32)), (0.1, (16, 16))])
 def test_originals_are_scaled_to_whole_patches_in_any_dtype(scale, size, dtype):
     model = timm.create_model('test_vit', num_classes=10, img_size=(48, 32), dynamic_img_size=True).to(dtype)
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), original_scale=scale, verbose=False)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), original_pass='no-grad', original_scale=scale, verbose=False)
     shapes = _seen_shapes(model)
     task(torch.randn(6, 3, 48, 32, dtype=dtype), torch.arange(6))['loss'].backward()
     assert shapes == [(48, 32), size]
@@ -318,7 +319,7 @@ def test_originals_have_the_memory_format_of_the_mixed_images():
 
 
 def test_an_overflow_in_a_feature_map_leaves_the_epochs_means_finite():
-    task = _task(gamma=0.)
+    task = _task(gamma=0., original_pass='no-grad')
     model = task.get_eval_model()
     forward_features = model.forward_features
 
@@ -338,3 +339,27 @@ def test_an_overflow_in_a_feature_map_leaves_the_epochs_means_finite():
 def test_an_unknown_option_is_refused():
     with pytest.raises(TypeError, match=r"options must be among \['ratio', 'strength', .*got \['temprature'\]"):
         _task(temprature=2.)
+
+
+@pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
+def test_the_default_makes_one_pass_keeps_no_originals_and_sees_each_image_once(name):
+    task = _task(name, gamma=0.)
+    model = task.get_eval_model()
+    shapes, norms = _seen_shapes(model), [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    input, labels = _batch()
+    mixed, target = task.mixup(input, labels)
+    assert target.original is None and target.mixed
+    result = task(mixed, target)
+    result['loss'].backward()
+    assert shapes == [(32, 32)] and not torch.equal(result['lam'], target.lam)
+    assert all(norm.num_batches_tracked == 1 for norm in norms) and (norms or name == 'test_vit')
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_default_learns_as_timm_does_from_the_corrected_target():
+    task = _task(gamma=0.)
+    mixed, target = task.mixup(*_batch())
+    plain = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
+    result = task(mixed, target)
+    expected = plain(mixed, target.soft_target(result['lam']))
+    assert torch.equal(result['loss'], expected['loss']) and torch.equal(result['output'], expected['output'])

@@ -58,6 +58,7 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--sumix-ratio area --sumix-gamma 0',
     '--sumix-uncertainty none',
     '--sumix-original-pass no-grad --sumix-original-scale 0.5',
+    '--sumix-original-pass none',
     '--sumix-policy mixup cutmix --mixup-mode elem',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
     '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
@@ -169,6 +170,7 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-ratio area --sumix-strength 2', "ratio 'area' has no strength"),
     ('--sumix-strength -1', 'strength must be 0 or greater'),
     ('--sumix-gamma -1', 'gamma must be 0 or greater'),
+    ('--sumix-original-scale 0.5', 'original_scale 0.5 has no effect without a pass'),
     ('--sumix-original-scale 2', 'original_scale must be in (0, 1], got 2.0'),
     ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
     ('--sumix-ratio best', "invalid choice: 'best'"),
@@ -250,7 +252,8 @@ def test_the_log_names_the_ratio_and_whose_it_is(launch, capfd, ratio, origin):
     launch('--sumix', '--sumix-ratio', ratio)
     log = capfd.readouterr().err
     assert f'SUMix: labels corrected by {ratio.capitalize()}(' in log and origin in log
-    assert 'Pass over the unmixed images: no-grad (a second forward).' in log
+    made = 'none; cost: as CutMix.' if ratio == 'evidence' else 'no-grad; cost: a second forward.'
+    assert f'Pass over the unmixed images: {made}' in log
 
 
 @pytest.mark.parametrize('arguments', ['', '--no-prefetcher', '--mixup-mode elem --amp --amp-dtype bfloat16'])
@@ -301,4 +304,5 @@ def test_a_script_without_the_names_is_refused(launch, tmp_path):
 def test_a_model_of_fixed_size_refuses_a_smaller_original(launch):
     with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer, whose input size is fixed'):
         launch(
-            '--sumix', '--sumix-original-scale', '0.5', '--model-kwargs', 'img_size=32', model='vit_tiny_patch16_224')
+            '--sumix', '--sumix-original-pass', 'no-grad', '--sumix-original-scale', '0.5', '--model-kwargs',
+            'img_size=32', model='vit_tiny_patch16_224')

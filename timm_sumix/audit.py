@@ -40,10 +40,9 @@ def correct(
     options = options or SUMixOptions()
     ratio = options.create_ratio()
     original = None
-    if ratio.needs_original and options.original_pass != 'none':
+    if options.resolved_pass != 'none':
         if target.original is None:
             raise ValueError(f'target.original must hold the unmixed images for ratio {ratio.name!r}, got None')
         original = prepare_originals(model, target.original, mixed, options.original_scale)
-    module = SUMixModule(model, features=ratio.needs_features, evidence=ratio.needs_evidence)
-    mixed_output, original_output = module(mixed, original)
+    mixed_output, original_output = SUMixModule(model, ratio)(mixed, original)
     return ratio(mixed_output, original_output, target)

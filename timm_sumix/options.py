@@ -5,7 +5,7 @@ SUMixLoss, SUMixTask, correct() and the launcher's --sumix flags are all made fr
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable, Dict, Optional, Sequence, Union
 
-from .correction import RATIOS, Ratio, create_ratio
+from .correction import RATIOS, WITH_ORIGINAL, Ratio, create_ratio
 
 UNCERTAINTIES = ('head', 'logits', 'none')
 ORIGINAL_PASSES = ('none', 'no-grad', 'grad')
@@ -52,14 +52,17 @@ class SUMixOptions:
     Args:
         ratio: How labels are corrected: 'evidence', 'feature', 'similarity', 'released' or 'area' (not at all), or a
             callable of your own, (mixed HeadOutput, original HeadOutput or None, MixedTarget) -> lam [N].
-        strength: Strength of the correction, 0 or greater; None: the ratio's own default (evidence 1, feature 8,
-            similarity 2). 'released', 'area' and a callable have none.
+        strength: Strength of the correction, 0 or greater; None: the ratio's own default (similarity 2, feature 8).
+            For 'evidence' it is the weight of the unmixed images' features, 1 where there is a pass over them.
+            'released', 'area' and a callable have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
             as task state; 'logits': the logits themselves; 'none': no uncertainty term, whatever gamma is.
-        original_pass: The pass over the unmixed images. 'grad': with gradient for the uncertainty term, as in the
-            authors' code (without the term there is no such gradient); 'no-grad': without, which saves the backward of
-            that pass; 'none': no such pass. None: the cheapest that ratio and gamma need.
+        original_pass: The pass over the unmixed images. 'none': there is none, and a step costs what CutMix's does;
+            'no-grad': a second forward; 'grad': with gradient for the uncertainty term, as in the authors' code
+            (without the term there is no such gradient). None: the cheapest that ratio and gamma need: 'none' for
+            'evidence' and 'area', 'no-grad' for 'feature', 'similarity', 'released' and a function, 'grad' with the
+            term. With a pass, 'evidence' reads both unmixed images rather than the mixed one.
         original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
 
     Raises:
@@ -81,12 +84,16 @@ class SUMixOptions:
     def __post_init__(self):
         for option in fields(self):
             option.metadata['check'](option.name, getattr(self, option.name))
-        ratio = self.create_ratio()  # raises if the ratio takes no strength
-        if self.original_pass == 'none' and (self.term_weight > 0 or not ratio.works_without_original):
-            why = 'the uncertainty term needs' if self.term_weight > 0 else f'ratio {ratio.name!r} needs'
+        reason = self._reason_for_originals()
+        if self.original_pass == 'none' and reason:
             raise ValueError(
-                f"original_pass 'none' leaves out the unmixed images, which {why}: use 'no-grad' or 'grad', or ratio "
-                "'area' with gamma 0")
+                f"original_pass 'none' leaves out the unmixed images, which {reason} needs: use 'no-grad' or 'grad', "
+                "or ratio 'evidence' without strength and with gamma 0")
+        if self.original_scale != 1. and self.resolved_pass == 'none':
+            raise ValueError(
+                f'original_scale {self.original_scale:g} has no effect without a pass over the unmixed images: give '
+                "original_pass 'no-grad' too")
+        self.create_ratio()  # raises if the ratio takes no strength
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> 'SUMixOptions':
@@ -97,7 +104,7 @@ class SUMixOptions:
 
     def create_ratio(self) -> Ratio:
         """Return the ratio as an object, a callable (mixed, original, target) -> lam [N]."""
-        return create_ratio(self.ratio, self.strength)
+        return create_ratio(self.ratio, self.strength, with_original=self.resolved_pass != 'none')
 
     @property
     def term_weight(self) -> float:
@@ -105,18 +112,29 @@ class SUMixOptions:
         return 0. if self.uncertainty == 'none' else self.gamma
 
     @property
-    def cheapest_pass(self) -> str:
-        """The cheapest pass over the unmixed images that ratio and gamma need; the term is meant to have gradient."""
-        if self.term_weight > 0:
-            return 'grad'
-        return 'no-grad' if self.create_ratio().needs_original else 'none'
-
-    @property
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
-        if self.original_pass in ('none', 'no-grad') and self.cheapest_pass != 'none':
-            return self.original_pass
-        return self.cheapest_pass  # labels carry no gradient: without the term 'grad' is 'no-grad'
+        is_function = not isinstance(self.ratio, (str, Ratio))
+        needed = is_function or self._reason_for_originals() is not None
+        usable = needed or isinstance(self.ratio, Ratio) or self.ratio in WITH_ORIGINAL
+        if self.original_pass == 'none' or not (needed if self.original_pass is None else usable):
+            return 'none'
+        # labels carry no gradient: only the uncertainty term sends one through the unmixed images
+        return (self.original_pass or 'grad') if self.term_weight > 0 else 'no-grad'
+
+    def _reason_for_originals(self) -> Optional[str]:
+        """Return what needs the unmixed images, for an error; None if nothing does."""
+        if self.term_weight > 0:
+            return f'the uncertainty term (gamma {self.gamma:g})'
+        if isinstance(self.ratio, Ratio):
+            return f'ratio {self.ratio.name!r}' if self.ratio.needs_original else None
+        if not isinstance(self.ratio, str):
+            return None  # a function of one's own may do without
+        if RATIOS[self.ratio].needs_original:
+            return f'ratio {self.ratio!r}'
+        if self.strength is not None and self.ratio in WITH_ORIGINAL:
+            return f'the strength of ratio {self.ratio!r}'
+        return None
 
 
 def resolve_options(options: Optional[SUMixOptions], changes: Dict[str, Any]) -> SUMixOptions:

@@ -1,5 +1,5 @@
 """The module that is trained: a timm model and its uncertainty head, with one or two passes in one forward."""
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.models import group_parameters
 
 from .compat import scaled_size
-from .correction import evidence_map
+from .correction import Ratio, evidence_map, mixed_evidence_map
 from .target import HeadOutput
 
 
@@ -16,35 +16,37 @@ class SUMixModule(nn.Module):
 
     Args:
         model: The timm model.
+        ratio: What its outputs are for; None: logits alone.
         uncertainty: Linear head on the model's pre-logits features, or None.
-        features: Whether outputs must hold the features.
-        evidence: Whether the unmixed images' outputs must hold their evidence by place.
         original_grad: Whether gradient flows into the model through the pass over the unmixed images.
     """
 
     def __init__(
             self,
             model: nn.Module,
+            ratio: Optional[Ratio] = None,
             uncertainty: Optional[nn.Module] = None,
-            features: bool = False,
-            evidence: bool = False,
             original_grad: bool = False,
     ):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty = uncertainty
-        self.features = features
-        self.evidence = evidence
+        self.features = ratio is not None and ratio.features
+        self.mixed_evidence = ratio is not None and ratio.mixed_evidence
+        self.original_evidence = ratio is not None and ratio.original_evidence
         self.original_grad = original_grad
 
-    def _run(self, input: torch.Tensor, evidence: bool = False) -> HeadOutput:
+    def _run(self, input: torch.Tensor, read_evidence: Optional[Callable[..., torch.Tensor]] = None) -> HeadOutput:
         """Pass images through the model; the output's features are what the head needs too."""
-        if self.uncertainty is None and not self.features and not evidence:
+        has_features = self.features or self.uncertainty is not None
+        if not has_features and read_evidence is None:
             return HeadOutput(self.model(input))
         maps = self.model.forward_features(input)
-        found = evidence_map(self.model, maps, (input.shape[-2], input.shape[-1])) if evidence else None
-        logits, features = self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
-        return HeadOutput(logits, features=features, evidence=found)
+        size = (input.shape[-2], input.shape[-1])
+        return HeadOutput(
+            self.model.forward_head(maps),
+            features=self.model.forward_head(maps, pre_logits=True) if has_features else None,
+            evidence=None if read_evidence is None else read_evidence(self.model, maps, size))
 
     def _add_uncertainty(self, output: HeadOutput) -> HeadOutput:
         if self.uncertainty is not None:
@@ -57,11 +59,11 @@ class SUMixModule(nn.Module):
             original: Optional[torch.Tensor] = None,
     ) -> Tuple[HeadOutput, Optional[HeadOutput]]:
         """Return the outputs for mixed images [N, C, H, W] and, where given, for the unmixed ones."""
-        mixed_output = self._add_uncertainty(self._run(mixed))
+        mixed_output = self._add_uncertainty(self._run(mixed, mixed_evidence_map if self.mixed_evidence else None))
         if original is None:
             return mixed_output, None
         with torch.set_grad_enabled(self.original_grad and torch.is_grad_enabled()):
-            original_output = self._run(original, self.evidence)
+            original_output = self._run(original, evidence_map if self.original_evidence else None)
         # outside no_grad, so that the head always gets gradient
         return mixed_output, self._add_uncertainty(original_output)
 

@@ -23,7 +23,7 @@ from .target import MixedTarget
 _logger = logging.getLogger(__name__)
 
 METRICS = ('lam', 'corrected_lam', 'shift', 'classification', 'uncertainty')
-COSTS = {'none': 'one forward, as CutMix', 'no-grad': 'a second forward', 'grad': 'a second forward and backward'}
+COSTS = {'none': 'as CutMix', 'no-grad': 'a second forward', 'grad': 'a second forward and backward'}
 
 
 class SUMixTask(ClassificationTask):
@@ -76,16 +76,16 @@ class SUMixTask(ClassificationTask):
             raise TypeError(
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
         has_head = options.uncertainty == 'head' and loss.gamma > 0
-        needs_features = ratio.needs_features or ratio.needs_evidence or has_head
+        needs_features = has_head or ratio.features or ratio.mixed_evidence or ratio.original_evidence
         _check_model(model, mixup.num_classes, needs_features, options.original_scale)
         own_device, own_dtype = device_and_dtype(model)
         head = nn.Linear(
             num_features(model), mixup.num_classes, device=device or own_device,
             dtype=dtype or own_dtype) if has_head else None
-        module = SUMixModule(
-            model, head, ratio.needs_features, ratio.needs_evidence, original_grad=options.resolved_pass == 'grad')
+        module = SUMixModule(model, ratio, head, original_grad=options.resolved_pass == 'grad')
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
+        mixup.keep_original = loss.needs_original
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
         self._totals: Optional[torch.Tensor] = None
@@ -100,7 +100,8 @@ class SUMixTask(ClassificationTask):
         made = options.resolved_pass
         scale = '' if options.original_scale == 1. else f' at {options.original_scale:g} of the resolution'
         _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.')
-        _logger.info(f'SUMix: uncertainty term: {term}. Pass over the unmixed images: {made}{scale} ({COSTS[made]}).')
+        _logger.info(
+            f'SUMix: uncertainty term: {term}. Pass over the unmixed images: {made}{scale}; cost: {COSTS[made]}.')
 
     def forward(
             self,

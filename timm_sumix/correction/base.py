@@ -12,16 +12,16 @@ class Ratio:
     """Base class of what corrects shares. For one of your own, implement `distances`, or override `shares`.
 
     Class attributes say what a ratio reads; what none reads is not computed:
-        needs_original: The outputs for the unmixed images. False: `original` is None.
-        works_without_original: Whether `original` may be None, where the user asks for no pass over them.
-        needs_features: HeadOutput.features, of both passes.
-        needs_evidence: HeadOutput.evidence of the unmixed images, and the target's mask.
+        needs_original: The outputs for the unmixed images. False: `original` may be None.
+        features: HeadOutput.features, of both passes.
+        original_evidence: HeadOutput.evidence of the unmixed images.
+        mixed_evidence: HeadOutput.evidence of the mixed images.
         origin: Where the formula is from, for the log.
     """
     needs_original: ClassVar[bool] = True
-    works_without_original: ClassVar[bool] = False
-    needs_features: ClassVar[bool] = False
-    needs_evidence: ClassVar[bool] = False
+    features: ClassVar[bool] = False
+    original_evidence: ClassVar[bool] = False
+    mixed_evidence: ClassVar[bool] = False
     origin: ClassVar[str] = 'your own'
 
     @property
@@ -63,19 +63,23 @@ class Ratio:
         return torch.where(lam.isfinite(), lam, target.lam)
 
     def _check(self, mixed: HeadOutput, original: Optional[HeadOutput], target: MixedTarget) -> None:
-        size = len(target)
+        if original is None and self.needs_original:
+            raise ValueError(f'ratio {self.name!r} needs the outputs for the unmixed images, got None')
+        if self.mixed_evidence:
+            self._check_evidence('mixed', mixed.evidence, len(target))
         if original is None:
-            if not self.works_without_original:
-                raise ValueError(f'ratio {self.name!r} needs the outputs for the unmixed images, got None')
             return
-        if self.needs_features:
+        if self.features:
             shapes = [None if part.features is None else tuple(part.features.shape) for part in (mixed, original)]
-            if shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != size:
+            if shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != len(target):
                 raise ValueError(
-                    f'ratio {self.name!r} needs HeadOutput.features [{size}, D] for the mixed and the unmixed images, '
-                    f'got {shapes[0]} and {shapes[1]}')
-        if self.needs_evidence:
-            shape = None if original.evidence is None else tuple(original.evidence.shape)
-            if shape is None or len(shape) != 3 or shape[0] != size:
-                raise ValueError(
-                    f'ratio {self.name!r} needs HeadOutput.evidence [{size}, h, w] for the unmixed images, got {shape}')
+                    f'ratio {self.name!r} needs HeadOutput.features [{len(target)}, D] for the mixed and the unmixed '
+                    f'images, got {shapes[0]} and {shapes[1]}')
+        if self.original_evidence:
+            self._check_evidence('unmixed', original.evidence, len(target))
+
+    def _check_evidence(self, which: str, evidence: Optional[torch.Tensor], size: int) -> None:
+        shape = None if evidence is None else tuple(evidence.shape)
+        if shape is None or len(shape) != 3 or shape[0] != size:
+            raise ValueError(
+                f'ratio {self.name!r} needs HeadOutput.evidence [{size}, h, w] for the {which} images, got {shape}')

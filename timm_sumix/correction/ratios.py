@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from ..target import HeadOutput, MixedTarget
 from .base import Ratio
-from .evidence import POWER, visible_evidence
+from .evidence import MIXED_POWER, POWER, evidence_weights, visible_evidence
 
 _TINY = 1e-6
 
@@ -70,7 +70,7 @@ class Similarity(Ratio):
 class Feature(Ratio):
     """D_a = -strength * cos(f_mix, f), of the pooled features f that feed the classifier."""
     strength: float = 8.
-    needs_features: ClassVar[bool] = True
+    features: ClassVar[bool] = True
     origin: ClassVar[str] = "this library's own, not the paper's"
 
     def distances(self, mixed, original, target):
@@ -82,7 +82,33 @@ class Feature(Ratio):
 
 @dataclass(frozen=True)
 class Evidence(Ratio):
+    """The first image's part of the evidence in the mixed image itself: sum(e * m) / sum(e), in one pass.
+
+    e is the evidence at each place of the mixed image, m the visible fraction of the first image there. It is the idea
+    of TransMix (https://arxiv.org/abs/2111.09833), which reads a transformer's attention, for any model with a feature
+    map. Where a policy shows the partner whole at a smaller size (ResizeMix), how much is seen of it does not depend on
+    the size of its evidence: there the mean of this and the area is taken.
+
+    Args:
+        power: The strength of the features over its maximum, to this power, is the evidence.
+    """
+    power: float = MIXED_POWER
+    needs_original: ClassVar[bool] = False
+    mixed_evidence: ClassVar[bool] = True
+    origin: ClassVar[str] = "this library's own, not the paper's"
+
+    def shares(self, mixed, original, target):
+        weights = evidence_weights(mixed.evidence, self.power)
+        first, _ = target.visible_fraction((weights.shape[1], weights.shape[2]))
+        lam = (weights * first).sum((1, 2)) / weights.sum((1, 2))
+        return lam if target.partner_mask is None else (lam + target.lam) / 2
+
+
+@dataclass(frozen=True)
+class EvidenceOfBoth(Ratio):
     """The visible fraction of each image's evidence in place of its area, times exp(strength * cos(f_mix, f)).
+
+    The evidence is read from the unmixed images, in a second pass.
 
     Args:
         strength: Weight of the feature similarity, added to the evidence in log-odds; at 0 the evidence alone decides.
@@ -90,9 +116,13 @@ class Evidence(Ratio):
     """
     strength: float = 1.
     power: float = POWER
-    needs_features: ClassVar[bool] = True
-    needs_evidence: ClassVar[bool] = True
+    features: ClassVar[bool] = True
+    original_evidence: ClassVar[bool] = True
     origin: ClassVar[str] = "this library's own, not the paper's"
+
+    @property
+    def name(self) -> str:
+        return 'evidence'
 
     def distances(self, mixed, original, target):
         if target.mixed and (target.mask is None or original.evidence.shape[1:] == (1, 1)):
@@ -133,7 +163,6 @@ class Released(Ratio):
 class Area(Ratio):
     """No correction: D_a = D_b = 0."""
     needs_original: ClassVar[bool] = False
-    works_without_original: ClassVar[bool] = True
     origin: ClassVar[str] = "no correction, CutMix's own label"
 
     def shares(self, mixed, original, target):
@@ -142,9 +171,8 @@ class Area(Ratio):
 
 class _OwnRatio(Ratio):
     """A plain function of the user's, given all that the passes can tell."""
-    works_without_original = True
-    needs_features = True
-    needs_evidence = True
+    needs_original = False  # not unless it is asked for: `original` may be None
+    features = original_evidence = mixed_evidence = True
 
     def __init__(self, function: Callable[..., torch.Tensor]):
         self.function = function
@@ -153,6 +181,9 @@ class _OwnRatio(Ratio):
     def name(self) -> str:
         return getattr(self.function, '__name__', type(self.function).__name__)
 
+    def __repr__(self) -> str:
+        return self.name
+
     def shares(self, mixed, original, target):
         lam = self.function(mixed, original, target)
         if lam.device.type == 'cpu' and not bool(((lam >= 0) & (lam <= 1) | lam.isnan()).all()):
@@ -160,21 +191,29 @@ class _OwnRatio(Ratio):
         return lam
 
 
-RATIOS: Dict[str, Any] = {  # name: a dataclass that is a Ratio
+# name: a dataclass that is a Ratio
+RATIOS: Dict[str, Any] = {
     'evidence': Evidence,
     'feature': Feature,
     'similarity': Similarity,
     'released': Released,
     'area': Area,
 }
+# the same name, where there is a pass over the unmixed images
+WITH_ORIGINAL: Dict[str, Any] = {'evidence': EvidenceOfBoth}
 
 
-def create_ratio(ratio: Union[str, Ratio, Callable[..., torch.Tensor]], strength: Optional[float] = None) -> Ratio:
+def create_ratio(
+        ratio: Union[str, Ratio, Callable[..., torch.Tensor]],
+        strength: Optional[float] = None,
+        with_original: bool = True,
+) -> Ratio:
     """Return a ratio by its name, or one of your own as it is.
 
     Args:
         ratio: A name in RATIOS, a Ratio, or a function (mixed, original, target) -> lam [N].
         strength: Strength of the correction; None: the ratio's own default.
+        with_original: Whether there is a pass over the unmixed images.
 
     Raises:
         ValueError: If the name is unknown, or a strength is given to a ratio that takes none.
@@ -182,7 +221,7 @@ def create_ratio(ratio: Union[str, Ratio, Callable[..., torch.Tensor]], strength
     if isinstance(ratio, str) and ratio not in RATIOS:
         raise ValueError(f'ratio must be one of {list(RATIOS)}, got {ratio!r}')
     if isinstance(ratio, str):
-        kind = RATIOS[ratio]
+        kind = WITH_ORIGINAL.get(ratio, RATIOS[ratio]) if with_original else RATIOS[ratio]
         if strength is None:
             return kind()
         if 'strength' in [option.name for option in fields(kind)]:

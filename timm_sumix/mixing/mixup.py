@@ -73,6 +73,7 @@ class SUMixMixup(Mixup):
             num_classes=num_classes,
         )
         self.policy = policy
+        self.keep_original = True  # in the target; SUMixTask turns it off where no pass needs them
         if policy is None and (policy_kwargs or policy_probs):
             raise ValueError(
                 f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
@@ -135,7 +136,9 @@ class SUMixMixup(Mixup):
             raise ValueError(f'x must be images [N, C, H, W] of a floating dtype, got {x.dtype} {list(x.shape)}')
         if len(x) != len(labels):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
-        settings = {'num_classes': self.num_classes, 'smoothing': self.label_smoothing, 'original': x}
+        settings: Dict[str, Any] = {'num_classes': self.num_classes, 'smoothing': self.label_smoothing}
+        if self.keep_original:
+            settings['original'] = x
         if draws is None:
             return x, MixedTarget(labels, torch.ones(len(x), device=x.device), mixed=False, **settings)
         mixed, lam, mask, partner_mask = blend(draws, x, in_pairs=self.mode == 'pair')
