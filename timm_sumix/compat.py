@@ -5,6 +5,7 @@ assumed instead is said.
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
+import timm.loss
 import torch
 import torch.nn as nn
 
@@ -17,6 +18,13 @@ def create_criterion(criterion: Optional[Callable], criterion_kwargs: Optional[D
         raise ValueError('either criterion or criterion_kwargs must be given, got both')
     from timm.loss import create_classification_loss  # timm 1.0.27 and 1.0.28 have neither it nor this argument
     return create_classification_loss(**criterion_kwargs)
+
+
+def is_binary(criterion: Callable) -> bool:
+    """Whether a criterion asks of each class by itself whether it is there; which of these timm has differs."""
+    names = ('BinaryCrossEntropy', 'PolyBinaryCrossEntropy', 'AsymmetricLossMultiLabel', 'DistributionBalancedLoss')
+    kinds = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
+    return isinstance(criterion, (nn.BCEWithLogitsLoss, *kinds))
 
 
 def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> torch.Tensor:

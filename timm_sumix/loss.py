@@ -17,6 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
+from .compat import is_binary
+from .correction import Fading
 from .correction.ratios import Released, prediction_changes
 from .options import SUMixOptions, resolve_options
 from .target import HeadOutput, MixedTarget
@@ -45,6 +47,7 @@ class SUMixLoss(nn.Module):
         super().__init__()
         self.options = resolve_options(options, changes)
         self.ratio = self.options.create_ratio()
+        self.fading: Optional[Fading] = None  # once the number of classes is known
         self.base = SoftTargetCrossEntropy() if base is None else base
         if isinstance(self.base, (LabelSmoothingCrossEntropy, JsdCrossEntropy)):
             raise ValueError(
@@ -67,13 +70,32 @@ class SUMixLoss(nn.Module):
         return self.options.resolved_pass != 'none'
 
     def extra_repr(self) -> str:
-        return f'ratio={self.ratio}, gamma={self.gamma}'
+        return f'ratio={self.ratio}, gamma={self.gamma}, fade={self.options.fade}'
+
+    def _fade(
+            self,
+            soft_target: torch.Tensor,
+            mixed: HeadOutput,
+            original: Optional[HeadOutput],
+            target: MixedTarget,
+            new_step: bool,
+    ) -> torch.Tensor:
+        """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
+        if self.options.fade == 0:
+            return soft_target
+        if self.fading is None:
+            self.fading = Fading(target.num_classes, self.options.fade).to(soft_target.device)
+        weight = self.fading(mixed, original, target, new_step).unsqueeze(1)
+        # binary cross-entropy asks of each class whether it is there: of nothing visible none is
+        rest = 0. if is_binary(self.base) else 1. / target.num_classes
+        return weight * soft_target + (1. - weight) * rest
 
     def forward(
             self,
             mixed: HeadOutput,
             original: Optional[HeadOutput],
             target: MixedTarget,
+            new_step: bool = True,
     ) -> Dict[str, torch.Tensor]:
         """Compute the loss of one batch.
 
@@ -82,6 +104,7 @@ class SUMixLoss(nn.Module):
             original: Outputs for the same batch unmixed. None where nothing was mixed (`target.mixed` is False) or
                 they are not needed (`needs_original` is False).
             target: Labels of the mixed batch.
+            new_step: Whether the optimizer stepped since the last batch; False where batches are accumulated.
 
         Returns:
             Dictionary containing:
@@ -109,7 +132,8 @@ class SUMixLoss(nn.Module):
             uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
         share = lam.mean().expand_as(lam) if self.is_released else lam
-        classification = self.base(logits, target.soft_target(share))
+        soft_target = self._fade(target.soft_target(share), mixed, original, target, new_step)
+        classification = self.base(logits, soft_target)
         loss = classification + self.gamma * uncertainty
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too

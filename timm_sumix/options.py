@@ -64,6 +64,8 @@ class SUMixOptions:
             'evidence' and 'area', 'no-grad' for 'feature', 'similarity', 'released' and a function, 'grad' with the
             term. With a pass, 'evidence' reads both unmixed images rather than the mixed one.
         original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
+        fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
+            probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
 
     Raises:
         TypeError: If a number is none.
@@ -80,6 +82,9 @@ class SUMixOptions:
     original_scale: float = _number(
         1., lambda value: 0. < value <= 1., 'in (0, 1]',
         "resolution of the unmixed images in their pass, as a fraction of the input's")
+    fade: float = _number(
+        0., lambda value: 0. <= value <= 2., 'in [0, 2]',
+        'fade targets to equal probabilities where less than this fraction of one object is visible, 0: never')
 
     def __post_init__(self):
         for option in fields(self):
@@ -93,7 +98,10 @@ class SUMixOptions:
             raise ValueError(
                 f'original_scale {self.original_scale:g} has no effect without a pass over the unmixed images: give '
                 "original_pass 'no-grad' too")
-        self.create_ratio()  # raises if the ratio takes no strength
+        ratio = self.create_ratio()  # raises if the ratio takes no strength
+        if self.fade > 0 and not (ratio.mixed_evidence or ratio.original_evidence):
+            raise ValueError(f"fade {self.fade:g} needs the evidence, which ratio {ratio.name!r} does not read: use "
+                             "ratio 'evidence', or fade 0")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> 'SUMixOptions':

@@ -14,8 +14,9 @@ from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
 from .compat import create_criterion, device_and_dtype, has_fixed_size, has_sync_batch_norm, num_features
+from .correction import Fading
 from .loss import SUMixLoss
-from .mixing import FastCollateSUMix, SUMixMixup
+from .mixing import SUMixMixup
 from .options import SUMixOptions
 from .passes import SUMixModule, prepare_originals
 from .target import MixedTarget
@@ -72,7 +73,7 @@ class SUMixTask(ClassificationTask):
     ):
         loss = SUMixLoss(create_criterion(criterion, criterion_kwargs), options, **changes)
         options, ratio = loss.options, loss.ratio
-        if isinstance(mixup, FastCollateSUMix) or not isinstance(mixup, SUMixMixup):
+        if not isinstance(mixup, SUMixMixup):
             raise TypeError(
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
         has_head = options.uncertainty == 'head' and loss.gamma > 0
@@ -89,6 +90,9 @@ class SUMixTask(ClassificationTask):
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
         self._totals: Optional[torch.Tensor] = None
+        self._versions: Optional[int] = None
+        if options.fade > 0:
+            loss.fading = Fading(mixup.num_classes, options.fade).to(own_device if device is None else device)
         # called with (mixed images, target, corrected lam) after each mixed batch; for previews
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
         if verbose:
@@ -98,8 +102,9 @@ class SUMixTask(ClassificationTask):
         options, ratio = self.criterion.options, self.criterion.ratio
         term = f'gamma {self.criterion.gamma:g}' + (f' ({options.uncertainty})' if self.criterion.gamma > 0 else '')
         made = options.resolved_pass
+        fade = f' Targets fade below {options.fade:g} of one object.' if options.fade else ''
         scale = '' if options.original_scale == 1. else f' at {options.original_scale:g} of the resolution'
-        _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.')
+        _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.{fade}')
         _logger.info(
             f'SUMix: uncertainty term: {term}. Pass over the unmixed images: {made}{scale}; cost: {COSTS[made]}.')
 
@@ -125,11 +130,19 @@ class SUMixTask(ClassificationTask):
         if not isinstance(target, MixedTarget):
             input, target = self.mixup(input, target)
         mixed, original = self.trainable_module(input, self._original(input, target))
-        result = self.criterion(mixed, original, target)
+        result = self.criterion(mixed, original, target, self._is_new_step())
         self._add_to_metrics(target, result)
         if self.after_batch is not None and target.mixed:
             self.after_batch(input, target, result['lam'])
         return {'output': mixed.logits, **result}
+
+    def _is_new_step(self) -> bool:
+        """Whether the optimizer changed a parameter since the last batch; without, batches are being accumulated."""
+        if self.criterion.options.fade == 0:
+            return True
+        before, self._versions = self._versions, sum(
+            parameter._version for parameter in self.trainable_module.parameters())
+        return before != self._versions
 
     def _original(self, mixed: torch.Tensor, target: MixedTarget) -> Optional[torch.Tensor]:
         """Return the unmixed images for their pass, None where no such pass is made."""
@@ -196,9 +209,10 @@ class SUMixTask(ClassificationTask):
         return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
 
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
-        """Return {'uncertainty': the head's state dict}, or {} without head."""
-        head = self._head(module, ema)
-        return {} if head is None else {'uncertainty': head.state_dict()}
+        """Return the state dicts of the uncertainty head and of the fading's class totals, where there are any."""
+        head, fading = self._head(module, ema), None if ema else self.criterion.fading
+        parts = {'uncertainty': head, 'fading': fading}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
     def load_task_state(
             self,
@@ -207,7 +221,7 @@ class SUMixTask(ClassificationTask):
             module: Optional[nn.Module] = None,
             ema: bool = False,
     ) -> None:
-        """Load the head.
+        """Load the head, and the class totals where the checkpoint has them.
 
         Raises:
             ValueError: If strict and the checkpoint has a head while the task has none, or the other way round: the
@@ -222,6 +236,8 @@ class SUMixTask(ClassificationTask):
                 'from its weights (initial_checkpoint)')
         if head is not None and saved is not None:
             head.load_state_dict(saved, strict=strict)
+        if self.criterion.fading is not None and not ema:
+            self.criterion.fading.load_totals((state or {}).get('fading'))
 
     def _head(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
         module = self.get_trainable_module(ema=ema) if module is None else module
