@@ -1,0 +1,1 @@
+"""The benchmarks: one question, one package; README.md lists them with their commands."""

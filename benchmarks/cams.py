@@ -1,4 +1,4 @@
-"""Where do two models see each class of the same mixed images? Class activation maps by pytorch-grad-cam, one picture.
+"""Where do two models see each class of the same mixed images? Class activation maps by pytorch-grad-cam.
 
 python -m benchmarks.cams CUTMIX_CHECKPOINT SUMIX_CHECKPOINT [--setting placed-14] [--out docs/cams.jpg]
 
@@ -8,19 +8,18 @@ import argparse
 from pathlib import Path
 from typing import List
 
-import matplotlib
 import numpy as np
 import torch
 
-from timm_sumix import MixedTarget, SUMixOptions, correct
+from timm_sumix import SUMixOptions, correct
 from timm_sumix.correction import RATIOS
 
-from .comparison import SETTINGS, make_data
-from .placed import FASHION_CLASSES, true_lam
-from .training import ImageSet, create_model, cutmix
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from .common.figures import hide_ticks, plt, save
+from .data.images import ImageSet
+from .data.objects import FASHION_CLASSES
+from .data.settings import SETTINGS, make_data
+from .labels.truth import evenly_spaced, true_shares
+from .training import create_model, cutmix
 
 
 def load(checkpoint: Path) -> torch.nn.Module:
@@ -37,27 +36,17 @@ def maps(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> 
         return cam(input_tensor=images, targets=[ClassifierOutputTarget(int(label)) for label in labels])
 
 
-def choose(target: MixedTarget, true: torch.Tensor, count: int) -> torch.Tensor:
-    """Return positions of samples of two visible classes, evenly spaced by how far the area is from the truth."""
-    usable = ((target.labels != target.partner_labels) & ~true.isnan()).nonzero().squeeze(1)
-    order = usable[(target.lam - true)[usable].argsort()]
-    return order[torch.linspace(0, len(order) - 1, count).round().long()]
-
-
 def draw(images: np.ndarray, titles: List[str], columns: List[List[np.ndarray]], names: List[str], path: Path) -> None:
     """Save rows of an image and its maps."""
     from pytorch_grad_cam.utils.image import show_cam_on_image
     figure, axes = plt.subplots(len(images), 1 + len(columns), figsize=(2.3 * (1 + len(columns)), 2.45 * len(images)))
     for i, image in enumerate(images):
-        shown = [image] + [show_cam_on_image(image, column[i], use_rgb=True) for column in columns]
-        for j, (axis, picture) in enumerate(zip(axes[i], shown)):
+        pictures = [image] + [show_cam_on_image(image, column[i], use_rgb=True) for column in columns]
+        for j, (axis, picture) in enumerate(zip(axes[i], pictures)):
             axis.imshow(picture, interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
+            hide_ticks(axis)
             axis.set_title(titles[i] if j == 0 else names[j - 1][i], fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    save(figure, path, dpi=80)
 
 
 def main() -> None:
@@ -74,9 +63,9 @@ def main() -> None:
     test = ImageSet(*(part[:256] for part in test))
     torch.manual_seed(args.seed)
     mixed, target = cutmix()(test.images, test.labels)
-    true = true_lam(test.masks, target.partner(test.masks), *target.visible_fraction(tuple(test.masks.shape[-2:])))
+    true = true_shares(test.masks, target)
     corrected = correct(models[1], mixed, target, SUMixOptions(args.ratio))
-    rows = choose(target, true, 6)
+    rows = evenly_spaced(target, true, 6)
     classes = [target.labels[rows], target.partner_labels[rows]]
     columns = [maps(model, mixed[rows], labels) for model in models for labels in classes]
     names = [

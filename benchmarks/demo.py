@@ -1,4 +1,4 @@
-"""The product in three minutes: one model trained with CutMix, one with CutMix + SUMix, on data whose truth is known.
+"""The product in about three minutes: models trained with CutMix and with CutMix + SUMix, where the truth is known.
 
 python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
@@ -14,29 +14,37 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-import matplotlib
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from torchmetrics.functional import spearman_corrcoef
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from timm_sumix import MixedTarget, correct
 
-from .placed import PlacedImages, load_objects, place, true_lam, write_image_folder
-from .record import ROOT, describe_run, write_result
-from .training import SMALL_MODEL, ImageSet, create_model, cutmix, to_image_set
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from .common.figures import hide_ticks, plt
+from .common.record import describe_run
+from .common.results import ROOT, write_result
+from .common.scores import agreement, classification
+from .data.folders import write_image_folder
+from .data.images import ImageSet, to_image_set
+from .data.objects import load_objects
+from .data.placed import PlacedImages, place
+from .labels.truth import comparable, evenly_spaced, true_shares
+from .training import SMALL_MODEL, create_model, cutmix
 
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
 PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
 
 
 class Pairs(NamedTuple):
-    """Mixed test images [N, 3, S, S], their target and true shares [N], and which of them are compared [N] bool."""
+    """Mixed test images and their truth.
+
+    Args:
+        mixed: Mixed images [N, 3, S, S].
+        target: Their MixedTarget.
+        true: True shares of the first images [N], NaN where neither object is visible.
+        compared: Which of them are compared [N] bool.
+    """
     mixed: torch.Tensor
     target: MixedTarget
     true: torch.Tensor
@@ -116,27 +124,18 @@ def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
 
 
 def make_pairs(test: ImageSet, seed: int) -> Pairs:
-    """Mix the test images by CutMix; pairs of different classes are compared, if one object at least is visible."""
+    """Mix the test images by CutMix."""
     torch.manual_seed(seed)
     mixed, target = cutmix()(test.images, test.labels)
-    true = true_lam(test.masks, target.partner(test.masks), *target.visible_fraction(tuple(test.masks.shape[-2:])))
-    return Pairs(mixed, target, true, (target.labels != target.partner_labels) & ~true.isnan())
+    true = true_shares(test.masks, target)
+    return Pairs(mixed, target, true, comparable(target, true))
 
 
 @torch.no_grad()
-def judge(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
-    """Return a model's top-1 and calibration error on the test images, and the shares that it corrects [N]."""
-    logits, labels = model(test.images), test.labels
+def ask(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
+    """Return a model's scores on the test images, and the shares that it corrects to [N]."""
     return {
-        'top1': 100 * multiclass_accuracy(logits, labels, num_classes=10, average='micro').item(),
-        'ece': 100 * multiclass_calibration_error(logits.softmax(-1), labels, num_classes=10, n_bins=15).item(),
-        'corrected': correct(model, pairs.mixed, pairs.target),
-    }
-
-
-def compare(label: torch.Tensor, true: torch.Tensor) -> Dict[str, float]:
-    """Return Spearman's correlation of a label with the truth, and its mean absolute error."""
-    return {'spearman': spearman_corrcoef(label, true).item(), 'mae': (label - true).abs().mean().item()}
+        **classification(model(test.images), test.labels), 'corrected': correct(model, pairs.mixed, pairs.target)}
 
 
 def show_table(rows: List[Dict[str, object]], console: Console) -> None:
@@ -154,17 +153,14 @@ def show_table(rows: List[Dict[str, object]], console: Console) -> None:
 def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: torch.Tensor, title: str) -> None:
     """Save ten mixed samples with their labels: the pairs evenly spaced by how far the area is from the truth."""
     target = pairs.target
-    usable = pairs.compared.nonzero().squeeze(1)
-    order = usable[(target.lam - pairs.true)[usable].argsort()]
-    chosen = order[torch.linspace(0, len(order) - 1, 10).round().long()]
+    chosen = evenly_spaced(target, pairs.true, 10)
     figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
     colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
     for axis, i in zip(axes.flat, chosen):
         axis.imshow(((pairs.mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
         names = [class_names[labels[i]] for labels in (target.labels, target.partner_labels)]
         axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        hide_ticks(axis)
         for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], pairs.true[i]))):
             text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
             axis.text(
@@ -189,7 +185,7 @@ def main() -> None:
     train = place(train_objects, args.train_images, seed=args.seed)
     test = place(test_objects, args.test_images, seed=args.seed + 1)
     write_image_folder(train, class_names, data / 'train')
-    # the script validates each epoch: on a part only, since all are judged at the end
+    # the script validates each epoch: on a part only, since both models are tested at the end
     part = PlacedImages(*(values[:500] for values in test))
     write_image_folder(part, class_names, data / 'validation')
 
@@ -202,11 +198,11 @@ def main() -> None:
     for arm in ARMS:
         checkpoint = args.out / slug(arm) / 'last.pth.tar'
         model = create_model(checkpoint_path=str(checkpoint)).eval()
-        result = judge(model, images, pairs)
+        result = ask(model, images, pairs)
         corrected = result.pop('corrected')
         label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)
         rows.append({
-            'training': arm, **result, 'label': label, **compare(shares[compared], pairs.true[compared]),
+            'training': arm, **result, 'label': label, **agreement(shares[compared], pairs.true[compared]),
             'seconds': seconds[arm]})
     show_table(rows, console)
     console.print(

@@ -5,7 +5,6 @@
 import argparse
 from typing import List, Tuple
 
-import matplotlib
 import skimage.data
 import torch
 import torch.nn.functional as F
@@ -14,8 +13,7 @@ from sklearn.datasets import load_sample_images
 from timm_sumix import SUMixMixup
 from timm_sumix.mixing.policies import POLICIES
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from .common.figures import plt
 
 PAIRS = (('cat', 'coffee'), ('flower', 'astronaut'), ('temple', 'rocket'))
 ALPHA = 3.  # for shares near a half: the papers' alphas mostly draw next to nothing or all

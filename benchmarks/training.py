@@ -1,8 +1,9 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Optional
 
 import timm
 import torch
+from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
@@ -10,25 +11,11 @@ from timm.utils import random_seed
 import timm_sumix.models  # noqa: F401 (registers the models)
 from timm_sumix import SUMixMixup, SUMixTask
 
-from .placed import PlacedImages
+from .data.images import ImageSet
+from .labels.base import Labeller, Labels, fade
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
 SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
-
-
-class ImageSet(NamedTuple):
-    """Images as models see them [N, 3, S, S], masks of their objects [N, S, S] bool, labels [N]."""
-    images: torch.Tensor
-    masks: torch.Tensor
-    labels: torch.Tensor
-
-
-def to_image_set(placed: PlacedImages) -> ImageSet:
-    """Return placed images as tensors, scaled to [-1, 1]."""
-    images = torch.from_numpy(placed.images).permute(0, 3, 1, 2).float() / 127.5 - 1.
-    return ImageSet(
-        images.contiguous(memory_format=torch.channels_last), torch.from_numpy(placed.masks),
-        torch.from_numpy(placed.labels))
 
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
@@ -43,6 +30,16 @@ def cutmix(**kwargs: Any) -> SUMixMixup:
     return SUMixMixup(mixup_alpha=0., mode='elem', label_smoothing=0., num_classes=10, **kwargs)
 
 
+class FadingCrossEntropy(SoftTargetCrossEntropy):
+    """Cross-entropy under a soft target that fades to equal probabilities by `weight` [N]; None: it does not fade."""
+
+    weight: Optional[torch.Tensor] = None
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of logits [N, C] under targets [N, C]."""
+        return super().forward(x, target if self.weight is None else fade(target, self.weight))
+
+
 def train(
         model: torch.nn.Module,
         data: ImageSet,
@@ -54,7 +51,7 @@ def train(
         lr: float = 4e-3,
         weight_decay: float = 0.05,
         task_kwargs: Optional[Dict[str, Any]] = None,
-        rule: Optional[Callable[..., torch.Tensor]] = None,
+        labeller: Optional[Labeller] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
 ) -> None:
     """Train a model, in place, by SUMixTask, with timm's AdamW and cosine schedule.
@@ -69,11 +66,12 @@ def train(
         lr: Highest learning rate; it rises over one epoch.
         weight_decay: Weight decay.
         task_kwargs: Arguments of SUMixTask.
-        rule: One of rivals.RULES, whose shares replace those by area before the task sees them.
+        labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
         after_epoch: Called with the number of epochs done.
     """
-    task = SUMixTask(model, mixup, verbose=False, **(task_kwargs or {}))
-    mixup.keep_original = mixup.keep_original or rule is not None
+    criterion = FadingCrossEntropy()
+    task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+    mixup.keep_original = mixup.keep_original or labeller is not None  # labellers may ask for the unmixed images
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
     steps = len(data.labels) // batch_size
     schedule, _ = create_scheduler_v2(
@@ -85,9 +83,10 @@ def train(
         order = torch.randperm(len(data.labels))[:steps * batch_size]
         for step, rows in enumerate(order.view(steps, batch_size)):
             mixed, target = mixup(data.images[rows], data.labels[rows])
-            if rule is not None:
+            if labeller is not None:
                 with torch.no_grad():
-                    target.lam = rule(model, mixed, target, data.masks[rows])
+                    found = labeller(model, mixed, target, data.masks[rows])
+                target.lam, criterion.weight = found if isinstance(found, Labels) else Labels(found)
             optimizer.zero_grad()
             task(mixed, target)['loss'].backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""Fixtures: a tiny image folder, and running a train script through the launcher."""
+"""Fixtures: a tiny image folder, checkpoints, running a command or a train script in this process."""
 import logging
 import runpy
 import sys
@@ -65,3 +65,26 @@ def launch(monkeypatch, image_folder, train_script, tmp_path):
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture
+def run_main(monkeypatch):
+    """Return a function that runs a module's main() with arguments of the command line."""
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, 'argv', [module.__name__, *map(str, arguments)])
+        module.main()
+
+    return run
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Return the checkpoints of two small models of the comparison."""
+    from benchmarks.training import create_model
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        paths.append(tmp_path / f'arm{seed}' / 'seed0' / 'checkpoint.pth.tar')
+        paths[-1].parent.mkdir(parents=True)
+        torch.save({'state_dict': create_model().state_dict()}, paths[-1])
+    return paths

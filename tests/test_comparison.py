@@ -1,19 +1,19 @@
-"""The comparison of labels: its runs, their results, and the page that is made of them."""
+"""The comparison of labels: its runs and their results."""
 import json
 import sys
 
 import pytest
 import timm
-import torch
 
-from benchmarks import comparison
-from benchmarks.comparison import ARMS, Setting, run_one, runs
-from benchmarks.evidence import PAGES, fill, gains
-from benchmarks.placed import load_digits_objects
-from benchmarks.record import write_result
-from benchmarks.rivals import RULES, _fade
-from benchmarks.training import SMALL_MODEL, create_model, cutmix, to_image_set, train
-from timm_sumix import MixedTarget, SUMixLoss
+from benchmarks.common.results import write_result
+from benchmarks.comparison import __main__ as comparison
+from benchmarks.comparison.runs import run_one, runs
+from benchmarks.data import settings
+from benchmarks.data.objects import load_digits_objects
+from benchmarks.data.settings import SETTINGS, Setting
+from benchmarks.evidence.runs import gains
+from benchmarks.labels.arms import ARMS
+from benchmarks.training import SMALL_MODEL
 
 MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'}
 
@@ -21,9 +21,9 @@ MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'
 @pytest.fixture
 def tiny(monkeypatch):
     name, classes, *splits = load_digits_objects()
-    monkeypatch.setattr(comparison, 'load_objects', lambda folder: ('Fashion-MNIST', classes, *splits))
-    monkeypatch.setitem(comparison.SETTINGS, 'placed-14', Setting(images=128, epochs=1))
-    monkeypatch.setattr(comparison, 'TEST_IMAGES', 100)
+    monkeypatch.setattr(settings, 'load_objects', lambda folder: ('Fashion-MNIST', classes, *splits))
+    monkeypatch.setitem(SETTINGS, 'placed-14', Setting(images=128, epochs=1))
+    monkeypatch.setattr(settings, 'TEST_IMAGES', 100)
 
 
 @pytest.mark.parametrize(
@@ -55,58 +55,18 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
 
 
 def test_every_arm_is_made_where_mixing_helps_and_some_elsewhere():
-    names = runs(['placed-14', 'plain'], list(ARMS), 2)
+    names = runs(['placed-14', 'plain'], None, 2)
     assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)
     assert {'area', 'evidence 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
 
 
-def test_a_rule_replaces_the_shares_that_the_loss_sees(monkeypatch):
-    data = to_image_set(comparison.place(load_digits_objects()[2], 128))
-    seen, used = [], []
-
-    def rule(model, mixed, target, masks):
-        seen.append(RULES['true'](model, mixed, target, masks))
-        return seen[-1]
-
-    torch.manual_seed(0)
-    model = create_model()
-    before, forward = model.head.fc.weight.detach().clone(), SUMixLoss.forward
-    monkeypatch.setattr(SUMixLoss, 'forward', lambda self, mixed, original, target: (
-        used.append(target.lam), forward(self, mixed, original, target))[1])
-    train(model, data, cutmix(), epochs=1, seed=0, task_kwargs={'ratio': 'area', 'gamma': 0.}, rule=rule)
-    assert len(seen) == len(used) == 2 and ((seen[0] >= 0) & (seen[0] <= 1)).all()
-    assert not torch.equal(model.head.fc.weight, before)
-    for rule_said, loss_used in zip(seen, used):
-        torch.testing.assert_close(loss_used, rule_said)
+def test_arms_that_are_named_are_made_in_every_named_setting():
+    assert runs(['plain', 'placed-14'], ['similarity'], 1) == [
+        ('plain', 'similarity', 0), ('placed-14', 'similarity', 0)]
 
 
-def test_neither_a_head_nor_the_label_changes_what_is_drawn():
-    data, drawn = to_image_set(comparison.place(load_digits_objects()[2], 128)), []
-    for gamma, label in ((0., 'pass'), (0.5, 'pass'), (0., 'lumix')):
-        lams = []
-
-        def rule(model, mixed, target, masks, lams=lams, label=label):
-            lams.append(target.lam)
-            return RULES[label](model, mixed, target, masks)
-
-        task_kwargs = {'ratio': 'similarity', 'gamma': gamma}
-        train(create_model(), data, cutmix(), epochs=1, seed=0, task_kwargs=task_kwargs, rule=rule)
-        drawn.append(torch.cat(lams))
-    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
-
-
-@pytest.mark.parametrize('seen, expected', [(0., [0.25, 0.25, 0.25, 0.25]), (0.5, [0.425, 0.325, 0.125, 0.125]),
-                                            (1., [0.6, 0.4, 0., 0.]), (1.5, [0.6, 0.4, 0., 0.])])
-def test_a_faded_target_is_nearer_to_equal_the_less_is_shown(seen, expected):
-    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.6, 0.5]), num_classes=4)
-    _fade(target, torch.tensor([seen, 1.]))
-    torch.testing.assert_close(target.soft_target()[0], torch.tensor(expected))
-    torch.testing.assert_close(target.soft_target()[1], torch.tensor([0.5, 0.5, 0., 0.]))
-
-
-def test_the_pages_hold_what_the_committed_results_make():
-    for path in PAGES:
-        page = path.read_text()
-        assert '<!-- end -->' in page and fill(page) == page
-    with pytest.raises(ValueError, match="blocks must be among .* got 'weather'"):
-        fill('<!-- weather -->\n<!-- end -->')
+def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['comparison', '--seeds', '0'])
+    with pytest.raises(SystemExit):
+        comparison.main()
+    assert 'nothing is to be run: --seeds must be 1 or greater, got 0' in capsys.readouterr().err

@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.fidelity import Scene, compare, cutmix, judge_batches, make_data, read_predictions, run_scene, score
-from benchmarks.rivals import RULES, class_activation
-from benchmarks.training import create_model
+from benchmarks.common.scores import agreement
+from benchmarks.fidelity.compare import compare
+from benchmarks.fidelity.predictions import read_predictions
+from benchmarks.fidelity.probe import ask_probe
+from benchmarks.fidelity.run import Job, run_scene
+from benchmarks.fidelity.scenes import Scene, make_data
+from benchmarks.labels.labellers import LABELLERS
+from benchmarks.labels.rivals import class_activation
+from benchmarks.training import create_model, cutmix
 from timm_sumix import SUMixOptions
 
 PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
@@ -30,11 +36,11 @@ def test_the_default_ratio_is_among_the_recorded_ones_and_truer_than_the_area():
 
 def test_scores_say_how_far_labels_are_from_the_truth():
     true = torch.linspace(0, 1, 101)
-    perfect, flat = score(true, true), score(torch.full_like(true, 0.5), true)
+    perfect, flat = agreement(true, true), agreement(torch.full_like(true, 0.5), true)
     assert perfect['spearman'] == pytest.approx(1.) and perfect['mae'] == perfect['calibration'] == 0.
     assert flat['mae'] == pytest.approx(0.2525, abs=1e-3) and flat['calibration'] == pytest.approx(0., abs=1e-6)
-    assert score(1. - true, true)['spearman'] == pytest.approx(-1.)
-    assert score((true + 0.2).clamp(max=1.), true)['calibration'] == pytest.approx(0.18, abs=1e-2)
+    assert agreement(1. - true, true)['spearman'] == pytest.approx(-1.)
+    assert agreement((true + 0.2).clamp(max=1.), true)['calibration'] == pytest.approx(0.18, abs=1e-2)
 
 
 def test_a_class_activation_map_is_the_classifiers_own_weighted_sum():
@@ -52,23 +58,23 @@ def test_a_class_activation_map_is_the_classifiers_own_weighted_sum():
 def test_the_truth_scores_perfectly_and_the_area_only_where_objects_fill_the_frame():
     _, test = make_data(Scene(data='digits'), 8, 256, seed=0)
     model = create_model().eval()
-    batches, shares = judge_batches(model, test, cutmix(), 0, {'true': RULES['true']})
+    batches, shares = ask_probe(model, test, cutmix(), 0, {'true': LABELLERS['true']})
     rows = {row['label']: row for row in compare(batches, shares)}
     assert rows['true']['mae'] < 1e-6 < 0.1 < rows['area']['mae']
     full = test._replace(masks=torch.ones_like(test.masks))
-    rows = {row['label']: row for row in compare(*judge_batches(model, full, cutmix(), 0, {}))}
+    rows = {row['label']: row for row in compare(*ask_probe(model, full, cutmix(), 0, {}))}
     assert rows['area']['mae'] < 1e-6
 
 
-@pytest.mark.parametrize('judge', ['cnn', 'vit'])
-def test_a_scene_is_judged_from_end_to_end(judge, tmp_path):
-    scene = Scene(data='digits', judge=judge, copies=2)
-    name = 'share 0.2' if judge == 'cnn' else 'vit'
-    rows = run_scene((name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
-    parts = {'scene', 'epochs', 'strengths', 'power', 'tried', 'policies'} if judge == 'cnn' else {'scene'}
+@pytest.mark.parametrize('probe', ['cnn', 'vit'])
+def test_a_scene_is_run_from_end_to_end(probe, tmp_path):
+    scene = Scene(data='digits', probe=probe, copies=2)
+    name = 'share 0.2' if probe == 'cnn' else 'vit'
+    rows = run_scene(Job(name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
+    parts = {'scene', 'epochs', 'strengths', 'power', 'tried', 'policies'} if probe == 'cnn' else {'scene'}
     assert {row['part'] for row in rows} == parts
-    assert ('transmix' if judge == 'vit' else 'snapmix') in {row['label'] for row in rows}
-    if judge == 'cnn':
+    assert ('transmix' if probe == 'vit' else 'snapmix') in {row['label'] for row in rows}
+    if probe == 'cnn':
         scores = {r['power']: r['mae'] for r in rows if (r['part'], r['label']) == ('power', 'evidence')}
         assert len(set(scores.values())) == len(scores) > 1
         tried = {row['label']: row for row in rows if row['part'] == 'tried'}

@@ -1,10 +1,12 @@
+"""Objects on canvases, and image folders of them."""
 import gzip
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.placed import FILES, Objects, load_objects, place, true_lam, write_image_folder
+from benchmarks.data.folders import write_image_folder
+from benchmarks.data.objects import FILES, Objects, load_objects
+from benchmarks.data.placed import place
 
 
 def test_the_mask_is_where_the_object_is():
@@ -24,27 +26,6 @@ def test_places_depend_on_the_seed_alone():
     assert not np.array_equal(first.images, other.images)
     with pytest.raises(ValueError, match=r'size must be in \[1, 32\]'):
         place(objects, 9, size=40)
-
-
-def _reference_true_lam(first, second, kept):
-    shares = []
-    for a, b, keep in zip(first, second, kept):
-        pixels = [(y, x) for y in range(a.shape[0]) for x in range(a.shape[1])]
-        seen_a = sum(bool(a[p] and keep[p]) for p in pixels) / sum(bool(a[p]) for p in pixels)
-        seen_b = sum(bool(b[p] and not keep[p]) for p in pixels) / sum(bool(b[p]) for p in pixels)
-        shares.append(seen_a / (seen_a + seen_b) if seen_a + seen_b else float('nan'))
-    return torch.tensor(shares)
-
-
-def test_the_true_share_compares_visible_parts():
-    first, second, kept = (torch.rand(3, 20, 8, 8) < 0.4).unbind()
-    kept[0], first[1], second[1] = True, True, True
-    second[2], kept[2] = torch.eye(8).bool(), ~first[2] | torch.eye(8).bool()
-    torch.testing.assert_close(
-        true_lam(first, second, kept, ~kept), _reference_true_lam(first, second, kept), equal_nan=True)
-    nothing = torch.zeros(1, 8, 8, dtype=torch.bool)
-    nothing[0, 0, 0] = True
-    assert true_lam(nothing, ~nothing, ~nothing, nothing).isnan().all()
 
 
 def test_several_objects_of_one_class_share_a_canvas():
@@ -78,7 +59,7 @@ def test_fashion_mnist_is_read_as_published_and_missing_files_are_named(tmp_path
 
 
 def test_digits_stand_in_where_fashion_mnist_is_not_at_hand(monkeypatch, tmp_path):
-    monkeypatch.setattr('benchmarks.placed.DEBIAN_FOLDER', str(tmp_path))
+    monkeypatch.setattr('benchmarks.data.objects.DEBIAN_FOLDER', str(tmp_path))
     name, classes, train, test = load_objects()
     assert (name, len(classes), len(train.labels) + len(test.labels)) == ('digits', 10, 1797)
     placed = place(test, 20)

@@ -1,13 +1,14 @@
 """The robustness benchmark, on small models and images made here."""
 import json
-import sys
 
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import cams, robustness
-from benchmarks.robustness import Images, Normalised, attack, clean_scores, occlude
+from benchmarks.robustness import __main__ as robustness
+from benchmarks.robustness.changes import attack, corrupt, occlude
+from benchmarks.robustness.images import Images, Normalised
+from benchmarks.robustness.measure import clean_scores
 from benchmarks.training import create_model
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
@@ -17,22 +18,6 @@ HALF = ((0.5,) * 3, (0.5,) * 3)
 def images():
     torch.manual_seed(0)
     return Images(torch.rand(20, 3, 32, 32), torch.randint(0, 10, (20,)), HALF)
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    paths = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        paths.append(tmp_path / f'arm{seed}' / 'seed0' / 'checkpoint.pth.tar')
-        paths[-1].parent.mkdir(parents=True)
-        torch.save({'state_dict': create_model().state_dict()}, paths[-1])
-    return paths
-
-
-def _run(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, 'argv', [module.__name__, *map(str, arguments)])
-    module.main()
 
 
 def test_an_attack_raises_the_loss_within_its_strength(images):
@@ -56,7 +41,7 @@ def test_scores_of_a_model_that_is_always_right_and_always_sure():
     assert scores['reliability'] == [[1., 1., 1.]]
 
 
-def test_checkpoints_are_measured_on_an_image_folder(monkeypatch, tmp_path, checkpoints, capsys):
+def test_checkpoints_are_measured_on_an_image_folder(run_main, tmp_path, checkpoints, capsys):
     for label in range(10):
         folder = tmp_path / 'data' / 'validation' / str(label)
         folder.mkdir(parents=True)
@@ -64,20 +49,21 @@ def test_checkpoints_are_measured_on_an_image_folder(monkeypatch, tmp_path, chec
             Image.new('RGB', (40, 40), (25 * label, 10 * i, 99)).save(folder / f'{i}.png')
     out = tmp_path / 'result.json'
     kwargs = ['--model', 'wide_resnet10_1', '--model-kwargs', 'stem_stride=2', 'output_stride=8']
-    _run(monkeypatch, robustness, *checkpoints, '--data-dir', tmp_path / 'data', *kwargs, '--num-classes', 10,
-         '--corruptions', '--images', 16, '--out', out)
+    run_main(
+        robustness, *checkpoints, '--data-dir', tmp_path / 'data', *kwargs, '--num-classes', 10,
+        '--corruptions', '--images', 16, '--out', out)
     result = json.loads(out.read_text())
     assert result['images'] == 16 and len(result['rows']) == 2 and out.with_suffix('.png').is_file()
     row = result['rows'][0]
     assert row['occlusion']['0.0'] == row['top1'] and set(row['fgsm']) == {'0.5', '1.0', '2.0', '4.0', '8.0'}
     assert 'half' in capsys.readouterr().out
-    _run(monkeypatch, robustness, '--render', out)
+    run_main(robustness, '--render', out)
 
 
 def test_common_corruptions_come_from_their_package(images):
     names = pytest.importorskip('imagecorruptions').get_corruption_names('common')
     for name in names:
-        changed = robustness.corrupt(images._replace(pixels=images.pixels[:2]), name, 3, seed=0)
+        changed = corrupt(images._replace(pixels=images.pixels[:2]), name, 3, seed=0)
         assert changed.shape == (2, 3, 32, 32) and not torch.equal(changed, images.pixels[:2])
 
 
@@ -86,15 +72,7 @@ def test_common_corruptions_come_from_their_package(images):
     (['nowhere.pth.tar', '--setting', 'placed-14'], 'there is no nowhere.pth.tar'),
     ([__file__], 'either --setting, or --data-dir and --model, must be given'),
 ])
-def test_bad_arguments_are_refused(monkeypatch, capsys, arguments, message):
+def test_bad_arguments_are_refused(run_main, capsys, arguments, message):
     with pytest.raises(SystemExit):
-        _run(monkeypatch, robustness, *arguments)
+        run_main(robustness, *arguments)
     assert message in capsys.readouterr().err
-
-
-def test_maps_of_two_models_make_one_picture(monkeypatch, tmp_path, checkpoints):
-    pytest.importorskip('pytorch_grad_cam')
-    data = torch.rand(64, 3, 32, 32) * 2 - 1, torch.rand(64, 32, 32) < 0.3, torch.randint(0, 10, (64,))
-    monkeypatch.setattr(cams, 'make_data', lambda setting, seed: (None, data))
-    _run(monkeypatch, cams, *checkpoints, '--out', tmp_path / 'cams.jpg')
-    assert min(Image.open(tmp_path / 'cams.jpg').size) > 400

@@ -19,7 +19,11 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from benchmarks import cells, render, tables
+from benchmarks.common import paper_tables
+from benchmarks.common.markdown import interval
+from benchmarks.common.results import read_runs
+from benchmarks.tables import __main__ as tables
+from benchmarks.tables import cells, runs
 from train_patch.patch import Patch, load_script
 
 RECIPES = sorted((ROOT / 'benchmarks' / 'recipes').glob('*.yaml'))
@@ -122,10 +126,10 @@ def test_a_runs_figure_is_the_median_of_its_last_epochs(tmp_path):
     tops = [float(epoch) for epoch in range(100)]
     tops[50] = 99.5
     _write_run(tmp_path / 'whole', tops, twice=[70])
-    figures = tables.read_run(tmp_path / 'whole')
+    figures = runs.read_run(tmp_path / 'whole')
     assert (figures['top1'], figures['final'], figures['best']) == (97., 99., 99.5)
     _write_run(tmp_path / 'part', tops[:50], epochs=100)
-    assert tables.read_run(tmp_path / 'part') is None and tables.read_run(tmp_path / 'absent') is None
+    assert runs.read_run(tmp_path / 'part') is None and runs.read_run(tmp_path / 'absent') is None
 
 
 def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
@@ -135,18 +139,30 @@ def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
         {'row': 'net', 'policy': 'cutmix', 'arm': arm, 'seed': seed, 'top1': top}
         for arm, values in tops.items() for seed, top in enumerate(values)]
     half = 4.302652729749464 / 3 ** 0.5  # Student's t at 2 degrees of freedom, standard deviation 1
-    assert render.interval(tops['base']) == pytest.approx(half) and render.interval([1.]) is None
-    lines = render.render('any', rows, results).splitlines()
+    assert interval(tops['base']) == pytest.approx(half) and interval([1.]) is None
+    lines = paper_tables.render('any', rows, results).splitlines()
     assert lines[2] == f'| net | cutmix | base | 70.00 ± {half:.2f} (3) | - | 70.00 | +0.00 |'
     assert lines[3].startswith('| net | cutmix | similarity | 72.00 ± ')
     assert '| 2.00 ± 2.48 (3) | 72.00 | +0.00 |' in lines[3]
+
+
+def test_a_picture_is_drawn_only_where_one_is_asked_for(run_main, tmp_path, capsys):
+    folder = tmp_path / 'results'
+    folder.mkdir()
+    committed = ROOT / 'benchmarks' / 'results' / 'tables' / 'placed_fashion.json'
+    (folder / committed.name).write_text(committed.read_text())
+    run_main(tables, 'placed_fashion', '--render', folder)
+    assert '| wide_resnet10_1 | cutmix | base |' in capsys.readouterr().out
+    assert [path.name for path in tmp_path.rglob('*')] == ['results', committed.name]
+    run_main(tables, 'placed_fashion', '--render', folder, '--picture', tmp_path / 'table.png')
+    assert (tmp_path / 'table.png').stat().st_size > 1000
 
 
 def test_committed_results_say_what_made_them():
     found = [ROOT / 'tests' / 'data' / 'predictions.json', *(ROOT / 'benchmarks' / 'results').glob('*.json')]
     results = [json.loads(path.read_text()) for path in found]
     assert len(results) > 5
-    trained = list(tables.read_results(ROOT / 'benchmarks' / 'results' / 'tables'))
+    trained = list(read_runs(ROOT / 'benchmarks' / 'results' / 'tables'))
     assert trained and all('wall_s' in result for result in trained)
     for result in results + trained:
         assert {'command', 'seed', 'versions', 'commit', 'device'} <= set(result), result
@@ -243,6 +259,6 @@ def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, m
         monkeypatch.setattr(sys, 'argv', ['train_patch', *parts[3:]])
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
         runpy.run_module('train_patch', run_name='__main__')
-        assert tables.finish(cell, args, parts, 1.)
+        assert runs.finish(cell, args, parts, 1.)
         result = json.loads((cells.run_folder(cell, out) / 'result.json').read_text())
         assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])

@@ -1,4 +1,4 @@
-"""What the paper's tables consist of: their runs, the command of each, and the data it needs."""
+"""The cells of the paper's tables: their runs, the command of each, and the data it needs."""
 import argparse
 import fnmatch
 import sys
@@ -7,11 +7,10 @@ from typing import List, NamedTuple, Optional
 
 import yaml
 
-from .record import ROOT
+from ..common.paper_tables import DEFINITION, TABLES
+from ..common.results import ROOT
 
-HERE = Path(__file__).parent
-DEFINITION = yaml.safe_load((HERE / 'paper_tables.yaml').read_text())
-TABLES = DEFINITION['tables']
+RECIPES = ROOT / 'benchmarks' / 'recipes'
 LOCAL = ('placed_fashion', 'fashion_mnist')
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
@@ -40,7 +39,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What --rows is matched against, and where the run lies below its table's folder."""
+        """Name that --rows is matched against; also the run's path below the folder of its table."""
         return f'{self.row}/{self.policy}/{self.arm}/seed{self.seed}'
 
 
@@ -102,7 +101,7 @@ def sumix_flags(cell: Cell) -> List[str]:
 
 def recipe(cell: Cell) -> Path:
     """Return the timm -c file of a cell."""
-    return HERE / 'recipes' / f'{cell.table}-{cell.row}.yaml'
+    return RECIPES / f'{cell.table}-{cell.row}.yaml'
 
 
 def command(cell: Cell, args: argparse.Namespace) -> List[str]:

@@ -1,15 +1,29 @@
-"""Image folders for the tables whose data needs no download: Fashion-MNIST, as it is or placed on larger canvases."""
+"""Image folders of objects, for train scripts that read images from disk."""
 import os
 import shutil
 from pathlib import Path
+from typing import Tuple
 
 import numpy as np
+from PIL import Image
 
-from .placed import DEBIAN_FOLDER, Objects, PlacedImages, load_objects, place, write_image_folder
+from .objects import DEBIAN_FOLDER, load_objects
+from .placed import PlacedImages, place, plain
+
+
+def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:
+    """Write the canvases as PNG files root/<class>/<number>.png, the layout of timm's ImageFolder."""
+    for label, name in enumerate(class_names):
+        folder = root / f'{label}-{name}'  # sorted by label
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in np.flatnonzero(placed.labels == label):
+            Image.fromarray(placed.images[i]).save(folder / f'{i:05d}.png', compress_level=1)
 
 
 def prepare(table: str, folder: Path, train: int, test: int) -> None:
-    """Write train/ and validation/ image folders, unless they are there; the published split is kept.
+    """Write train/ and validation/ of a table whose data needs no download, unless they are there.
+
+    The published split of Fashion-MNIST is kept.
 
     Args:
         table: 'placed_fashion' (objects of 28 pixels on cluttered canvases of 64, seeds 0 and 1) or 'fashion_mnist'.
@@ -32,9 +46,3 @@ def prepare(table: str, folder: Path, train: int, test: int) -> None:
         os.rename(temporary, folder)
     except OSError:  # another runner was faster
         shutil.rmtree(temporary)
-
-
-def plain(objects: Objects, count: int) -> PlacedImages:
-    """Return the first `count` objects as they are, in three equal channels."""
-    images = (objects.images[:count] * 255).round().astype(np.uint8)
-    return PlacedImages(np.repeat(images[..., None], 3, axis=-1), images > 0, objects.labels[:count])

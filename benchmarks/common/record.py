@@ -1,26 +1,24 @@
 """What every result file says of how its figures were made."""
-import json
 import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, List, Union
 
 import timm
 import torch
 
 import timm_sumix
 
-ROOT = Path(__file__).parent.parent
+from .results import ROOT
 
 
-def describe_run(command: str, seed: int, device: Union[str, torch.device] = 'cpu') -> Dict[str, Any]:
+def describe_run(command: str, seed: Union[int, List[int]], device: Union[str, torch.device] = 'cpu') -> Dict[str, Any]:
     """Return what made the figures: command, seed, versions, commit ('+' where files had changed since) and device.
 
     Args:
         command: Name of the module that was run; its arguments are taken from the command line.
-        seed: Seed of the run.
+        seed: Seed of the run, or those of several.
         device: Device of the run.
     """
     device = torch.device(device)
@@ -32,13 +30,6 @@ def describe_run(command: str, seed: int, device: Union[str, torch.device] = 'cp
         'commit': _git('rev-parse', '--short', 'HEAD') + ('+' if _git('status', '--porcelain', '-uno') else ''),
         'device': torch.cuda.get_device_name(device) if on_gpu else f'{device.type}, {os.cpu_count()} cores',
     }
-
-
-def write_result(path: Union[str, Path], result: Dict[str, Any]) -> None:
-    """Write a result as JSON."""
-    with open(path, 'w') as file:
-        json.dump(result, file, indent=2)
-        file.write('\n')
 
 
 def _git(*arguments: str) -> str:

@@ -1,0 +1,57 @@
+"""How good a classifier is, and how near a label is to the truth: each score is computed here alone."""
+from typing import Dict
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional import spearman_corrcoef
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+BINS = 15  # of the expected calibration error
+
+
+def top1(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the accuracy in percent of logits [N, C] for labels [N]."""
+    return 100 * multiclass_accuracy(logits, labels, num_classes=logits.shape[1], average='micro').item()
+
+
+def calibration_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the expected calibration error in percent, 15 bins, of logits [N, C] for labels [N]."""
+    probabilities = logits.softmax(-1)
+    return 100 * multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=BINS).item()
+
+
+def classification(logits: torch.Tensor, labels: torch.Tensor) -> Dict[str, float]:
+    """Return a classifier's scores.
+
+    Args:
+        logits: Class scores [N, C].
+        labels: Classes [N], int64.
+
+    Returns:
+        'top1' in percent, 'nll' (mean negative log-likelihood) in nats, and 'ece' (calibration error) in percent.
+    """
+    return {
+        'top1': top1(logits, labels),
+        'nll': F.cross_entropy(logits, labels).item(),
+        'ece': calibration_error(logits, labels),
+    }
+
+
+def agreement(label: torch.Tensor, true: torch.Tensor) -> Dict[str, float]:
+    """Return how near shares are to the true ones.
+
+    Args:
+        label: Shares of the first images [N], in [0, 1].
+        true: True shares [N], in [0, 1].
+
+    Returns:
+        'spearman': rank correlation, in [-1, 1]; 'mae': mean absolute error; 'calibration': absolute difference
+        between mean label and mean truth in ten bins of the label, weighted by the samples of each.
+    """
+    bins = (label * 10).long().clamp(max=9)
+    gaps = [(label[bins == b] - true[bins == b]).sum().abs() for b in range(10)]
+    return {
+        'spearman': spearman_corrcoef(label, true).item(),
+        'mae': (label - true).abs().mean().item(),
+        'calibration': (sum(gaps) / len(label)).item(),
+    }

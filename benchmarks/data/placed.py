@@ -1,0 +1,83 @@
+"""Real objects placed at random on cluttered canvases, so that the visible fraction of each object is known."""
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .clutter import CLUTTERS
+from .objects import Objects
+
+
+class PlacedImages(NamedTuple):
+    """Canvases: images [N, S, S, 3] uint8, masks [N, S, S] bool (True where the object is), labels [N] int64."""
+    images: np.ndarray
+    masks: np.ndarray
+    labels: np.ndarray
+
+
+def place(
+        objects: Objects,
+        count: int,
+        canvas: int = 32,
+        size: int = 14,
+        seed: int = 0,
+        copies: int = 1,
+        clutter: str = 'pieces',
+) -> PlacedImages:
+    """Place objects at random on cluttered canvases.
+
+    Args:
+        objects: What to draw from; the first `count` are used, again from the start where there are fewer.
+        count: Number of canvases N.
+        canvas: Height and width S of a canvas in pixels.
+        size: Height and width of an object in pixels, at most S.
+        seed: Seed of positions, colours and clutter.
+        copies: Number of objects on each canvas, all of one class; later ones may hide earlier ones.
+        clutter: What the background is made of: 'pieces' of other objects, or crops of scikit-image's 'photographs'.
+
+    Returns:
+        The canvases with their masks and labels.
+
+    Raises:
+        ValueError: If the object does not fit on the canvas, or an argument is out of range.
+    """
+    if not 1 <= size <= canvas:
+        raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')
+    if copies < 1:
+        raise ValueError(f'copies must be 1 or greater, got {copies}')
+    if clutter not in CLUTTERS:
+        raise ValueError(f'clutter must be one of {list(CLUTTERS)}, got {clutter!r}')
+    generator = np.random.default_rng(seed)
+    index = np.arange(count) % len(objects.labels)
+    resized = F.interpolate(
+        torch.from_numpy(objects.images)[:, None], size=(size, size), mode='bilinear', antialias=True)[:, 0].numpy()
+    images = CLUTTERS[clutter](resized, count, canvas, generator)
+    masks = np.zeros((count, canvas, canvas), dtype=bool)
+    labels, chosen = objects.labels[index], index
+    for copy in range(copies):
+        if copy:
+            chosen = _of_same_class(objects.labels, labels, generator)
+        tops, lefts = generator.integers(0, canvas - size + 1, (2, count))
+        colours = generator.uniform(0.6, 1., (count, 3)).astype(np.float32)
+        for i, (top, left) in enumerate(zip(tops, lefts)):
+            pixels = resized[chosen[i]]
+            where = pixels > 0.2
+            window = np.s_[top:top + size, left:left + size]
+            masks[i][window] |= where
+            images[i][window][where] = pixels[where, None] * colours[i]
+    return PlacedImages((images * 255).round().astype(np.uint8), masks, labels)
+
+
+def _of_same_class(classes: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return positions in `classes` [M] of objects of the wanted labels [N], drawn at random [N]."""
+    order = np.argsort(classes, kind='stable')
+    starts = np.searchsorted(classes[order], labels)
+    ends = np.searchsorted(classes[order], labels, side='right')
+    return order[generator.integers(starts, ends)]
+
+
+def plain(objects: Objects, count: int) -> PlacedImages:
+    """Return the first `count` objects as they are, in three equal channels."""
+    images = (objects.images[:count] * 255).round().astype(np.uint8)
+    return PlacedImages(np.repeat(images[..., None], 3, axis=-1), images > 0, objects.labels[:count])

@@ -1,0 +1,31 @@
+"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.evidence
+
+Between the marks <!-- NAME --> and <!-- end --> a page holds what this command makes of benchmarks/results; the rest of
+it is written by hand.
+"""
+import argparse
+
+from ..common.results import RESULTS, ROOT, read_result
+from ..common.robustness_plot import draw_robustness
+from .blocks import TRAINED_TABLES, fill
+from .model_tables import paper_table
+from .pictures import draw_comparison, draw_fidelity
+
+DOCS = ROOT / 'docs'
+PAGES = (DOCS / 'evidence.md', ROOT / 'README.md')
+
+
+def main() -> None:
+    """Write pages and plots."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
+    draw_fidelity(DOCS / 'fidelity.png')
+    draw_comparison(DOCS / 'comparison.png')
+    draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
+    for name in TRAINED_TABLES:
+        paper_table(name, RESULTS / 'tables' / f'{name}.png')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,65 @@
+"""The blocks of the pages: what stands between the marks <!-- NAME --> and <!-- end -->."""
+import re
+from typing import Any, Callable, Dict, List
+
+from ..common.results import read_result
+from .label_tables import demo_table, fidelity_table, labels_in_short, probes_table
+from .model_tables import (
+    comparison_table,
+    corruptions_table,
+    gains_table,
+    models_in_short,
+    paper_table,
+    robustness_table,
+    settings_table,
+)
+
+TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
+
+
+def made_by(name: str) -> str:
+    """Return a line that says how a result was made."""
+    run = read_result(name)
+    versions = ', '.join(f'{package} {version}' for package, version in run['versions'].items())
+    path = f'benchmarks/results/{name}.json'
+    commands = ', '.join(f'`{command}`' for command in _as_list(run['command']))
+    seeds, commits = (', '.join(map(str, _as_list(run[key]))) for key in ('seed', 'commit'))
+    return f'Made by {commands}, seeds {seeds}, commit {commits}, {versions}, {run["device"]}: [{path}](../{path})'
+
+
+def _as_list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+BLOCKS: Dict[str, Callable[[], str]] = {
+    'fidelity by size': lambda: fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
+    'fidelity of scenes': lambda: fidelity_table('scene', 'scene', lambda row: not row['scene'].startswith('share ')),
+    'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
+    'fidelity by strength': lambda: fidelity_table('strengths', 'scene'),
+    'fidelity by power': lambda: fidelity_table('power', 'power'),
+    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene', name='fidelity-tried'),
+    'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
+    'judges': probes_table,
+    'comparison': lambda: comparison_table('placed-14'),
+    'settings': settings_table,
+    'gains': gains_table,
+    'labels in short': labels_in_short,
+    'models in short': models_in_short,
+    'demo': demo_table,
+    **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
+    'robustness': robustness_table,
+    'corruptions': corruptions_table,
+    **{
+        f'made by {name}': lambda name=name: made_by(name)
+        for name in ('fidelity', 'fidelity-tried', 'comparison', 'robustness')},
+}
+
+
+def fill(page: str) -> str:
+    """Return the page with every block made anew; ValueError if it names one that does not exist."""
+    def block(match):
+        if match[1] not in BLOCKS:
+            raise ValueError(f'blocks must be among {list(BLOCKS)}, got {match[1]!r}')
+        return f'<!-- {match[1]} -->\n\n{BLOCKS[match[1]]()}\n\n<!-- end -->'
+
+    return re.sub(r'<!-- ([\w -]+?) -->\n.*?<!-- end -->', block, page, flags=re.DOTALL)

@@ -1,0 +1,69 @@
+"""Tables of how true each label is."""
+from typing import Any, Callable, Dict, Optional
+
+from ..common.markdown import mean, table
+from ..common.results import read_result
+
+
+def label_name(row: Dict[str, Any]) -> str:
+    """Return a label's name with its strength."""
+    return row['label'] if row['strength'] is None else f'{row["label"]} {row["strength"]:g}'
+
+
+def fidelity_table(
+        part: str,
+        column: str,
+        keep: Optional[Callable[[Dict[str, Any]], bool]] = None,
+        name: str = 'fidelity',
+) -> str:
+    """Return Spearman / mean absolute error / calibration, labels down and the values of a column across.
+
+    Args:
+        part: Part of the result whose rows are taken.
+        column: Key of the rows whose values stand across.
+        keep: Which of these rows to take; None: all.
+        name: Name of the committed result.
+    """
+    rows = [row for row in read_result(name)['rows'] if row['part'] == part and (keep is None or keep(row))]
+    columns = list(dict.fromkeys(row[column] for row in rows))
+    if all(isinstance(value, (int, float)) or value.startswith('share ') for value in columns):
+        columns.sort(key=lambda value: float(str(value).replace('share ', '')))
+    lines = []
+    for label in dict.fromkeys(label_name(row) for row in rows):
+        cells = []
+        for value in columns:
+            own = [row for row in rows if label_name(row) == label and row[column] == value]
+            scores = ('spearman', 'mae', 'calibration')
+            cells.append(' / '.join(mean([row[score] for row in own], 3) for score in scores) if own else '-')
+        lines.append([label, *cells])
+    return table(['label', *(f'{column} {value}' if isinstance(value, int) else value for value in columns)], lines)
+
+
+def probes_table() -> str:
+    """Return the probe models' top-1, and how often neither object is visible."""
+    rows = [row for row in read_result('fidelity')['rows'] if row['part'] == 'scene']
+    found = {}
+    for row in rows:
+        found.setdefault(row['scene'], {})[row['seed']] = row
+    return table(['scene', 'top-1 % of the judge', 'pairs', 'neither object visible, % of mixed images'], [
+        [scene, mean([row['top1'] for row in own.values()], 1), str(sum(row['pairs'] for row in own.values())),
+         mean([100 * row['neither_visible'] for row in own.values()], 2)] for scene, own in found.items()])
+
+
+def labels_in_short() -> str:
+    """Return the labels of most interest, on objects of a fifth of the canvas."""
+    names = {
+        'area': 'area (CutMix)', 'similarity 2': "the paper's formula, per sample (`similarity`)",
+        'released': "as the authors' code computes it (`released`)",
+        'snapmix': 'SnapMix-style class activation map, re-derived', 'evidence 1': '`evidence`, the default'}
+    rows = [row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
+    return table(['label', 'Spearman with the true share', 'mean absolute error'], [
+        [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]
+        for name, text in names.items()])
+
+
+def demo_table() -> str:
+    """Return the demo's models and labels."""
+    return table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman with the true share', 'mean absolute error'], [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
+         f'{row["mae"]:.3f}'] for row in read_result('demo-seed0')['rows']])

@@ -1,0 +1,54 @@
+"""How true is each label? Labels of mixed test images against the share of each object that is visible in truth.
+
+python -m benchmarks.fidelity [--scenes S ...] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
+python -m benchmarks.fidelity --rescore tests/data/predictions.npz      (scores of saved predictions, beside them)
+
+For each scene a probe model is trained with CutMix, its labels by area; then its test images are mixed, and each way to
+label them is compared with the truth: Spearman's correlation, mean absolute error, and calibration (mean absolute
+difference between label and truth in ten bins of the label).
+"""
+import argparse
+from pathlib import Path
+
+from ..common.processes import run_jobs
+from ..common.record import describe_run
+from ..common.results import RESULTS, write_result
+from .compare import compare
+from .predictions import read_predictions
+from .run import Job, run_scene
+from .scenes import SCENES, Scene
+
+
+def main() -> None:
+    """Train and ask a probe model for each scene, and write the scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--shares', type=float, nargs='*', default=[0.05, 0.2, 0.4, 0.6, 1.0],
+                        help="share of the canvas that an object's box takes, one scene each")
+    parser.add_argument('--scenes', nargs='*', choices=list(SCENES), default=list(SCENES), help='further scenes')
+    parser.add_argument('--images', type=int, default=20000, help='training images of a probe model (default: 20000)')
+    parser.add_argument('--test-images', type=int, default=5000, help='test images (default: 5000)')
+    parser.add_argument('--epochs', type=int, default=15, help='epochs of a probe model (default: 15)')
+    parser.add_argument('--seeds', type=int, default=1, help='number of seeds, counted from 0 (default: 1)')
+    parser.add_argument('--jobs', type=int, default=2, help='probe models at a time, one thread each (default: 2)')
+    parser.add_argument('--out', type=Path, default=RESULTS / 'fidelity.json')
+    parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's model, seed 0, here")
+    parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
+    args = parser.parse_args()
+    if args.rescore:
+        rows = compare(read_predictions(args.rescore), {})
+        write_result(args.rescore.with_suffix('.json'), {**describe_run('benchmarks.fidelity', 0), 'rows': rows})
+        return
+    for share in args.shares:
+        if not 0. < share <= 1.:
+            parser.error(f'--shares must be in (0, 1], got {share}')
+    scenes = {**{f'share {share:g}': Scene(share) for share in args.shares}, **{n: SCENES[n] for n in args.scenes}}
+    jobs = [
+        Job(name, scene, args.images, args.epochs, args.test_images, seed, None if seed else args.predictions)
+        for seed in range(args.seeds) for name, scene in scenes.items()]
+    description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
+    rows = [row for rows in run_jobs(run_scene, jobs, args.jobs, 'Probe models') for row in rows]
+    write_result(args.out, {**description, 'rows': rows})
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,47 @@
+"""A few predictions of a probe model in a file, so that a test can score the ratios without training."""
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import torch
+
+from timm_sumix import HeadOutput, MixedTarget
+
+from .probe import BATCH, Answers
+
+
+def write_predictions(path: Path, batches: List[Answers]) -> None:
+    """Save a probe model's outputs for a few batches, with masks and truth, without images."""
+    def join(values):
+        return torch.cat(values).half().numpy()
+
+    masks = torch.cat([batch.target.mask for batch in batches])
+    np.savez_compressed(
+        path,
+        **{f'{part}_{field}': join([getattr(getattr(batch, part), field) for batch in batches])
+           for part in ('mixed', 'original') for field in ('logits', 'features')},
+        evidence=join([batch.original.evidence for batch in batches]),
+        mask=np.packbits(masks.numpy()), mask_shape=np.array(masks.shape),
+        labels=torch.cat([batch.target.labels for batch in batches]).byte().numpy(),
+        true=torch.cat([batch.true for batch in batches]).numpy(), batch_size=np.array(BATCH))
+
+
+def read_predictions(path: Path) -> List[Answers]:
+    """Return the batches that write_predictions saved."""
+    saved = np.load(path)
+    shape = tuple(saved['mask_shape'])
+    mask = torch.from_numpy(np.unpackbits(saved['mask'], count=int(np.prod(shape))).reshape(shape)).bool()
+    batches = []
+    for start in range(0, len(mask), int(saved['batch_size'])):
+        rows = slice(start, start + int(saved['batch_size']))
+
+        def tensor(name, rows=rows):
+            return torch.from_numpy(saved[name][rows]).float()
+
+        target = MixedTarget(
+            torch.from_numpy(saved['labels'][rows]).long(), mask[rows].float().mean((1, 2, 3)), 10, mask=mask[rows])
+        batches.append(Answers(
+            HeadOutput(tensor('mixed_logits'), features=tensor('mixed_features')),
+            HeadOutput(tensor('original_logits'), None, tensor('original_features'), tensor('evidence')),
+            target, tensor('true')))
+    return batches

@@ -1,0 +1,104 @@
+"""The probe model: training it, and asking it about mixed test images."""
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+
+from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
+from timm_sumix.correction import create_ratio
+from timm_sumix.passes import SUMixModule
+
+from ..common.scores import top1
+from ..data.images import ImageSet
+from ..labels.base import Labeller
+from ..labels.labellers import LABELLERS
+from ..labels.rivals import attention_labellers
+from ..labels.truth import true_shares
+from ..training import create_model, cutmix, predict, train
+from .scenes import CANVAS, Scene
+
+BATCH = 128
+
+
+class Answers(NamedTuple):
+    """One mixed batch as a probe model sees it.
+
+    Args:
+        mixed: Outputs for the mixed images.
+        original: Outputs for the unmixed images.
+        target: The batch's MixedTarget.
+        true: True shares of the first images [N], NaN where neither object is visible.
+    """
+    mixed: HeadOutput
+    original: HeadOutput
+    target: MixedTarget
+    true: torch.Tensor
+
+
+def train_probe(
+        scene: Scene,
+        data: ImageSet,
+        test: ImageSet,
+        epochs: int,
+        seed: int,
+        after_epoch: Optional[Callable[[torch.nn.Module, int], None]] = None,
+) -> Tuple[torch.nn.Module, float]:
+    """Train a probe model with CutMix, its labels by area.
+
+    Args:
+        scene: The scene, which says which model it is.
+        data: Training images.
+        test: Test images.
+        epochs: Number of epochs.
+        seed: Seed of the model and its training.
+        after_epoch: Called with the model and the number of epochs done.
+
+    Returns:
+        The model, in evaluation mode, and its top-1 on the test images in percent.
+    """
+    torch.manual_seed(seed)
+    model = create_model() if scene.probe == 'cnn' else create_model(
+        model_name='vit_tiny_patch16_224', img_size=CANVAS, patch_size=4, embed_dim=64, depth=4, num_heads=4)
+    train(
+        model, data, cutmix(), epochs=epochs, seed=seed, lr=4e-3 if scene.probe == 'cnn' else 2e-3,
+        task_kwargs={'ratio': 'area', 'gamma': 0.},
+        after_epoch=None if after_epoch is None else lambda epoch: after_epoch(model, epoch))
+    return model, top1(predict(model, test.images), test.labels)
+
+
+def rival_labellers(scene: Scene, model: torch.nn.Module) -> Dict[str, Labeller]:
+    """Return the rivals that fit the probe model: class activation maps for a CNN, attention for a transformer."""
+    own = {'snapmix': LABELLERS['snapmix']} if scene.probe == 'cnn' else attention_labellers(model)
+    return {**own, 'lumix': LABELLERS['lumix']}
+
+
+@torch.no_grad()
+def ask_probe(
+        model: torch.nn.Module,
+        data: ImageSet,
+        mixup: SUMixMixup,
+        seed: int,
+        labellers: Dict[str, Labeller],
+) -> Tuple[List[Answers], Dict[str, List[torch.Tensor]]]:
+    """Mix the test images in batches of 128, and ask the probe model and the labellers about them.
+
+    The outputs are kept, so that one pass serves every ratio, strength and power.
+
+    Args:
+        model: The probe model.
+        data: Test images.
+        mixup: Mixes them.
+        seed: Seed of the mixing.
+        labellers: {name: labeller}.
+
+    Returns:
+        The answers for each batch, and {name: shares of each batch} by the labellers.
+    """
+    torch.manual_seed(seed)
+    both = SUMixModule(model, create_ratio('evidence'))  # its outputs serve every ratio of two passes
+    batches, shares = [], {name: [] for name in labellers}
+    for images, labels, masks in zip(*(part.split(BATCH) for part in (data.images, data.labels, data.masks))):
+        mixed, target = mixup(images, labels)
+        batches.append(Answers(*both(mixed, target.original), target, true_shares(masks, target)))
+        for name, labeller in labellers.items():
+            shares[name].append(labeller(model, mixed, target, masks))
+    return batches, shares

@@ -1,0 +1,75 @@
+"""One scene from end to end: train its probe model, ask it, score every label."""
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import torch
+
+from timm_sumix.mixing.policies import POLICIES
+
+from ..labels.tried import TRIED
+from ..training import cutmix
+from .compare import POWERS, compare, compare_powers, usable
+from .predictions import write_predictions
+from .probe import ask_probe, rival_labellers, train_probe
+from .scenes import Scene, make_data
+
+IN_FULL = 'share 0.2'  # the scene that has policies, sweeps and epochs too
+WITH_TRIED = (IN_FULL, 'share 1')
+
+
+class Job(NamedTuple):
+    """What to run.
+
+    Args:
+        name: Name of the scene.
+        scene: The scene.
+        images: Number of training images.
+        epochs: Number of epochs.
+        test_images: Number of test images.
+        seed: Seed of data, model and mixing.
+        predictions: Where to save a few predictions, if the scene is IN_FULL; None: nowhere.
+    """
+    name: str
+    scene: Scene
+    images: int
+    epochs: int
+    test_images: int
+    seed: int
+    predictions: Optional[Path] = None
+
+
+def run_scene(job: Job) -> List[Dict[str, Any]]:
+    """Train a scene's probe model and return rows of scores."""
+    name, scene, images, epochs, test_images, seed, predictions = job
+    torch.set_num_threads(1)
+    data, test = make_data(scene, images, test_images, seed)
+    in_full, rows = name == IN_FULL, []
+
+    def add(part: str, results: List[Dict[str, Any]], **more: Any) -> None:
+        rows.extend({'scene': name, 'seed': seed, 'part': part, **more, **row} for row in results)
+
+    def after_epoch(model, epoch):
+        if in_full and epoch in (1, 2, 3, 5, 8, 12, epochs):
+            answers = ask_probe(model, test, cutmix(), seed, rival_labellers(scene, model))
+            add('epochs', compare(*answers), epoch=epoch)
+
+    model, top1 = train_probe(scene, data, test, epochs, seed, after_epoch)
+    rivals, tried = rival_labellers(scene, model), TRIED if name in WITH_TRIED else {}
+    batches, shares = ask_probe(model, test, cutmix(), seed, {**rivals, **tried})
+    invisible = torch.cat([batch.true.isnan() for batch in batches]).float().mean().item()
+    scores = compare(batches, shares)
+    own = [row for row in scores if row['label'] not in TRIED]
+    add('scene', own, top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
+    if tried:
+        add('tried', [row for row in scores if row['label'] in (*TRIED, 'evidence', 'area')])
+    if in_full:
+        add('strengths', compare(batches, {}, sweep=True))
+        for power in POWERS:
+            add('power', compare_powers(batches, power), power=power)
+        for policy in POLICIES:
+            alpha = {} if policy == 'smoothmix' else {'alpha': 1.}
+            mixup = cutmix(policy=policy, policy_kwargs=alpha)
+            add('policies', compare(*ask_probe(model, test, mixup, seed, rivals)), policy=policy)
+        if predictions is not None:
+            write_predictions(predictions, batches[:3])
+    return rows

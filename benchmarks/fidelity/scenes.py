@@ -1,0 +1,42 @@
+"""The scenes on which labels are compared with the truth."""
+from typing import NamedTuple, Tuple
+
+from ..data.images import ImageSet, to_image_set
+from ..data.objects import DEBIAN_FOLDER, load_digits_objects, load_objects
+from ..data.placed import place
+
+CANVAS = 32  # height and width in pixels
+
+
+class Scene(NamedTuple):
+    """What the canvases hold, and which model is asked.
+
+    Args:
+        share: Share of the canvas that an object's box takes, in (0, 1].
+        copies: Number of objects on each canvas.
+        clutter: What the background is made of, 'pieces' or 'photographs'.
+        data: 'Fashion-MNIST' or 'digits'.
+        probe: The probe model, 'cnn' or 'vit'.
+    """
+    share: float = 0.2
+    copies: int = 1
+    clutter: str = 'pieces'
+    data: str = 'Fashion-MNIST'
+    probe: str = 'cnn'
+
+
+SCENES = {
+    'several': Scene(share=0.1, copies=3),
+    'photographs': Scene(clutter='photographs'),
+    'digits': Scene(data='digits'),
+    'vit': Scene(probe='vit'),
+}
+
+
+def make_data(scene: Scene, images: int, test_images: int, seed: int) -> Tuple[ImageSet, ImageSet]:
+    """Return training and test images of a scene."""
+    splits = (load_objects(DEBIAN_FOLDER) if scene.data == 'Fashion-MNIST' else load_digits_objects())[2:]
+    size = round(CANVAS * scene.share ** 0.5)
+    return tuple(
+        to_image_set(place(objects, count, CANVAS, size, 2 * seed + part, scene.copies, scene.clutter))
+        for part, (objects, count) in enumerate(zip(splits, (images, test_images))))

@@ -1,0 +1,48 @@
+"""The true share of each object in a mixed image, and which mixed images a label is compared with the truth on."""
+from typing import Tuple
+
+import torch
+
+from timm_sumix import MixedTarget
+
+
+def object_visibility(masks: torch.Tensor, visible_fraction: torch.Tensor) -> torch.Tensor:
+    """Return the visible fraction of each object [N].
+
+    Args:
+        masks: Masks of the objects [N, S, S], bool.
+        visible_fraction: How much of each pixel is visible [N, S, S], in [0, 1].
+    """
+    return (masks * visible_fraction).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
+
+
+def visibility_of_both(masks: torch.Tensor, target: MixedTarget) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return the visible fractions of the first images' objects and of the partners' [N], from masks [N, S, S]."""
+    first, second = target.visible_fraction((masks.shape[-2], masks.shape[-1]))
+    return object_visibility(masks, first), object_visibility(target.partner(masks), second)
+
+
+def true_shares(masks: torch.Tensor, target: MixedTarget) -> torch.Tensor:
+    """Return each first image's true share: the visible fraction of its object relative to those of both.
+
+    Args:
+        masks: Masks of the objects in the unmixed images [N, S, S], bool.
+        target: The mixed batch, with its mask.
+
+    Returns:
+        visible_a / (visible_a + visible_b) [N]; NaN where neither object is visible.
+    """
+    first, second = visibility_of_both(masks, target)
+    return first / (first + second)
+
+
+def comparable(target: MixedTarget, true: torch.Tensor) -> torch.Tensor:
+    """Return which samples are compared with the truth [N] bool: two classes, at least one of the objects visible."""
+    return (target.labels != target.partner_labels) & ~true.isnan()
+
+
+def evenly_spaced(target: MixedTarget, true: torch.Tensor, count: int) -> torch.Tensor:
+    """Return positions [count] of comparable samples, evenly spaced by the difference of area and true share [N]."""
+    usable = comparable(target, true).nonzero().squeeze(1)
+    order = usable[(target.lam - true)[usable].argsort()]
+    return order[torch.linspace(0, len(order) - 1, count).round().long()]

@@ -1,0 +1,1 @@
+"""How robust are trained models? Clean, attacked, occluded and corrupted images, for one or several checkpoints."""
