@@ -63,7 +63,7 @@ class SUMixOptions:
         original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
 
     Raises:
-        TypeError: If a number is none.
+        TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other.
     """
     ratio: Union[str, Callable] = _choice('evidence', list(RATIOS), 'how labels are corrected', or_callable=True)

@@ -55,7 +55,7 @@ def draw_preview(
 def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     mean, std = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
     images = (images * std + mean).clamp(0., 1.)
-    # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
+    # Pillow takes one channel or three: keep the first three of more, the first of two
     return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
 
 

@@ -141,7 +141,7 @@ class Area(Ratio):
 
 
 class _OwnRatio(Ratio):
-    """A plain function of the user's, given all that the passes can tell."""
+    """A plain function of the user's; it gets every output of both passes."""
     works_without_original = True
     needs_features = True
     needs_evidence = True
