@@ -18,6 +18,8 @@ def test_the_pages_hold_what_the_committed_results_make():
 
 
 def test_the_pages_are_made_without_training_code():
-    code = "import sys, benchmarks.evidence.__main__; print([m for m in ('torch', 'timm', 'timm_sumix') if m in sys.modules])"
+    code = (
+        "import sys, benchmarks.evidence.__main__; "
+        "print([m for m in ('torch', 'timm', 'timm_sumix') if m in sys.modules])")
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == '[]'

@@ -10,7 +10,8 @@ def _target(kept, labels=None):
     count = len(kept)
     labels = torch.arange(count) if labels is None else labels
     mask = kept.unsqueeze(1)
-    return MixedTarget(labels, mask.float().mean((1, 2, 3)), count, index=torch.arange(count).roll(count // 2), mask=mask)
+    index = torch.arange(count).roll(count // 2)
+    return MixedTarget(labels, mask.float().mean((1, 2, 3)), count, index=index, mask=mask)
 
 
 def _true_shares(first, second, kept):

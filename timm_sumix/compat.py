@@ -1,7 +1,7 @@
-"""What differs among timm's versions and among its models, each with the reason why it is asked here.
+"""What differs among timm's versions and among its models, each with the reason.
 
-Everything is asked through attributes that timm documents or that its models share; where a model lacks one, what is
-assumed instead is said.
+Only attributes that timm documents or that its models share are read; where a model lacks one, the docstring says what
+is assumed.
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 

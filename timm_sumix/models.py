@@ -49,7 +49,7 @@ class CifarResNetV2(ResNetV2):
 
 
 def _set_reductions(model: nn.Module, stem_stride: int = 1) -> None:
-    """Correct what timm says of the strides of the stages, which it counts from its own stem, of stride 4."""
+    """Correct the strides in feature_info, which timm counts from a stem of stride 4."""
     for info in model.feature_info:
         info['reduction'] = max(1, info['reduction'] // 4) * stem_stride
 

@@ -68,7 +68,7 @@ class SUMixOptions:
             probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
 
     Raises:
-        TypeError: If a number is none.
+        TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other.
     """
     ratio: Union[str, Callable] = _choice('evidence', list(RATIOS), 'how labels are corrected', or_callable=True)

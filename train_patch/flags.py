@@ -94,7 +94,7 @@ def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settin
 
 
 def _log(text: str) -> None:
-    """Log from the first process alone; processes do not know of each other yet, but for the environment."""
+    """Log from the first process alone; torch.distributed is not initialised yet, so the environment tells."""
     if world_info_from_env()[1] == 0:
         _logger.info(f'SUMix: {text}')
 

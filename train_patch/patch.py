@@ -113,7 +113,7 @@ class Patch:
         for argument in arguments:
             loader = getattr(argument, 'loader', argument)  # what timm's PrefetchLoader wraps
             if isinstance(loader, DataLoader) and loader.generator is None:
-                # when it starts its workers, it seeds them: not by a draw from the sequence that all else is drawn from
+                # it seeds its workers from this, and so leaves the global generator as it was
                 loader.generator = torch.Generator().manual_seed(seed)
         random_seed(seed, _rank())
 

@@ -16,7 +16,7 @@ _logger = logging.getLogger('train_patch')
 
 
 class Preview:
-    """Called after each mixed batch of an epoch: saves the first one's picture. A failure is logged, and ends nothing.
+    """Called after each mixed batch of an epoch: saves the first one's picture. Failures are logged; the run goes on.
 
     Args:
         path: Picture file.

@@ -121,7 +121,7 @@ class SUMixMixup(Mixup):
         return create_policy('cutmix', **{'minmax': minmax, 'correct_lam': self.correct_lam, **kwargs})
 
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
-        """Draw the parameters for a batch [N, C, H, W], on its device; None where the host knows nothing is mixed."""
+        """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""
         if not self.mixup_enabled or self.mix_prob == 0. or len(x) == 0:
             return None
         if self.mode == 'batch':

@@ -49,7 +49,7 @@ class ResizeMix(Policy):
         return outside_mask(params, x), outside_share(params, x)
 
     def paste(self, params: Box, partner: torch.Tensor) -> torch.Tensor:
-        """Return the partners [N, C, H, W], each resized to its box by nearest pixels; what is outside has no meaning.
+        """Return the partners [N, C, H, W], each resized to its box by nearest pixels; outside it, pixels are not used.
 
         Args:
             params: One box, or one for each partner.

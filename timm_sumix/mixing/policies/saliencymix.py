@@ -105,7 +105,7 @@ def _surround_mean(grey: torch.Tensor, sums: torch.Tensor, reach: int) -> torch.
     (top, bottom), (left, right) = ends(grey.shape[1]), ends(grey.shape[2])
     bands = sums.index_select(1, bottom) - sums.index_select(1, top)
     total = bands.gather(2, right.expand_as(grey)) - bands.gather(2, left.expand_as(grey))
-    # OpenCV leaves out the last row and column; an image of few pixels then has surrounds of none
+    # OpenCV leaves out the last row and column, so that in a tiny image a surround can be empty
     count = (bottom - top)[:, None] * (right - left) - 1
     return (total - grey) / count.clamp(min=1)
 
