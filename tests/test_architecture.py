@@ -21,7 +21,7 @@ LIBRARY = {
     'mixing': ('target',),
     'options': ('correction',),
     'passes': ('compat', 'correction', 'target'),
-    'loss': ('correction', 'options', 'target'),
+    'loss': ('compat', 'correction', 'options', 'target'),
     'audit': ('options', 'passes', 'target'),
     'task': ('compat', 'correction', 'loss', 'mixing', 'options', 'passes', 'target'),
     '__init__': ('audit', 'loss', 'mixing', 'options', 'target', 'task'),

@@ -86,7 +86,7 @@ def test_overflows_and_unknown_classes_do_not_fade_or_reach_the_totals():
 @pytest.mark.parametrize('base, rest', [(SoftTargetCrossEntropy(), 0.2), (BinaryCrossEntropy(), 0.)])
 def test_a_target_fades_to_equal_probabilities_or_for_binary_losses_to_none(base, rest):
     mixed, _, target = random_batch(8, 5)
-    loss = SUMixLoss(base, fade=2.)
+    loss = SUMixLoss(base, fade=2., original_pass='none')
     for _ in range(2):
         result = loss(mixed, None, target)
     loss.eval()
@@ -119,7 +119,7 @@ def _run(task, optimizer, batches, accumulate=1):
 def _task():
     torch.manual_seed(0)
     model = timm.create_model('test_resnet', num_classes=4, output_stride=8)
-    task = SUMixTask(model, SUMixMixup(**MIXUP), fade=1., verbose=False)
+    task = SUMixTask(model, SUMixMixup(**MIXUP), original_pass='none', fade=1., verbose=False)
     return task, torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.01)
 
 

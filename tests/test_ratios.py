@@ -227,14 +227,16 @@ def test_a_ratio_of_ones_own_is_an_object_or_a_function():
 
 
 @pytest.mark.parametrize('options, made, kind', [
-    ({}, 'none', Evidence), ({'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
+    ({}, 'no-grad', EvidenceOfBoth), ({'original_pass': 'none'}, 'none', Evidence),
+    ({'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
     ({'original_pass': 'grad'}, 'no-grad', EvidenceOfBoth), ({'strength': 1.}, 'no-grad', EvidenceOfBoth),
     ({'gamma': 0.5}, 'grad', EvidenceOfBoth), ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
-    ({'gamma': 0.5, 'uncertainty': 'none'}, 'none', Evidence), ({'ratio': 'similarity'}, 'no-grad', Similarity),
+    ({'gamma': 0.5, 'uncertainty': 'none'}, 'no-grad', EvidenceOfBoth),
+    ({'ratio': 'similarity'}, 'no-grad', Similarity),
     ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
     ({'ratio': 'area', 'gamma': 0.5}, 'grad', Area),
 ])
-def test_the_pass_that_is_made_is_the_cheapest_that_does(options, made, kind):
+def test_the_pass_that_is_made_follows_from_ratio_and_gamma(options, made, kind):
     found = SUMixOptions(**options)
     assert found.resolved_pass == made and type(found.create_ratio()) is kind
 
@@ -246,7 +248,7 @@ def test_no_pass_where_one_is_needed_is_refused_with_what_would_work(options, wh
     with pytest.raises(ValueError, match=f"which {what} needs: use 'no-grad' or 'grad', or ratio 'evidence' without"):
         SUMixOptions(original_pass='none', **options)
     with pytest.raises(ValueError, match="original_scale 0.5 has no effect .* give original_pass 'no-grad' too"):
-        SUMixOptions(original_scale=0.5)
+        SUMixOptions('area', original_scale=0.5)
 
 
 def test_evidence_of_the_mixed_image_needs_no_original():

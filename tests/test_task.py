@@ -342,8 +342,8 @@ def test_an_unknown_option_is_refused():
 
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
-def test_the_default_makes_one_pass_keeps_no_originals_and_sees_each_image_once(name):
-    task = _task(name, gamma=0.)
+def test_evidence_of_one_pass_keeps_no_originals_and_sees_each_image_once(name):
+    task = _task(name, gamma=0., original_pass='none')
     model = task.get_eval_model()
     shapes, norms = _seen_shapes(model), [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     input, labels = _batch()
@@ -356,8 +356,8 @@ def test_the_default_makes_one_pass_keeps_no_originals_and_sees_each_image_once(
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_the_default_learns_as_timm_does_from_the_corrected_target():
-    task = _task(gamma=0.)
+def test_evidence_of_one_pass_learns_as_timm_does_from_the_corrected_target():
+    task = _task(gamma=0., original_pass='none')
     mixed, target = task.mixup(*_batch())
     plain = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
     result = task(mixed, target)

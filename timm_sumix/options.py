@@ -60,9 +60,8 @@ class SUMixOptions:
             as task state; 'logits': the logits themselves; 'none': no uncertainty term, whatever gamma is.
         original_pass: The pass over the unmixed images. 'none': there is none, and a step costs what CutMix's does;
             'no-grad': a second forward; 'grad': with gradient for the uncertainty term, as in the authors' code
-            (without the term there is no such gradient). None: the cheapest that ratio and gamma need: 'none' for
-            'evidence' and 'area', 'no-grad' for 'feature', 'similarity', 'released' and a function, 'grad' with the
-            term. With a pass, 'evidence' reads both unmixed images rather than the mixed one.
+            (without the term there is no such gradient). None: 'none' for 'area', 'grad' with the term, else 'no-grad'.
+            With 'none', 'evidence' reads the mixed image alone.
         original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
         fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
             probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
@@ -78,7 +77,7 @@ class SUMixOptions:
     uncertainty: str = _choice(
         'head', UNCERTAINTIES, 'what models uncertainty: a linear head, the logits, or nothing')
     original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, 'pass over the unmixed images (None: the cheapest that ratio and gamma need)')
+        None, ORIGINAL_PASSES, 'pass over the unmixed images (None: the one that ratio and gamma are meant to have)')
     original_scale: float = _number(
         1., lambda value: 0. < value <= 1., 'in (0, 1]',
         "resolution of the unmixed images in their pass, as a fraction of the input's")
@@ -123,9 +122,9 @@ class SUMixOptions:
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
         is_function = not isinstance(self.ratio, (str, Ratio))
-        needed = is_function or self._reason_for_originals() is not None
-        usable = needed or isinstance(self.ratio, Ratio) or self.ratio in WITH_ORIGINAL
-        if self.original_pass == 'none' or not (needed if self.original_pass is None else usable):
+        wanted = is_function or self.ratio in WITH_ORIGINAL or self._reason_for_originals() is not None
+        usable = wanted or isinstance(self.ratio, Ratio)
+        if self.original_pass == 'none' or not (wanted if self.original_pass is None else usable):
             return 'none'
         # labels carry no gradient: only the uncertainty term sends one through the unmixed images
         return (self.original_pass or 'grad') if self.term_weight > 0 else 'no-grad'

@@ -12,7 +12,7 @@ from .model_tables import paper_table
 from .pictures import draw_comparison, draw_fidelity
 
 DOCS = ROOT / 'docs'
-PAGES = (DOCS / 'evidence.md', DOCS / 'tables.md', ROOT / 'README.md')
+PAGES = (DOCS / 'evidence.md', DOCS / 'labels.md', DOCS / 'tables.md', ROOT / 'README.md')
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def probes_table() -> str:
 def labels_in_short() -> str:
     """Return the labels of most interest, on objects of a fifth of the canvas."""
     names = {
-        'area': 'area (CutMix)', 'similarity 2': "the paper's formula, per sample (`similarity`)",
+        'area': 'area (CutMix)', 'similarity 2': "as the paper's abstract describes it (`similarity`)",
         'released': "as the authors' code computes it (`released`)",
         'snapmix': 'SnapMix-style class activation map, re-derived', 'evidence 1': '`evidence`, the default'}
     rows = [row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]

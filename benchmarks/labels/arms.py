@@ -17,7 +17,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, gamma 0.5': _arm('similarity', 0.5),
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
-    'evidence': _arm('evidence'),
+    'evidence, one pass': _arm('evidence', original_pass='none'),
     'evidence 0': _arm('evidence', strength=0.),
     'evidence 1': _arm('evidence', strength=1.),
     'evidence 2': _arm('evidence', strength=2.),
@@ -34,4 +34,4 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'evidence 1, faded': _arm('area', labeller='evidence, faded'),
 }
 # run in every setting
-EVERYWHERE = ('none', 'area', 'evidence', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+EVERYWHERE = ('none', 'area', 'evidence, one pass', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
