@@ -4,7 +4,7 @@ from typing import Any, Dict, List
 import torch
 
 from timm_sumix.correction import RATIOS, create_ratio
-from timm_sumix.correction.ratios import Evidence
+from timm_sumix.correction.ratios import EvidenceOfBoth
 
 from ..common.scores import agreement
 from ..labels.truth import comparable
@@ -44,7 +44,7 @@ def compare(
 def compare_powers(batches: List[Answers], power: float) -> List[Dict[str, Any]]:
     """Return a row of scores of ratio 'evidence' at each strength, for one power of the evidence."""
     return _score(batches, {
-        ('evidence', strength): [Evidence(strength, power)(b.mixed, b.original, b.target) for b in batches]
+        ('evidence', strength): [EvidenceOfBoth(strength, power)(b.mixed, b.original, b.target) for b in batches]
         for strength in CHOSEN['evidence']})
 
 
