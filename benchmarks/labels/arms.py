@@ -18,6 +18,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
     'evidence, one pass': _arm('evidence', original_pass='none'),
+    'evidence, one pass, fade 0.6': _arm('evidence', original_pass='none', fade=0.6),
     'evidence 0': _arm('evidence', strength=0.),
     'evidence 1': _arm('evidence', strength=1.),
     'evidence 2': _arm('evidence', strength=2.),
@@ -34,4 +35,6 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'evidence 1, faded': _arm('area', labeller='evidence, faded'),
 }
 # run in every setting
-EVERYWHERE = ('none', 'area', 'evidence, one pass', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+EVERYWHERE = (
+    'none', 'area', 'evidence, one pass', 'evidence, one pass, fade 0.6', 'feature', 'evidence 0', 'evidence 1',
+    'evidence 8', 'true')
