@@ -67,7 +67,7 @@ def _reference_lam(name, mixed, original, target):
     shares = []
     for i, lam in enumerate(target.lam.tolist()):
         if name == 'evidence':
-            shares.append(_reference_visible(mixed.evidence[i], target.mask[i, 0], power=1.5))
+            shares.append(_reference_visible(mixed.evidence[i], target.mask[i, 0], power=2))
             continue
         a, b = _reference_distances(name, mixed, original, target, i)
         first, second = lam * math.exp(-a), (1 - lam) * math.exp(-b)
