@@ -7,7 +7,7 @@ from conftest import ROOT
 
 PACKAGES = ('timm_sumix', 'train_patch', 'benchmarks')
 QUESTIONS = (
-    'tables', 'fidelity', 'comparison', 'robustness', 'speed', 'evidence', 'demo', 'gallery', 'cams')
+    'tables', 'fidelity', 'comparison', 'robustness', 'speed', 'evidence', 'demo', 'gallery', 'cams', 'zoo')
 LONG_FILES = ('benchmarks/train.py',)  # stands in for timm's script, which is one file
 MOST_LINES = 260
 
@@ -16,11 +16,12 @@ LIBRARY = {
     'target': (),
     'compat': (),
     'models': (),
+    'maps': ('compat',),
     'preview': ('target',),
-    'correction': ('target', 'compat'),
+    'correction': ('target', 'compat', 'maps'),
     'mixing': ('target',),
     'options': ('correction',),
-    'passes': ('compat', 'correction', 'target'),
+    'passes': ('compat', 'correction', 'maps', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'audit': ('options', 'passes', 'target'),
     'task': ('compat', 'correction', 'loss', 'mixing', 'options', 'passes', 'target'),

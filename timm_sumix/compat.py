@@ -27,39 +27,6 @@ def is_binary(criterion: Callable) -> bool:
     return isinstance(criterion, (nn.BCEWithLogitsLoss, *kinds))
 
 
-def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> torch.Tensor:
-    """Return the last feature map in one layout [N, h, w, D].
-
-    timm's models return it as [N, D, h, w], [N, h, w, D] or tokens [N, T, D], and none says which. num_features detects
-    channels-last maps; num_prefix_tokens counts class and register tokens. A model without num_prefix_tokens has none
-    or one, as the other tokens form a grid; one or two tokens form none: they are those of classes and distillation.
-
-    Args:
-        model: The model that made the maps.
-        maps: What its forward_features returned.
-        size: Height and width of the images in pixels.
-
-    Raises:
-        TypeError: If maps have no such layout.
-    """
-    shape = tuple(maps.shape) if isinstance(maps, torch.Tensor) else ()
-    if len(shape) == 4:
-        channels_last = shape[3] == getattr(model, 'num_features', shape[1]) != shape[1]
-        return maps if channels_last else maps.permute(0, 2, 3, 1)
-    if len(shape) == 3:
-        known = getattr(model, 'num_prefix_tokens', None)
-        assumed = (0, 1) if shape[1] > 2 else ()
-        for prefix in assumed if known is None else (known,):
-            count = shape[1] - prefix
-            height = max(1, round((count * size[0] / size[1]) ** 0.5))
-            if count > 0 and count % height == 0:
-                return maps[:, prefix:].unflatten(1, (height, count // height))
-    raise TypeError(
-        "ratio 'evidence' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens "
-        f"[N, T, D], {type(model).__name__} returned {list(shape) or type(maps).__name__}: use ratio 'feature' or "
-        "'similarity'")
-
-
 def num_features(model: nn.Module) -> int:
     """Return the number of pre-logits features; TypeError if the model does not say.
 

@@ -8,6 +8,7 @@ from timm.models import group_parameters
 
 from .compat import scaled_size
 from .correction import Ratio, evidence_map, mixed_evidence_map
+from .maps import FEATURES, INTERMEDIATES, NO_MAP, find_map
 from .target import HeadOutput
 
 
@@ -35,18 +36,26 @@ class SUMixModule(nn.Module):
         self.mixed_evidence = ratio is not None and ratio.mixed_evidence
         self.original_evidence = ratio is not None and ratio.original_evidence
         self.original_grad = original_grad
+        self.map_source = find_map(model) if self.mixed_evidence or self.original_evidence else FEATURES
 
     def _run(self, input: torch.Tensor, read_evidence: Optional[Callable[..., torch.Tensor]] = None) -> HeadOutput:
         """Pass images through the model; the output's features are what the head needs too."""
         has_features = self.features or self.uncertainty is not None
         if not has_features and read_evidence is None:
             return HeadOutput(self.model(input))
-        maps = self.model.forward_features(input)
-        size = (input.shape[-2], input.shape[-1])
+        if self.map_source == INTERMEDIATES:
+            output, (maps,) = self.model.forward_intermediates(input, indices=1)
+        else:
+            output = maps = self.model.forward_features(input)
         return HeadOutput(
-            self.model.forward_head(maps),
-            features=self.model.forward_head(maps, pre_logits=True) if has_features else None,
-            evidence=None if read_evidence is None else read_evidence(self.model, maps, size))
+            self.model.forward_head(output),
+            features=self.model.forward_head(output, pre_logits=True) if has_features else None,
+            evidence=None if read_evidence is None else self._evidence(maps, input, read_evidence))
+
+    def _evidence(self, maps: Any, input: torch.Tensor, read_evidence: Callable[..., torch.Tensor]) -> torch.Tensor:
+        if self.map_source == NO_MAP:  # a single place, of which nothing can be said
+            return torch.ones(len(input), 1, 1, device=input.device)
+        return read_evidence(self.model, maps, (input.shape[-2], input.shape[-1]))
 
     def _add_uncertainty(self, output: HeadOutput) -> HeadOutput:
         if self.uncertainty is not None:

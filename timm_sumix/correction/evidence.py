@@ -8,7 +8,7 @@ from typing import Any, Tuple
 
 import torch
 
-from ..compat import features_by_place
+from ..maps import features_by_place
 from ..target import MixedTarget
 
 POWER = 3.  # of the unmixed images' evidence: 2 to 4 do as well, see docs/evidence.md

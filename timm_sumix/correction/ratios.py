@@ -98,6 +98,7 @@ class Evidence(Ratio):
     origin: ClassVar[str] = "this library's own, not the paper's"
 
     def shares(self, mixed, original, target):
+        _warn_without_places(mixed.evidence, target, 'leaves labels as they are by area')
         weights = evidence_weights(mixed.evidence, self.power)
         first, _ = target.visible_fraction((weights.shape[1], weights.shape[2]))
         lam = (weights * first).sum((1, 2)) / weights.sum((1, 2))
@@ -125,20 +126,22 @@ class EvidenceOfBoth(Ratio):
         return 'evidence'
 
     def distances(self, mixed, original, target):
-        if target.mixed and (target.mask is None or original.evidence.shape[1:] == (1, 1)):
-            self._warn(target)
+        _warn_without_places(original.evidence, target, "corrects as 'feature' does at the same strength")
         visible = visible_evidence(original.evidence, target, self.power)
         first, second = Feature(self.strength).distances(mixed, original, target)
         return (
             _log_ratio(target.lam, visible[0]) + first,
             _log_ratio(1. - target.lam, visible[1]) + second)
 
-    def _warn(self, target: MixedTarget) -> None:
-        why = (
-            'a MixedTarget without the mask that the images were mixed by' if target.mask is None else
-            "a single place, as the model's last map is 1 x 1 for images of this size")
-        warnings.warn(
-            f"ratio 'evidence' got {why}: it corrects as 'feature' does at the same strength", stacklevel=6)
+
+def _warn_without_places(evidence: torch.Tensor, target: MixedTarget, instead: str) -> None:
+    """Warn, once, where evidence [N, h, w] or mask has no places, and say what the ratio does instead."""
+    if not target.mixed or target.mask is not None and evidence.shape[1:] != (1, 1):
+        return
+    why = (
+        'a MixedTarget without the mask that the images were mixed by' if target.mask is None else
+        "a single place, as the model's last map is 1 x 1 for images of this size")
+    warnings.warn(f"ratio 'evidence' got {why}: it {instead}", stacklevel=6)
 
 
 def _log_ratio(area: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
