@@ -13,7 +13,7 @@ from typing import Any, Dict
 import timm
 import torch
 from rich.progress import track
-from timm.models import list_modules, list_models
+from timm.models import list_models, list_modules
 
 from timm_sumix import SUMixMixup, SUMixTask
 from timm_sumix.correction import create_ratio
@@ -52,8 +52,11 @@ def measure(name: str) -> Dict[str, Any]:
     size = list(model.pretrained_cfg['input_size'])
     images = torch.randn(2, *size, device='meta' if meta else None)
     module = SUMixModule(model, create_ratio('evidence', with_original=False))
-    with torch.no_grad():
-        evidence = module.eval()(images)[0].evidence
+    try:
+        with torch.no_grad():
+            evidence = module.eval()(images)[0].evidence
+    except NotImplementedError as error:  # an encoder that timm has for other tasks
+        return {'model': name, 'size': size[1:], 'map': None, 'source': str(error), 'meta': meta}
     if not meta:
         _train_a_step(name, model.train(), images)
     return {
