@@ -279,7 +279,7 @@ def test_classes_of_the_train_script_reach_workers_that_are_started_anew(launch,
         '    def __call__(self, image):\n        return self.inner(image)\n'
         'make_loader = create_loader\n'
         'def create_loader(dataset, **kwargs):\n'
-        '    loader = make_loader(dataset, worker_seeding="all", **kwargs)\n'
+        '    loader = make_loader(dataset, **{**kwargs, "worker_seeding": "all"})\n'
         '    dataset.transform = Marked(dataset.transform)\n'
         '    inner = getattr(loader, "loader", loader)\n'
         '    inner.multiprocessing_context = "spawn"\n'

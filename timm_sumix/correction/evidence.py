@@ -12,7 +12,7 @@ from ..maps import features_by_place
 from ..target import MixedTarget
 
 POWER = 3.  # of the unmixed images' evidence: 2 to 4 do as well, see docs/evidence.md
-MIXED_POWER = 2.  # of the mixed images': 1.5 is no truer and trains no better, see docs/evidence.md
+MIXED_POWER = 2.  # of the mixed images': models trained better with it than with 1.5
 QUARTILE = 0.6745  # of a normal distribution, in standard deviations from its mean
 _TINY = 1e-6
 
