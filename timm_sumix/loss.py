@@ -72,23 +72,17 @@ class SUMixLoss(nn.Module):
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, gamma={self.gamma}, fade={self.options.fade}'
 
-    def _fade(
-            self,
-            soft_target: torch.Tensor,
-            mixed: HeadOutput,
-            original: Optional[HeadOutput],
-            target: MixedTarget,
-            new_step: bool,
-    ) -> torch.Tensor:
-        """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
-        if self.options.fade == 0:
-            return soft_target
-        if self.fading is None:
-            self.fading = Fading(target.num_classes, self.options.fade).to(soft_target.device)
-        weight = self.fading(mixed, original, target, new_step).unsqueeze(1)
+    def _fading_of(self, target: MixedTarget) -> Optional[Fading]:
+        """Return what weighs faded targets, None where none fade."""
+        if self.options.fade > 0 and self.fading is None:
+            self.fading = Fading(target.num_classes, self.options.fade).to(target.lam.device)
+        return self.fading
+
+    def _fade(self, soft_target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the soft target [N, C], nearer to equal probabilities the lower its weight [N]."""
         # binary cross-entropy asks of each class whether it is there: of nothing visible none is
-        rest = 0. if is_binary(self.base) else 1. / target.num_classes
-        return weight * soft_target + (1. - weight) * rest
+        rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
+        return weight.unsqueeze(1) * soft_target + (1. - weight.unsqueeze(1)) * rest
 
     def forward(
             self,
@@ -132,7 +126,9 @@ class SUMixLoss(nn.Module):
             uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
         share = lam.mean().expand_as(lam) if self.is_released else lam
-        soft_target = self._fade(target.soft_target(share), mixed, original, target, new_step)
+        soft_target, fading = target.soft_target(share), self._fading_of(target)
+        if fading is not None:
+            soft_target = self._fade(soft_target, fading(mixed, original, target, new_step))
         classification = self.base(logits, soft_target)
         loss = classification + self.gamma * uncertainty
         if not target.mixed and mixed.uncertainty is not None:

@@ -49,11 +49,7 @@ class Fading(nn.Module):
 
     @torch.no_grad()
     def forward(
-            self,
-            mixed: HeadOutput,
-            original: Optional[HeadOutput],
-            target: MixedTarget,
-            new_step: bool = True,
+            self, mixed: HeadOutput, original: Optional[HeadOutput], target: MixedTarget, new_step: bool = True,
     ) -> torch.Tensor:
         """Return the weight of each sample's target [N], in [0, 1]; in training mode, learn the totals from it.
 
