@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
+from timm_sumix import MixedTarget, SUMixMixup, SUMixOptions, SUMixTask, correct
 from timm_sumix.maps import FEATURES, INTERMEDIATES, NO_MAP, features_by_place, find_map
 
 
@@ -115,6 +115,17 @@ def test_looking_for_the_map_changes_nothing_in_the_model():
     assert model.training and not model.bn1.training and model.layer1.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_map_is_looked_for_once_in_each_model():
+    seen = []
+    model = timm.create_model('test_resnet', num_classes=10).eval()
+    model.register_forward_hook(lambda *_: seen.append('all'))
+    model.conv1.register_forward_hook(lambda *_: seen.append('stem'))
+    mixed, target = SUMixMixup(0., 1., num_classes=10)(torch.randn(4, 3, 64, 64), torch.arange(4))
+    for _ in range(3):
+        correct(model, mixed, target, SUMixOptions(original_pass='none'))
+    assert seen == ['stem'] * 4  # one trial image, three batches
 
 
 def test_a_model_made_for_images_of_which_the_map_is_one_place_is_told_of(caplog):

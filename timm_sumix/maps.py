@@ -5,6 +5,7 @@ several grids, or of classes alone; they give the map beside the same output fro
 """
 import logging
 import math
+import weakref
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional, Tuple
 
@@ -18,8 +19,31 @@ _logger = logging.getLogger(__name__)
 FEATURES, INTERMEDIATES, NO_MAP = 'forward_features', 'forward_intermediates', 'none'
 
 
+# what find_map found, as long as a model lives: correct() asks anew for each batch
+_FOUND: 'weakref.WeakKeyDictionary[nn.Module, str]' = weakref.WeakKeyDictionary()
+
+
 def find_map(model: nn.Module) -> str:
     """Return what gives the model's last map: FEATURES, INTERMEDIATES, or NO_MAP, with a warning.
+
+    It is found once for each model, see `_search`.
+    """
+    if model not in _FOUND:
+        _FOUND[model] = _search(model)
+    return _FOUND[model]
+
+
+def output_and_map(model: Any, input: torch.Tensor, source: str) -> Tuple[Any, Any]:
+    """Return what the model's forward_head takes, and its last map, of one pass; with NO_MAP the second is no map."""
+    if source == INTERMEDIATES:
+        output, (maps,) = model.forward_intermediates(input, indices=1)
+        return output, maps
+    output = model.forward_features(input)
+    return output, output
+
+
+def _search(model: nn.Module) -> str:
+    """Try out where the map is.
 
     One image of zeros is passed, of the size that the model was made for, in eval mode and without gradient. A model
     that does not say its size, or takes no such image, is left to its forward_features.
@@ -39,10 +63,10 @@ def _try_out(model: Any, image: torch.Tensor) -> str:
     size = (image.shape[-2], image.shape[-1])
     source, features = FEATURES, _by_place(model, model.forward_features(image), size)
     if features is None and hasattr(model, 'forward_intermediates'):
-        output, maps = model.forward_intermediates(image, indices=1)
+        output, maps = output_and_map(model, image, INTERMEDIATES)
         # the labels must be of the very pass that is trained
         if image.is_meta or torch.allclose(model.forward_head(output), model(image), rtol=1e-3, atol=1e-3):
-            source, features = INTERMEDIATES, _by_place(model, maps[-1], size)
+            source, features = INTERMEDIATES, _by_place(model, maps, size)
     if features is None:
         return _without_map(model, 'has no feature map that forward_features or forward_intermediates return')
     if features.shape[1:3] == (1, 1):

@@ -8,7 +8,7 @@ from timm.models import group_parameters
 
 from .compat import scaled_size
 from .correction import Ratio, evidence_map, mixed_evidence_map
-from .maps import FEATURES, INTERMEDIATES, NO_MAP, find_map
+from .maps import FEATURES, NO_MAP, find_map, output_and_map
 from .target import HeadOutput
 
 
@@ -43,10 +43,7 @@ class SUMixModule(nn.Module):
         has_features = self.features or self.uncertainty is not None
         if not has_features and read_evidence is None:
             return HeadOutput(self.model(input))
-        if self.map_source == INTERMEDIATES:
-            output, (maps,) = self.model.forward_intermediates(input, indices=1)
-        else:
-            output = maps = self.model.forward_features(input)
+        output, maps = output_and_map(self.model, input, self.map_source)
         return HeadOutput(
             self.model.forward_head(output),
             features=self.model.forward_head(output, pre_logits=True) if has_features else None,
