@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint gpu
 
 demo: .venv/installed  ## train with CutMix and with CutMix + SUMix, compare, and draw a picture: about three minutes (ARGS="--seed 1")
 	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
 	$(BIN)/python -m pytest $(ARGS)
+
+gpu: .venv/installed  ## on a machine with a GPU: its tests and the speed of whole steps, written to benchmarks/results/gpu.json
+	$(BIN)/python -m benchmarks.speed --device cuda --amp --parts tests steps growth mixing collate loss --out benchmarks/results/gpu.json $(ARGS)
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .

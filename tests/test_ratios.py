@@ -227,11 +227,11 @@ def test_a_ratio_of_ones_own_is_an_object_or_a_function():
 
 
 @pytest.mark.parametrize('options, made, kind', [
-    ({}, 'no-grad', EvidenceOfBoth), ({'original_pass': 'none'}, 'none', Evidence),
+    ({}, 'none', Evidence), ({'original_pass': 'none'}, 'none', Evidence),
     ({'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
     ({'original_pass': 'grad'}, 'no-grad', EvidenceOfBoth), ({'strength': 1.}, 'no-grad', EvidenceOfBoth),
     ({'gamma': 0.5}, 'grad', EvidenceOfBoth), ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
-    ({'gamma': 0.5, 'uncertainty': 'none'}, 'no-grad', EvidenceOfBoth),
+    ({'gamma': 0.5, 'uncertainty': 'none'}, 'none', Evidence),
     ({'ratio': 'similarity'}, 'no-grad', Similarity),
     ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
     ({'ratio': 'area', 'gamma': 0.5}, 'grad', Area),

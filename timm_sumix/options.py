@@ -53,15 +53,17 @@ class SUMixOptions:
         ratio: How labels are corrected: 'evidence', 'feature', 'similarity', 'released' or 'area' (not at all), or a
             callable of your own, (mixed HeadOutput, original HeadOutput or None, MixedTarget) -> lam [N].
         strength: Strength of the correction, 0 or greater; None: the ratio's own default (similarity 2, feature 8).
-            For 'evidence' it is the weight of the unmixed images' features, 1 where there is a pass over them.
+            For 'evidence' it is the weight of the unmixed images' features, and asks for a pass over them; there it is
+            1 by default.
             'released', 'area' and a callable have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
             as task state; 'logits': the logits themselves; 'none': no uncertainty term, whatever gamma is.
         original_pass: The pass over the unmixed images. 'none': there is none, and a step costs what CutMix's does;
             'no-grad': a second forward; 'grad': with gradient for the uncertainty term, as in the authors' code
-            (without the term there is no such gradient). None: 'none' for 'area', 'grad' with the term, else 'no-grad'.
-            With 'none', 'evidence' reads the mixed image alone.
+            (without the term there is no such gradient). None: the cheapest that ratio and gamma need, 'none' for
+            'evidence' and 'area', 'no-grad' for the others, 'grad' with the term. With 'none', 'evidence' reads the
+            mixed image alone, with a pass both unmixed ones.
         original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
         fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
             probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
@@ -77,7 +79,7 @@ class SUMixOptions:
     uncertainty: str = _choice(
         'head', UNCERTAINTIES, 'what models uncertainty: a linear head, the logits, or nothing')
     original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, 'pass over the unmixed images (None: the one that ratio and gamma are meant to have)')
+        None, ORIGINAL_PASSES, 'pass over the unmixed images (None: the cheapest that ratio and gamma need)')
     original_scale: float = _number(
         1., lambda value: 0. < value <= 1., 'in (0, 1]',
         "resolution of the unmixed images in their pass, as a fraction of the input's")
@@ -122,8 +124,8 @@ class SUMixOptions:
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
         is_function = not isinstance(self.ratio, (str, Ratio))
-        wanted = is_function or self.ratio in WITH_ORIGINAL or self._reason_for_originals() is not None
-        usable = wanted or isinstance(self.ratio, Ratio)
+        wanted = is_function or self._reason_for_originals() is not None
+        usable = wanted or isinstance(self.ratio, Ratio) or self.ratio in WITH_ORIGINAL
         if self.original_pass == 'none' or not (wanted if self.original_pass is None else usable):
             return 'none'
         # labels carry no gradient: only the uncertainty term sends one through the unmixed images

@@ -1,5 +1,5 @@
 """What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
-from typing import NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,7 @@ class MixedTarget:
         self.mixed = mixed
         self.mask = mask
         self.partner_mask = partner_mask
+        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -101,12 +102,14 @@ class MixedTarget:
             Fractions of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
             lam and 1 - lam in all cells where the mask is not known.
         """
-        first = self.lam.view(-1, 1, 1, 1) if self.mask is None else self.mask.float()
-        second = 1. - first if self.partner_mask is None else self.partner_mask.float()
-        return self._cells(first, size), self._cells(second, size)
+        if size not in self._cells:  # ratio and fading both ask
+            first = self._average(self.lam.view(-1, 1, 1, 1) if self.mask is None else self.mask, size)
+            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
+            self._cells[size] = first, second
+        return self._cells[size]
 
-    def _cells(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
-        return F.adaptive_avg_pool2d(mask, size).expand(len(self), 1, *size).squeeze(1)
+    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(mask.float(), size).expand(len(self), 1, *size).squeeze(1)
 
     def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.

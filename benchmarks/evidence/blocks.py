@@ -13,6 +13,15 @@ from .model_tables import (
     robustness_table,
     settings_table,
 )
+from .speed_tables import (
+    collate_ratio,
+    growth_table,
+    loss_table,
+    mixing_table,
+    policies_table,
+    steps_in_short,
+    steps_table,
+)
 
 TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
 
@@ -21,10 +30,12 @@ def made_by(name: str) -> str:
     """Return a line that says how a result was made."""
     run = read_result(name)
     versions = ', '.join(f'{package} {version}' for package, version in run['versions'].items())
-    path = f'benchmarks/results/{name}.json'
-    commands = ', '.join(f'`{command}`' for command in _as_list(run['command']))
+    path, commands = f'benchmarks/results/{name}.json', _as_list(run['command'])
+    made = (
+        f'`{commands[0]}`' if len(commands) == 1
+        else f'{len(commands)} calls of `{" ".join(commands[0].split()[:3])}`, listed in the file')
     seeds, commits = (', '.join(map(str, _as_list(run[key]))) for key in ('seed', 'commit'))
-    return f'Made by {commands}, seeds {seeds}, commit {commits}, {versions}, {run["device"]}: [{path}](../{path})'
+    return f'Made by {made}, seeds {seeds}, commit {commits}, {versions}, {run["device"]}: [{path}](../{path})'
 
 
 def _as_list(value: Any) -> List[Any]:
@@ -46,12 +57,21 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'labels in short': labels_in_short,
     'models in short': models_in_short,
     'demo': demo_table,
+    'steps': steps_table,
+    'steps of two processes': lambda: steps_table('speed-two-processes'),
+    'steps in short': steps_in_short,
+    'growth': growth_table,
+    'loss': loss_table,
+    'mixing': mixing_table,
+    'policies': policies_table,
+    'collate': collate_ratio,
     **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
     'robustness': robustness_table,
     'corruptions': corruptions_table,
     **{
         f'made by {name}': lambda name=name: made_by(name)
-        for name in ('fidelity', 'fidelity-tried', 'comparison', 'robustness')},
+        for name in (
+            'fidelity', 'fidelity-tried', 'comparison', 'robustness', 'speed', 'speed-two-processes', 'zoo')},
 }
 
 

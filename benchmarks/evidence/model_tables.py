@@ -6,7 +6,7 @@ from typing import Callable, Optional
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
-from ..labels.arms import ARMS
+from ..labels.arms import ARMS, DEFAULT
 from .runs import Rows, by_arm, gains, settings_grid
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
@@ -51,10 +51,10 @@ def models_in_short() -> str:
     """Return the scores of models trained with the default label, by setting, beside CutMix's."""
     lines = []
     for setting, arms in settings_grid().items():
-        if 'evidence 1' in arms:
-            gained = gains(arms['evidence 1'], arms['area'])
+        if DEFAULT in arms:
+            gained = gains(arms[DEFAULT], arms['area'])
             scores = [
-                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', 'evidence 1'))
+                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', DEFAULT))
                 for score, digits in DIGITS.items()]
             lines.append([f'`{setting}`', scores[0], ', '.join(f'{gain:+.2f}' for gain in gained), *scores[1:]])
     return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)

@@ -7,7 +7,8 @@ from ..common.results import read_result
 from .label_tables import label_name
 from .runs import gains, settings_grid
 
-ARMS_DRAWN = ('area', 'similarity', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+ARMS_DRAWN = (
+    'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
 
 
 def draw_fidelity(picture: Path) -> None:

@@ -4,15 +4,16 @@ from typing import Any, Dict, List
 import torch
 
 from timm_sumix.correction import RATIOS, create_ratio
-from timm_sumix.correction.ratios import EvidenceOfBoth
+from timm_sumix.correction.ratios import Evidence, EvidenceOfBoth
 
 from ..common.scores import agreement
 from ..labels.truth import comparable
 from .probe import Answers
 
-CHOSEN = {'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1., 8.)}  # strengths of each ratio
+# strengths of each ratio; evidence without one is that of the mixed image alone
+CHOSEN = {'similarity': (2.,), 'feature': (8.,), 'evidence': (None, 0., 1., 8.)}
 SWEEPS = {
-    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (0., 1., 2., 4., 8.)}
+    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (None, 0., 1., 2., 4., 8.)}
 POWERS = (1, 2, 3, 4, 6)
 
 
@@ -35,7 +36,8 @@ def compare(
     """
     strengths = SWEEPS if sweep else CHOSEN
     labels = {
-        (name, value): [create_ratio(name, value)(b.mixed, b.original, b.target) for b in batches]
+        (name, value): [
+            create_ratio(name, value, with_original=value is not None)(b.mixed, b.original, b.target) for b in batches]
         for name in RATIOS for value in strengths.get(name, (None,))}
     labels.update({(name, None): parts for name, parts in shares.items()})
     return _score(batches, labels)
@@ -43,9 +45,12 @@ def compare(
 
 def compare_powers(batches: List[Answers], power: float) -> List[Dict[str, Any]]:
     """Return a row of scores of ratio 'evidence' at each strength, for one power of the evidence."""
+    ratios = {
+        strength: Evidence(power) if strength is None else EvidenceOfBoth(strength, power)
+        for strength in CHOSEN['evidence']}
     return _score(batches, {
-        ('evidence', strength): [EvidenceOfBoth(strength, power)(b.mixed, b.original, b.target) for b in batches]
-        for strength in CHOSEN['evidence']})
+        ('evidence', strength): [ratio(b.mixed, b.original, b.target) for b in batches]
+        for strength, ratio in ratios.items()})
 
 
 def _score(batches: List[Answers], labels: Dict[Any, List[torch.Tensor]]) -> List[Dict[str, Any]]:

@@ -9,6 +9,8 @@ from timm_sumix import HeadOutput, MixedTarget
 
 from .probe import BATCH, Answers
 
+FIELDS = ('logits', 'features', 'evidence')
+
 
 def write_predictions(path: Path, batches: List[Answers]) -> None:
     """Save a probe model's outputs for a few batches, with masks and truth, without images."""
@@ -19,8 +21,7 @@ def write_predictions(path: Path, batches: List[Answers]) -> None:
     np.savez_compressed(
         path,
         **{f'{part}_{field}': join([getattr(getattr(batch, part), field) for batch in batches])
-           for part in ('mixed', 'original') for field in ('logits', 'features')},
-        evidence=join([batch.original.evidence for batch in batches]),
+           for part in ('mixed', 'original') for field in FIELDS},
         mask=np.packbits(masks.numpy()), mask_shape=np.array(masks.shape),
         labels=torch.cat([batch.target.labels for batch in batches]).byte().numpy(),
         true=torch.cat([batch.true for batch in batches]).numpy(), batch_size=np.array(BATCH))
@@ -40,8 +41,7 @@ def read_predictions(path: Path) -> List[Answers]:
 
         target = MixedTarget(
             torch.from_numpy(saved['labels'][rows]).long(), mask[rows].float().mean((1, 2, 3)), 10, mask=mask[rows])
-        batches.append(Answers(
-            HeadOutput(tensor('mixed_logits'), features=tensor('mixed_features')),
-            HeadOutput(tensor('original_logits'), None, tensor('original_features'), tensor('evidence')),
-            target, tensor('true')))
+        mixed, original = (
+            HeadOutput(**{field: tensor(f'{part}_{field}') for field in FIELDS}) for part in ('mixed', 'original'))
+        batches.append(Answers(mixed, original, target, tensor('true')))
     return batches

@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 
 from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
-from timm_sumix.correction import create_ratio
+from timm_sumix.correction import Ratio
 from timm_sumix.passes import SUMixModule
 
 from ..common.scores import top1
@@ -17,6 +17,11 @@ from ..training import create_model, cutmix, predict, train
 from .scenes import CANVAS, Scene
 
 BATCH = 128
+
+
+class _Everything(Ratio):
+    """Reads all that the passes can tell: the same outputs then serve every ratio."""
+    features = original_evidence = mixed_evidence = True
 
 
 class Answers(NamedTuple):
@@ -94,7 +99,7 @@ def ask_probe(
         The answers for each batch, and {name: shares of each batch} by the labellers.
     """
     torch.manual_seed(seed)
-    both = SUMixModule(model, create_ratio('evidence'))  # its outputs serve every ratio of two passes
+    both = SUMixModule(model, _Everything())
     batches, shares = [], {name: [] for name in labellers}
     for images, labels, masks in zip(*(part.split(BATCH) for part in (data.images, data.labels, data.masks))):
         mixed, target = mixup(images, labels)

@@ -17,8 +17,8 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'similarity, gamma 0.5': _arm('similarity', 0.5),
     'feature': _arm('feature'),
     'feature, gamma 0.5': _arm('feature', 0.5),
-    'evidence, one pass': _arm('evidence', original_pass='none'),
-    'evidence, one pass, fade 0.6': _arm('evidence', original_pass='none', fade=0.6),
+    'evidence': _arm('evidence'),  # of the mixed image alone; those with a strength make a second pass
+    'evidence, fade 0.6': _arm('evidence', fade=0.6),
     'evidence 0': _arm('evidence', strength=0.),
     'evidence 1': _arm('evidence', strength=1.),
     'evidence 2': _arm('evidence', strength=2.),
@@ -34,7 +34,7 @@ ARMS: Dict[str, Dict[str, Any]] = {
     'true, faded': _arm('area', labeller='true, faded'),
     'evidence 1, faded': _arm('area', labeller='evidence, faded'),
 }
+DEFAULT = 'evidence'  # the arm of SUMixTask's defaults
 # run in every setting
 EVERYWHERE = (
-    'none', 'area', 'evidence, one pass', 'evidence, one pass, fade 0.6', 'feature', 'evidence 0', 'evidence 1',
-    'evidence 8', 'true')
+    'none', 'area', 'evidence', 'evidence, fade 0.6', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')

@@ -1,1 +1,1 @@
-"""How long does mixing take? SUMixMixup beside timm.data.Mixup, and each policy as a multiple of CutMix."""
+"""What does it cost? Training steps and their parts, beside timm's own."""

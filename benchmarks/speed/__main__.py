@@ -1,46 +1,136 @@
-"""How long mixing takes: SUMixMixup side by side with timm.data.Mixup, and each policy as a multiple of CutMix.
+"""What does it cost? Training steps and their parts, beside timm's own.
 
-    python -m benchmarks.speed [--device cuda] [--batch-size 64] [--sizes 128 224]
+    python -m benchmarks.speed [--device cuda] [--amp] [--parts steps mixing ...] [--out FILE]
+    torchrun --nproc_per_node 2 -m benchmarks.speed --parts steps [--out FILE]
 
-Times are medians of interleaved calls in one run, in milliseconds; compare ratios, not times of different runs.
+Calls that are compared take turns in one run. A ratio is the median of time over time of one turn, with its quartiles;
+compare ratios, not milliseconds of different runs.
 """
 import argparse
-from typing import Dict
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Callable, Dict
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from ..common.record import describe_run
-from ..common.results import write_result
-from .timings import run
+from ..common.results import RESULTS, ROOT, write_result
+from . import parts
+from .steps import SETTINGS, Workload, grow, measure, number_of_processes
+
+MODELS = {
+    'cpu': ('resnet18', 'vit_tiny_patch16_224', 'convnext_atto'),
+    'cuda': ('resnet50', 'vit_small_patch16_224', 'convnext_tiny'),
+}
+BATCH_SIZE = {'cpu': 16, 'cuda': 128}
+GROWTH = {
+    'cpu': {'batch_size': (4, 16, 48), 'size': (96, 160, 224), 'num_classes': (10, 1000, 21841)},
+    'cuda': {'batch_size': (32, 128, 256), 'size': (128, 224, 288), 'num_classes': (10, 1000, 21841)},
+}
 
 
-def _show(console: Console, title: str, rows: Dict[str, Dict[str, float]]) -> None:
-    table = Table('what', *next(iter(rows.values())), title=title)
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', type=torch.device, default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--amp', action='store_true', help='steps under autocast to bfloat16')
+    parser.add_argument(
+        '--parts', nargs='+', choices=list(PARTS), default=DEFAULT_PARTS,
+        help=f'what to measure (default: {" ".join(DEFAULT_PARTS)})')
+    parser.add_argument('--models', nargs='+', help='timm models of the steps (default: three, by device)')
+    parser.add_argument('--batch-size', type=int, help='images in each process (default: 16, on a GPU 128)')
+    parser.add_argument('--size', type=int, default=224, help='height and width in pixels (default: 224)')
+    parser.add_argument('--repeats', type=int, default=15, help='turns of the steps (default: 15); of parts 3 times')
+    parser.add_argument('--out', type=Path, default=RESULTS / 'speed.json', help='result file')
+    args = parser.parse_args()
+    if args.repeats < 2:
+        parser.error(f'--repeats must be 2 or greater, got {args.repeats}')
+    if args.device.type == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda needs a GPU that torch can use, and there is none')
+    args.models = args.models or MODELS[args.device.type]
+    args.batch_size = args.batch_size or BATCH_SIZE[args.device.type]
+    return args
+
+
+def _workload(args: argparse.Namespace, model: str) -> Workload:
+    return Workload(model, args.batch_size, args.size, parts.NUM_CLASSES, args.device, args.amp)
+
+
+def _steps(args: argparse.Namespace) -> Dict[str, Any]:
+    return {model: measure(_workload(args, model), list(SETTINGS), args.repeats) for model in args.models}
+
+
+def _growth(args: argparse.Namespace) -> Dict[str, Any]:
+    return grow(_workload(args, args.models[0]), args.repeats, GROWTH[args.device.type])
+
+
+def _mixing(args: argparse.Namespace) -> Dict[str, Any]:
+    if find_spec('kornia') is None:
+        print("kornia is not installed, and left out: pip install '.[speed]'")
+    x = torch.rand(args.batch_size, 3, args.size, args.size, device=args.device)
+    labels = torch.randint(0, parts.NUM_CLASSES, (args.batch_size,), device=args.device)
+    repeats = 3 * args.repeats
+    return {'others': parts.mixing(x, labels, repeats), 'policies': parts.policies(x, labels, repeats)}
+
+
+def _tests(args: argparse.Namespace) -> Dict[str, Any]:
+    """Run the tests marked gpu, and return how many there were of each outcome."""
+    command = [sys.executable, '-m', 'pytest', '-m', 'gpu', '-q', '--no-header']
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    print(run.stdout)
+    outcomes = re.findall(r"(\d+) (passed|failed|skipped|errors?)", run.stdout.strip().splitlines()[-1])
+    return {'marked gpu': {outcome: int(count) for count, outcome in outcomes}}
+
+
+PARTS: Dict[str, Callable[[argparse.Namespace], Dict[str, Any]]] = {
+    'steps': _steps,
+    'growth': _growth,
+    'mixing': _mixing,
+    'collate': lambda args: {'collate': parts.collate(args.batch_size, args.size, 3 * args.repeats)},
+    'loss': lambda args: parts.loss(args.device, 3 * args.repeats),
+    'tests': _tests,
+}
+DEFAULT_PARTS = [part for part in PARTS if part != 'tests']
+
+
+def _show(console: Console, title: str, rows: Dict[str, Any]) -> None:
+    """Print rows of figures, or each of several such tables."""
+    first = next(iter(rows.values()))
+    if isinstance(next(iter(first.values())), dict):
+        for name, own in rows.items():
+            _show(console, f'{title}: {name}', own)
+        return
+    table = Table('what', *first, title=title)
     for name, row in rows.items():
-        table.add_row(name, *(f'{value:.2f}' for value in row.values()))
+        table.add_row(name, *(f'{value:.3f}' for value in row.values()))
     console.print(table)
 
 
 def main() -> None:
-    """Parse arguments, measure, print, and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', type=torch.device, default='cpu')
-    parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--sizes', type=int, nargs='+', default=[128, 224])
-    parser.add_argument('--repeats', type=int, default=50)
-    parser.add_argument('--output', help='JSON file for the figures')
-    args = parser.parse_args()
+    """Measure, print, and write the figures; of several processes the first one writes."""
+    args, console, processes = parse_args(), Console(), number_of_processes()
+    if processes > 1:
+        torch.distributed.init_process_group('gloo' if args.device.type == 'cpu' else 'nccl')
+        if args.device.type == 'cuda':
+            args.device = torch.device('cuda', torch.distributed.get_rank())
     torch.manual_seed(0)
-    console, result = Console(), {}
-    for size in args.sizes:
-        result[str(size)] = run(size, args.batch_size, args.device, args.repeats)
-        for title, rows in result[str(size)].items():
-            _show(console, f'{title}, {args.batch_size} x 3 x {size} x {size}, ms', rows)
-    if args.output:
-        run_of = describe_run('benchmarks.speed', 0, args.device)
-        write_result(args.output, {**run_of, 'batch_size': args.batch_size, 'sizes': result})
+    run = describe_run('benchmarks.speed', 0, args.device)
+    figures = {}
+    for part in args.parts:
+        figures[part] = PARTS[part](args)
+        if processes == 1 or torch.distributed.get_rank() == 0:
+            _show(console, part, figures[part])
+    if processes == 1 or torch.distributed.get_rank() == 0:
+        write_result(args.out, {
+            **run, 'processes': processes, 'batch_size': args.batch_size, 'size': args.size, 'amp': args.amp,
+            'repeats': args.repeats, **figures})
+    if processes > 1:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -1,0 +1,79 @@
+"""Tables of what training steps and their parts cost."""
+from typing import Any, Dict
+
+from ..common.markdown import table
+from ..common.results import read_result
+
+MODES = ('batch', 'pair', 'elem')
+GROWN = {'batch_size': 'images a batch', 'size': 'pixels a side', 'num_classes': 'classes'}
+
+
+def steps_table(name: str = 'speed') -> str:
+    """Return time and peak memory of a step over plain CutMix's, settings down and models across."""
+    steps = read_result(name)['steps']
+    settings = [setting for setting in next(iter(steps.values())) if setting != 'timm']
+    return table(['SUMix', *(f'`{model}`' for model in steps)], [
+        [setting, *(_time_and_memory(rows[setting]) for rows in steps.values())] for setting in settings])
+
+
+def _time_and_memory(row: Dict[str, Any]) -> str:
+    return f'{row["ratio"]:.2f} ({row["low"]:.2f} to {row["high"]:.2f}) / {row["memory"]:.3f}'
+
+
+def steps_in_short() -> str:
+    """Return time and peak memory of a step over CutMix's, their range over the models."""
+    steps, lines = read_result('speed')['steps'], []
+    names = {
+        'default': '`--sumix`', 'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)':
+        '`--sumix-preset paper`'}
+    for setting, text in names.items():
+        rows = [own[setting] for own in steps.values()]
+        lines.append([text, *(_range([row[score] for row in rows]) for score in ('ratio', 'memory'))])
+    return table(["over CutMix's", 'time of a step', 'peak memory'], lines)
+
+
+def _range(values) -> str:
+    low, high = (f'{value:.2f}' for value in (min(values), max(values)))
+    return low if low == high else f'{low} to {high}'
+
+
+def growth_table() -> str:
+    """Return the default's time and memory over CutMix's as batch, resolution and classes grow."""
+    return table(['what grows', 'to', 'time / memory'], [
+        [GROWN[part], value, _time_and_memory(row)]
+        for part, rows in read_result('speed')['growth'].items() for value, row in rows.items()])
+
+
+def mixing_table() -> str:
+    """Return the time of mixing over that of other libraries, by mode."""
+    mixing = read_result('speed')['mixing']['others']
+    lines = {}
+    for name, row in mixing.items():
+        what, other = name.split(' over ')
+        choice, mode = what.split(', ')
+        lines.setdefault((choice, other), {})[mode] = f'{row["ratio"]:.2f}'
+    return table(['mixing', 'over', *MODES], [
+        [choice, other, *(own.get(mode, '-') for mode in MODES)] for (choice, other), own in lines.items()])
+
+
+def policies_table() -> str:
+    """Return the time of each policy over CutMix's, by mode."""
+    rows = read_result('speed')['mixing']['policies']
+    names = list(dict.fromkeys(name.split(', ')[0] for name in rows))
+    return table(["time over CutMix's", *MODES], [
+        [f'`{name}`', *(f'{rows[f"{name}, {mode}"]["ratio"]:.1f}' for mode in MODES)] for name in names])
+
+
+def loss_table() -> str:
+    """Return the time of loss and ratio over that of soft-target cross-entropy alone, for each way of mixing."""
+    rows = read_result('speed')['loss']
+    settings = list(dict.fromkeys(name.split(', ')[0] for name in rows if ', ' in name))
+    modes = ('batch', 'elem')
+    return table(['loss and ratio over cross-entropy', *modes], [
+        [setting, *(f'{rows[f"{setting}, {mode}"]["ratio"]:.1f}' for mode in modes)] for setting in settings])
+
+
+def collate_ratio() -> str:
+    """Return one sentence of the loader workers' collate function."""
+    row = read_result('speed')['collate']['collate']
+    return f"In a loader worker `FastCollateSUMix` takes {row['ratio']:.2f} of `FastCollateMixup`'s time (mode elem)."

@@ -1,0 +1,94 @@
+"""The training forward on pretended CUDA tensors: a mix of devices, or a value that the host reads, is an error.
+
+torch's FakeTensorMode computes shapes, dtypes and devices alone, and needs no GPU.
+"""
+import pytest
+import timm
+import torch
+from timm.loss import BinaryCrossEntropy
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
+
+import timm_sumix.mixing.mixup as mixing
+from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask
+from timm_sumix.correction import RATIOS
+from timm_sumix.mixing import MODES
+from timm_sumix.mixing.draws import Draws, Part
+from timm_sumix.mixing.policies import POLICIES
+
+
+@pytest.fixture(autouse=True)
+def pretended_cuda(monkeypatch):
+    """Enter FakeTensorMode with CUDA as the default device, under autocast to float16."""
+    with torch.library._scoped_library('aten', 'FRAGMENT') as library:
+        torch.library.register_fake(
+            'aten::_sample_dirichlet', lambda x, generator=None: torch.empty_like(x), lib=library)
+        # for a whole batch prob and policy are drawn on the host, which in this mode has no values either
+        monkeypatch.setattr(mixing, 'draw_for_batch', lambda policies, probs, prob, x: Draws(
+            [Part(policies[-1], policies[-1].draw(1, x, len(x)))]))
+        torch.set_autocast_enabled('cuda', True)  # torch.autocast turns itself off where there is no GPU
+        torch.set_autocast_dtype('cuda', torch.float16)
+        try:
+            with FakeTensorMode(), torch.device('cuda'):
+                yield
+        finally:
+            torch.set_autocast_enabled('cuda', False)
+
+
+def _pretended_model(name):
+    with unset_fake_temporarily(), torch.device('cpu'):  # timm reads values when it makes a model
+        model = timm.create_model(name, num_classes=10)
+    for module in model.modules():
+        for tensors, kind in ((module._parameters, torch.nn.Parameter), (module._buffers, lambda tensor: tensor)):
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[key] = kind(torch.empty(tensor.shape, dtype=tensor.dtype))
+    return model
+
+
+def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, **mixing):
+    model = _pretended_model(model)
+    mixup = SUMixMixup(**{'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': 10, **mixing})
+    task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+    for count in (5, 4):
+        result = task(torch.randn(count, 3, size, size), torch.randint(0, 10, (count,)))
+        assert {value.device.type for value in result.values()} == {'cuda'}
+        assert result['output'].dtype == torch.float16 and result['loss'].dtype == torch.float32
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [None, *POLICIES, list(POLICIES)], ids=str)
+def test_every_policy_stays_on_the_device(policy, mode):
+    _step(policy=policy, mode=mode, prob=0.5)
+
+
+@pytest.mark.parametrize('options', [
+    *({'ratio': ratio} for ratio in RATIOS), {'strength': 1.}, {'fade': 0.6}, {'fade': 0.6, 'original_pass': 'no-grad'},
+    {'gamma': 0.5}, {'gamma': 0.5, 'uncertainty': 'logits'}, {'original_pass': 'no-grad', 'original_scale': 0.5},
+    SUMixOptions.preset('paper').__dict__, SUMixOptions.preset('released').__dict__], ids=str)
+def test_every_setting_stays_on_the_device(options):
+    _step(mode='elem', task_kwargs=options)
+
+
+@pytest.mark.parametrize('model, size', [('test_vit', 160), ('test_convnext', 96)])
+def test_maps_of_every_kind_stay_on_the_device(model, size):
+    _step(model, size, mode='elem', task_kwargs={'fade': 0.6})
+
+
+def test_a_binary_criterion_stays_on_the_device():
+    _step(criterion=BinaryCrossEntropy(), mode='elem', task_kwargs={'fade': 0.6})
+
+
+def test_a_value_that_the_host_reads_is_found():
+    def reads(mixed, original, target):
+        return target.lam * float(target.lam.mean())
+
+    with pytest.raises(DataDependentOutputException):
+        _step(mode='elem', task_kwargs={'ratio': reads, 'original_pass': 'none'})
+
+
+def test_a_mix_of_devices_is_found():
+    def mixes(mixed, original, target):
+        return target.lam * torch.rand(len(target), device='cpu')
+
+    with pytest.raises(RuntimeError, match='at least two devices'):
+        _step(mode='elem', task_kwargs={'ratio': mixes, 'original_pass': 'none'})

@@ -1,0 +1,60 @@
+"""The speed benchmark: its arithmetic, and that it measures what it says."""
+import json
+
+import pytest
+import torch
+
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed.clock import compare_times, peak_memory, take_turns
+from benchmarks.speed.parts import loss
+
+CPU = torch.device('cpu')
+
+
+def test_a_ratio_is_the_median_over_turns_with_its_quartiles():
+    rows = compare_times({'base': [1., 2., 4., 8., 16.], 'ours': [2., 2., 12., 8., 80.]}, 'base')
+    assert rows['ours'] == {'ms': 8., 'ratio': 2., 'low': 1., 'high': 3.}
+    assert rows['base'] == {'ms': 4., 'ratio': 1., 'low': 1., 'high': 1.}
+
+
+def test_calls_take_turns_and_none_is_always_first():
+    order = []
+    times = take_turns({name: lambda name=name: order.append(name) for name in 'ab'}, CPU, 3)
+    assert order == list('ab' + 'ab' + 'ba' + 'ab') and [len(values) for values in times.values()] == [3, 3]
+
+
+def test_the_peak_of_memory_is_what_is_held_at_once():
+    def call():
+        first = torch.zeros(1000, 1000)
+        second = first + 1.
+        del first, second
+        torch.zeros(500, 1000)
+
+    assert 8_000_000 <= peak_memory(call, CPU) < 8_000_100  # scalars are tensors too
+
+
+def test_steps_and_parts_are_measured_and_written(run_main, tmp_path):
+    out = tmp_path / 'speed.json'
+    run_main(
+        speed, '--models', 'test_vit', '--size', 160, '--batch-size', 2, '--repeats', 2, '--out', out,
+        '--parts', 'steps', 'collate')
+    result = json.loads(out.read_text())
+    rows = result['steps']['test_vit']
+    assert list(rows)[0] == 'timm' and rows['timm']['ratio'] == rows['timm']['memory'] == 1.
+    assert rows['grad (preset paper)']['memory'] > 1.2 and result['collate']['collate']['ms'] > 0
+    assert result['processes'] == 1 and {'command', 'seed', 'versions', 'commit', 'device'} <= set(result)
+
+
+def test_the_loss_is_measured_beside_cross_entropy_for_one_mask_and_for_many():
+    rows = loss(CPU, repeats=2, batch_size=4, num_classes=10)
+    assert rows['cross-entropy']['ratio'] == 1. and {'default, batch', 'default, elem'} <= set(rows)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--repeats', 1], '--repeats must be 2 or greater, got 1'),
+    (['--device', 'cuda'], '--device cuda needs a GPU that torch can use, and there is none')])
+def test_what_cannot_be_measured_is_an_error(run_main, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit):
+        run_main(speed, *arguments)
+    assert message in capsys.readouterr().err
