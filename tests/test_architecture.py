@@ -18,13 +18,14 @@ LIBRARY = {
     'models': (),
     'maps': ('compat',),
     'preview': ('target',),
+    'metrics': ('target',),
     'correction': ('target', 'compat', 'maps'),
     'mixing': ('target',),
     'options': ('correction',),
     'passes': ('compat', 'correction', 'maps', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'audit': ('options', 'passes', 'target'),
-    'task': ('compat', 'correction', 'loss', 'mixing', 'options', 'passes', 'target'),
+    'task': ('compat', 'correction', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
     '__init__': ('audit', 'loss', 'mixing', 'options', 'target', 'task'),
 }
 BENCHMARKS = {

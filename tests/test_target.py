@@ -1,5 +1,10 @@
+import copy
+import pickle
+
 import pytest
+import timm.utils
 import torch
+from timm.loss import SoftTargetCrossEntropy
 
 from timm_sumix import MixedTarget
 
@@ -73,3 +78,28 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
     assert torch.equal(first[0], torch.tensor([[1., 0.5, 0.]]))
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask, partner_mask=mask / 4)
     assert torch.equal(target.visible_fraction((2, 2))[1], expected / 4)
+
+
+@pytest.mark.parametrize('use', [
+    lambda output, target: (output.argmax(1) == target).float(),
+    lambda output, target: target == output.argmax(1),
+    lambda output, target: timm.utils.accuracy(output, target),
+    lambda output, target: SoftTargetCrossEntropy()(output, target),
+    lambda output, target: torch.nn.functional.cross_entropy(output, target),
+    lambda output, target: output * target,
+    lambda output, target: target.argmax(1),
+])
+def test_its_use_as_a_tensor_is_an_error(use):
+    target = MixedTarget(torch.tensor([0, 2]), torch.tensor([0.5, 1.]), 3)
+    with pytest.raises((TypeError, AttributeError)) as error:
+        use(torch.randn(2, 3), target)
+    assert 'MixedTarget' in str(error.value)
+
+
+def test_its_repr_says_where_its_tensors_are_and_copies_are_whole():
+    target = MixedTarget(torch.tensor([0, 2]), torch.tensor([0.5, 1.]), 3)
+    assert repr(target) == (
+        'MixedTarget(2 labels of 3 classes, mixed; classes are in .labels [N], probabilities in .soft_target() [N, C])')
+    for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
+        assert torch.equal(other.soft_target(), target.soft_target()) and other != target == target
+    assert len({target, target}) == 1

@@ -152,6 +152,68 @@ def test_compiled_task_computes_the_same_and_keeps_plain_names():
     torch.testing.assert_close(compiled.get_eval_model()(images), plain.get_eval_model()(images))
 
 
+@pytest.mark.parametrize('opt, kwargs', [
+    ('adamw', {}), ('adamw', {'layer_decay': 0.7}), ('muon', {'fallback_list': ['head*', 'patch_embed*']}),
+    ('muon', {'layer_decay': 0.7})])
+@pytest.mark.parametrize('name', ['test_vit', 'test_resnet'])
+def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
+    def groups(module):
+        optimizer = create_optimizer_v2(module, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs)
+        return [{**group, 'params': list(map(id, group['params']))} for group in optimizer.param_groups]
+
+    task = _task(name, gamma=0.)
+    assert groups(task.get_trainable_module()) == groups(task.get_eval_model())
+    with_head = _task(name).get_trainable_module()
+    names = [name for name, _ in with_head.named_parameters()]
+    assert names == [*dict(_model(name).named_parameters()), 'uncertainty.weight', 'uncertainty.bias']
+    assert [name for name, _ in with_head.named_parameters('a')] == [f'a.{name}' for name in names]
+    assert list(map(id, with_head.parameters())) == [id(parameter) for _, parameter in with_head.named_parameters()]
+
+
+@pytest.mark.parametrize('opt', ['sgd', 'adamw', 'muon', 'lamb'])
+def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
+    task = _task('test_vit', gamma=0.)
+    plain = ClassificationTask(_model('test_vit'), verbose=False)
+    optimizers = [create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3) for one in (task, plain)]
+    for one, optimizer in zip((task, plain), optimizers):
+        one(*_batch())['loss'].backward()
+        optimizer.step()
+    for optimizer, other in (optimizers, optimizers[::-1]):
+        state = optimizer.state_dict()
+        other.load_state_dict(copy.deepcopy(state))
+        for ours, theirs in zip(optimizer.param_groups, other.param_groups):
+            shapes = [[parameter.shape for parameter in group['params']] for group in (ours, theirs)]
+            assert shapes[0] == shapes[1]
+    plain.load_checkpoint_state(task.get_checkpoint_state()['state_dict'])
+
+
+@pytest.mark.parametrize('kwargs', [{}, {'ratio': 'similarity'}, {'fade': 0.6, 'gamma': 0.}])
+def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(kwargs):
+    task = _task(mixup={'label_smoothing': 0.1}, **kwargs).eval()
+    input, labels = _batch()
+    shapes, previews = _seen_shapes(task.get_eval_model()), []
+    task.after_batch = lambda *arguments: previews.append(arguments)
+    before = copy.deepcopy(task.state_dict())
+    with torch.no_grad():
+        result = task(input, labels)
+        expected = ClassificationTask(task.get_eval_model(), nn.CrossEntropyLoss(), verbose=False)(input, labels)
+    assert torch.equal(result['output'], expected['output'])
+    torch.testing.assert_close(result['loss'], expected['loss'])
+    assert len(shapes) == 2 and not previews and task.pop_metrics() == {} and task.mixup.mixup_enabled
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    result = task.train()(input, labels)
+    assert (result['lam'] < 1).any() and task.pop_metrics()
+
+
+@pytest.mark.parametrize('criterion', [nn.CrossEntropyLoss(reduction='none'), nn.BCEWithLogitsLoss(reduction='none')])
+def test_a_criterion_that_does_not_reduce_is_refused(criterion):
+    with pytest.raises(ValueError, match="base must return one loss for the batch, .* has reduction 'none': use 'mean"):
+        _task(criterion=criterion)
+    task = _task(criterion=lambda output, target: criterion(output, target).flatten())
+    with pytest.raises(ValueError, match='base must return one loss for the batch, a scalar, got'):
+        task(*_batch())
+
+
 @pytest.mark.parametrize('name', ['test_vit', 'test_resnet'])
 def test_layer_decay_treats_the_model_as_without_sumix(name):
     task = _task(name)

@@ -58,7 +58,7 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--sumix-ratio area --sumix-gamma 0',
     '--sumix-uncertainty none',
     '--sumix-original-pass no-grad --sumix-original-scale 0.5',
-    '--sumix-original-pass none',
+    '--seed 4294967295',
     '--sumix-policy mixup cutmix --mixup-mode elem',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
     '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
@@ -74,6 +74,7 @@ def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
 
 @pytest.mark.parametrize('model, arguments', [
     ('test_vit', '--opt adamw --layer-decay 0.7 --weight-decay 0.05 --img-size 32'),
+    ('test_vit', '--opt muon --opt-kwargs fallback_list=["head*","patch_embed*"] --img-size 32'),
     ('test_efficientnet', '--drop 0.2 --drop-path 0.1'),
 ])
 def test_trains_other_kinds_of_model(launch, model, arguments):
@@ -140,6 +141,19 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(launch):
     assert _summary(resumed) == _summary(whole)[1:]
 
 
+@pytest.mark.parametrize('flag, said', [
+    ('', False), ('use_multi_epochs_loader: true', True), ('dataset: wds/shards', True),
+    ('dataset: torch/cifar10', False)])
+def test_loaders_that_no_resumed_run_can_repeat_are_named(caplog, train_script, flag, said):
+    caplog.set_level('INFO')
+    config = dict(sumix=True, **yaml.safe_load(flag or '{}'))
+    parser = runpy.run_path(train_script, run_name='train')['parser']
+    train_patch.flags.add_flags(parser)
+    parser.set_defaults(**config)
+    train_patch.flags.resolve(parser.parse_args([]), parser)
+    assert ('a resumed run will not repeat an uninterrupted one' in caplog.text) == said
+
+
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
     arguments = ('--sumix', '--sumix-gamma', '0.5', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
     for prefetcher in ([], ['--no-prefetcher']):
@@ -186,6 +200,7 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-policy fmix cutmix --sumix-policy-kwargs gridmix.alpha=1', "must have the policies ['fmix', 'cutmix']"),
     ('--smoothing 1.5', 'label smoothing must be in [0, 1)'),
     ('--mixup-prob 2', 'prob must be in [0, 1]'),
+    ('--cutmix-minmax 0.3', 'cutmix_minmax must be two numbers with 0 <= min <= max <= 1, got [0.3]'),
 ])
 def test_bad_arguments_stop_before_data_or_model(launch, capfd, arguments, message):
     with pytest.raises(SystemExit):

@@ -34,8 +34,8 @@ class SUMixLoss(nn.Module):
 
     Raises:
         TypeError: If a keyword is no field of SUMixOptions.
-        ValueError: If an option is out of range, or base cannot take soft targets, or ratio 'released' comes with a
-            base other than cross-entropy, for which the release has no formula.
+        ValueError: If an option is out of range, or base cannot take soft targets or does not reduce its loss, or ratio
+            'released' comes with a base other than cross-entropy, for which the release has no formula.
     """
 
     def __init__(
@@ -53,6 +53,9 @@ class SUMixLoss(nn.Module):
             raise ValueError(
                 f'base must take soft targets [N, C], which {type(self.base).__name__} does not; '
                 'label smoothing is an argument of SUMixMixup')
+        if getattr(self.base, 'reduction', None) == 'none':
+            raise ValueError(
+                f"base must return one loss for the batch, {type(self.base).__name__} has reduction 'none': use 'mean'")
         self.is_released = isinstance(self.ratio, Released)
         if self.is_released and not isinstance(self.base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
             raise ValueError(
@@ -130,6 +133,8 @@ class SUMixLoss(nn.Module):
         if fading is not None:
             soft_target = self._fade(soft_target, fading(mixed, original, target, new_step))
         classification = self.base(logits, soft_target)
+        if classification.ndim:
+            raise ValueError(f'base must return one loss for the batch, a scalar, got {list(classification.shape)}')
         loss = classification + self.gamma * uncertainty
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too

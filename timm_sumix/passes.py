@@ -73,10 +73,21 @@ class SUMixModule(nn.Module):
         # outside no_grad, so that the head always gets gradient
         return mixed_output, self._add_uncertainty(original_output)
 
+    def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
+        """Yield the model's parameters by the names that they have in the model, then the head's.
+
+        So every option of an optimizer that goes by names means the same with and without SUMix.
+        """
+        if not recurse:
+            return
+        start = f'{prefix}.' if prefix else ''
+        yield from self.model.named_parameters(prefix, remove_duplicate=remove_duplicate)
+        if self.uncertainty is not None:
+            yield from self.uncertainty.named_parameters(f'{start}uncertainty', remove_duplicate=remove_duplicate)
+
     def no_weight_decay(self):
         """Return the names of the parameters that the model keeps free of weight decay."""
-        names = self.model.no_weight_decay() if hasattr(self.model, 'no_weight_decay') else ()
-        return {f'model.{name}' for name in names}
+        return self.model.no_weight_decay() if hasattr(self.model, 'no_weight_decay') else set()
 
     @property
     def group_matcher(self):
@@ -86,7 +97,7 @@ class SUMixModule(nn.Module):
         def group_matcher(coarse: bool = False):
             layers = group_parameters(self.model, model_matcher(coarse=coarse), reverse=True)
             last = max(layers.values())
-            return lambda name: layers.get(name.removeprefix('model.'), last)
+            return lambda name: layers.get(name, last)
 
         return group_matcher
 

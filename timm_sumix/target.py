@@ -1,9 +1,11 @@
 """What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from timm.data.mixup import one_hot
+
+_NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
 
 
 class HeadOutput(NamedTuple):
@@ -126,6 +128,27 @@ class MixedTarget:
         first = one_hot(self.labels, self.num_classes, on_value, off_value)
         second = one_hot(self.partner_labels, self.num_classes, on_value, off_value)
         return first * share + second * (1. - share)
+
+    def __repr__(self) -> str:
+        kind = 'mixed' if self.mixed else 'not mixed'
+        return f'MixedTarget({len(self)} labels of {self.num_classes} classes, {kind}; {_NOT_A_TENSOR})'
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f'MixedTarget has no {name!r}: {_NOT_A_TENSOR}')
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, torch.Tensor):  # else False, silently
+            raise TypeError(f'a MixedTarget cannot be compared with a tensor: {_NOT_A_TENSOR}')
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Any:  # the first that timm's SoftTargetCrossEntropy does with a target
+        raise TypeError(f'a MixedTarget is no tensor: {_NOT_A_TENSOR}')
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        raise TypeError(f'{function.__name__} got a MixedTarget, which is no tensor: {_NOT_A_TENSOR}')
 
     def size(self, dim: Optional[int] = None):
         """Return the size of the labels, as a tensor of labels would."""

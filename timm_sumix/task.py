@@ -16,6 +16,7 @@ from timm.utils import unwrap_model
 from .compat import create_criterion, device_and_dtype, has_fixed_size, has_sync_batch_norm, num_features
 from .correction import Fading
 from .loss import SUMixLoss
+from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
 from .passes import SUMixModule, prepare_originals
@@ -23,7 +24,6 @@ from .target import MixedTarget
 
 _logger = logging.getLogger(__name__)
 
-METRICS = ('lam', 'corrected_lam', 'shift', 'classification', 'uncertainty')
 COSTS = {'none': 'as CutMix', 'no-grad': 'a second forward', 'grad': 'a second forward and backward'}
 
 
@@ -89,7 +89,7 @@ class SUMixTask(ClassificationTask):
         mixup.keep_original = loss.needs_original
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
-        self._totals: Optional[torch.Tensor] = None
+        self._metrics = Metrics()
         self._versions: Optional[int] = None
         if options.fade > 0:
             loss.fading = Fading(mixup.num_classes, options.fade).to(own_device if device is None else device)
@@ -115,6 +115,9 @@ class SUMixTask(ClassificationTask):
     ) -> Dict[str, torch.Tensor]:
         """Mix the batch, unless it is mixed already, pass it (and its unmixed images) through the model; the loss.
 
+        In eval mode nothing is mixed: the loss is the base criterion's for the labels as they are, without smoothing,
+        and the metrics are left alone.
+
         Args:
             input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
             target: Labels [N], int64, or the MixedTarget that SUMixMixup returned.
@@ -128,13 +131,17 @@ class SUMixTask(ClassificationTask):
                 - 'uncertainty': Uncertainty term before gamma, 0 where it is off or nothing was mixed
         """
         if not isinstance(target, MixedTarget):
-            input, target = self.mixup(input, target)
+            input, target = self.mixup(input, target) if self.training else (input, self._unmixed(target))
         mixed, original = self.trainable_module(input, self._original(input, target))
         result = self.criterion(mixed, original, target, self._is_new_step())
-        self._add_to_metrics(target, result)
-        if self.after_batch is not None and target.mixed:
-            self.after_batch(input, target, result['lam'])
+        if self.training:
+            self._metrics.add(target, result)
+            if self.after_batch is not None and target.mixed:
+                self.after_batch(input, target, result['lam'])
         return {'output': mixed.logits, **result}
+
+    def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
+        return MixedTarget(labels, torch.ones_like(labels, dtype=torch.float), self.mixup.num_classes, mixed=False)
 
     def _is_new_step(self) -> bool:
         """Whether the optimizer changed a parameter since the last batch; without, batches are being accumulated."""
@@ -153,21 +160,6 @@ class SUMixTask(ClassificationTask):
         model = unwrap_model(self.trainable_module).model
         return prepare_originals(model, target.original, mixed, self.criterion.options.original_scale)
 
-    @torch.no_grad()
-    def _add_to_metrics(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
-        # summed on the device, so that no step waits for it
-        lam, corrected = target.lam, result['lam']
-        count = len(target)
-        sums = torch.stack([
-            lam.sum(),
-            corrected.sum(),
-            (corrected - lam).abs().sum(),
-            count * result['classification'].float(),
-            count * result['uncertainty'],
-            torch.full_like(lam[0], count),
-        ])
-        self._totals = sums if self._totals is None else self._totals + sums
-
     def pop_metrics(self) -> Dict[str, float]:
         """Return means over the samples since the last call, over all processes, and start anew.
 
@@ -175,13 +167,7 @@ class SUMixTask(ClassificationTask):
             Dictionary of 'lam', 'corrected_lam', 'shift' (mean |corrected - lam|), 'classification' and
             'uncertainty'; empty if there was no sample.
         """
-        totals, self._totals = self._totals, None
-        if totals is None:
-            return {}
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(totals)
-        *sums, count = totals.tolist()
-        return {name: total / count for name, total in zip(METRICS, sums)}
+        return self._metrics.pop()
 
     def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> ClassificationTask:
         """Wrap model and head in one DistributedDataParallel; on the CPU, device_ids are left out as it demands."""

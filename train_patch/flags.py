@@ -32,6 +32,9 @@ CONFLICTS = {
     'multi_label': 'shares are corrected for one class an image',
 }
 
+# timm's data sets that workers shuffle by themselves
+ITERABLE = ('wds/', 'tfds/', 'hfids/')
+
 
 class Settings(NamedTuple):
     """What the flags ask for.
@@ -88,6 +91,9 @@ def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settin
         _try_out(args, settings)
     except (TypeError, ValueError) as error:
         parser.error(f'--sumix: {error}')
+    if getattr(args, 'use_multi_epochs_loader', False) or args.dataset.startswith(ITERABLE):
+        _log(
+            'loader workers go on from one epoch to the next, so a resumed run will not repeat an uninterrupted one.')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
         _log('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
     return settings

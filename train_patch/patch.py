@@ -109,7 +109,8 @@ class Patch:
 
     def _seed_epoch(self, epoch: int, arguments: Iterable[Any]) -> None:
         """Make an epoch's draws depend on seed and epoch alone, so that a resumed run repeats an uninterrupted one."""
-        seed = self.seed + EPOCH_SEEDS * (epoch + 1)
+        # NumPy's seeds end at 2 ** 32, and random_seed adds the rank
+        seed = (self.seed + EPOCH_SEEDS * (epoch + 1)) % (2 ** 32 - EPOCH_SEEDS)
         for argument in arguments:
             loader = getattr(argument, 'loader', argument)  # what timm's PrefetchLoader wraps
             if isinstance(loader, DataLoader) and loader.generator is None:

@@ -14,6 +14,7 @@ from ..target import MixedTarget, check_labels, check_smoothing
 from .blend import blend
 from .draws import Draws, draw_for_batch, draw_for_each
 from .policies import Policy, create_policy, policy_names, split_kwargs
+from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
 
@@ -61,6 +62,8 @@ class SUMixMixup(Mixup):
     ):
         _check_numbers(mode, prob, switch_prob, mixup_alpha, cutmix_alpha, num_classes, multi_label)
         check_smoothing(label_smoothing)
+        if cutmix_minmax is not None:
+            check_range('cutmix_minmax', cutmix_minmax, 0., 1.)
         super().__init__(
             mixup_alpha=mixup_alpha,
             cutmix_alpha=cutmix_alpha,

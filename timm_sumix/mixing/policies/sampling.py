@@ -13,7 +13,7 @@ def check_alpha(alpha: float) -> None:
 
 def check_range(name: str, bounds: Sequence[float], low: float, high: float = float('inf')) -> None:
     """Raise ValueError unless `bounds` are two numbers with low <= min <= max <= high."""
-    if len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:
+    if not isinstance(bounds, (list, tuple)) or len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:
         raise ValueError(f'{name} must be two numbers with {low:g} <= min <= max <= {high:g}, got {bounds}')
 
 
