@@ -177,3 +177,15 @@ def test_processes_have_equal_totals_which_are_those_of_all_samples(tmp_path):
             fading(output, None, own, new_step=rank == 0)
     for name, value in fading.state_dict().items():
         torch.testing.assert_close(states[0][name], value)
+
+
+def test_batches_of_several_sizes_have_the_weights_of_one_size():
+    fadings = [Fading(10, 1.5) for _ in range(2)]
+    for step in range(4):
+        mixed, _, target = random_batch(32, 10, seed=step)
+        larger = mixed.evidence.repeat_interleave(2, 1).repeat_interleave(2, 2) if step % 2 else mixed.evidence
+        weights = [
+            fading(mixed._replace(evidence=evidence), None, target)
+            for fading, evidence in zip(fadings, (mixed.evidence, larger))]
+        torch.testing.assert_close(*weights)
+    assert (weights[0] < 1).any() and (weights[0] > 0).any()

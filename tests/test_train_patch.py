@@ -154,6 +154,14 @@ def test_loaders_that_no_resumed_run_can_repeat_are_named(caplog, train_script, 
     assert ('a resumed run will not repeat an uninterrupted one' in caplog.text) == said
 
 
+def test_batches_may_be_of_several_sizes(launch, train_script):
+    if not hasattr(runpy.run_path(train_script, run_name='train')['parser'].parse_args([]), 'train_img_sizes'):
+        pytest.skip('the script has no --train-img-sizes')
+    folder = launch('--sumix', '--sumix-fade', '0.6', '--epochs', 2, '--train-img-sizes', 32, 48, 64)
+    assert all(row['train_sumix_shift'] > 0 for row in _summary(folder))
+    _assert_loads_into_plain_timm(folder)
+
+
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
     arguments = ('--sumix', '--sumix-gamma', '0.5', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
     for prefetcher in ([], ['--no-prefetcher']):

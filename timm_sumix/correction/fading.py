@@ -26,8 +26,9 @@ class Fading(nn.Module):
     """Weight of a faded target: 1 where at least a fraction `fade` of one object is visible, less below.
 
     weight = min(1, visible / fade), visible = e_a / T[y_a] + e_b / T[y_b], where e is the sum of the mixed image's
-    evidence over a part, and T[c] the running mean of sum(e) / sum(lam) over the samples of class c: the share of an
-    object that is visible is its share of the area on average. A class not yet seen does not fade.
+    evidence over a part, for each cell of the image, and T[c] the running mean of sum(e) / sum(lam) over the samples of
+    class c: the share of an object that is visible is its share of the area on average. A class not yet seen does not
+    fade.
 
     The totals are equal in all processes of a distributed run; they change with each optimizer step, not within the
     batches that are accumulated for one.
@@ -90,11 +91,11 @@ class Fading(nn.Module):
 
     @staticmethod
     def _parts(evidence: Optional[torch.Tensor], target: MixedTarget) -> torch.Tensor:
-        """Return the sums of the evidence over the first image's and the partner's part [2, N]."""
+        """Return the evidence of the first image's and of the partner's part, for each cell of the image [2, N]."""
         assert evidence is not None  # the ratio asks for it
         first, _ = target.visible_fraction((evidence.shape[1], evidence.shape[2]))
-        own = (evidence * first).sum((1, 2))
-        return torch.stack([own, evidence.sum((1, 2)) - own])
+        own = (evidence * first).mean((1, 2))  # means, as the grid of cells may differ from batch to batch
+        return torch.stack([own, evidence.mean((1, 2)) - own])
 
     def _add(self, parts: Optional[torch.Tensor], target: MixedTarget) -> None:
         new = torch.zeros_like(self.pending)
