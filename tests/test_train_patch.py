@@ -282,6 +282,12 @@ def test_the_log_names_the_ratio_whose_it_is_and_what_it_costs(launch, capfd, ra
     assert cost in log
 
 
+@pytest.mark.parametrize('lr, warned', [('1e30', 1), ('0.01', 0)])
+def test_a_loss_that_is_not_finite_is_named_once_an_epoch(launch, capfd, lr, warned):
+    launch('--sumix', '--lr', lr, '--opt', 'sgd')
+    assert capfd.readouterr().err.count('SUMix: in epoch 0 the classification loss was not finite, first in') == warned
+
+
 @pytest.mark.parametrize('arguments', ['', '--no-prefetcher', '--mixup-mode elem --amp --amp-dtype bfloat16'])
 def test_a_preview_shows_mixed_images_of_each_epoch(launch, capfd, arguments):
     folder = launch('--sumix', '--sumix-preview', 7, '--epochs', 2, *arguments.split())

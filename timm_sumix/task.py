@@ -89,7 +89,7 @@ class SUMixTask(ClassificationTask):
         mixup.keep_original = loss.needs_original
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
-        self._metrics = Metrics()
+        self.metrics = Metrics()
         self._versions: Optional[int] = None
         if options.fade > 0:
             loss.fading = Fading(mixup.num_classes, options.fade).to(own_device if device is None else device)
@@ -135,7 +135,7 @@ class SUMixTask(ClassificationTask):
         mixed, original = self.trainable_module(input, self._original(input, target))
         result = self.criterion(mixed, original, target, self._is_new_step())
         if self.training:
-            self._metrics.add(target, result)
+            self.metrics.add(target, result)
             if self.after_batch is not None and target.mixed:
                 self.after_batch(input, target, result['lam'])
         return {'output': mixed.logits, **result}
@@ -167,7 +167,7 @@ class SUMixTask(ClassificationTask):
             Dictionary of 'lam', 'corrected_lam', 'shift' (mean |corrected - lam|), 'classification' and
             'uncertainty'; empty if there was no sample.
         """
-        return self._metrics.pop()
+        return self.metrics.pop()
 
     def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> ClassificationTask:
         """Wrap model and head in one DistributedDataParallel; on the CPU, device_ids are left out as it demands."""

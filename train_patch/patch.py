@@ -127,6 +127,10 @@ class Patch:
         metrics.update({f'sumix_{name}': value for name, value in means.items()})
         if not task.verbose:  # the script makes only the first process verbose
             return
+        for part, step in task.metrics.not_finite.items():
+            _logger.warning(
+                f'SUMix: in epoch {epoch} the {part} loss was not finite, first in step {step}: images or weights are '
+                'NaN or too large; try a lower --lr, --clip-grad, or --amp-dtype bfloat16.')
         gamma = task.criterion.gamma
         _logger.info(
             f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '

@@ -1,0 +1,77 @@
+"""Two processes compute what one does on the same samples, for a model whose samples do not see each other."""
+import pytest
+import timm
+import torch
+from timm.loss import BinaryCrossEntropy
+
+from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
+
+SETTINGS = {
+    'default': {},
+    'fade': {'fade': 1.},
+    'two passes': {'strength': 1.},
+    'feature': {'ratio': 'feature'},
+    'similarity': {'ratio': 'similarity'},
+    'area': {'ratio': 'area'},
+    'term': {'gamma': 0.5},
+    'term without gradient': {'gamma': 0.5, 'original_pass': 'no-grad'},
+    'term from logits': {'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'logits'},
+    'binary': {'criterion': BinaryCrossEntropy()},
+}
+STEPS = 3
+SIZE = 8  # samples a step, of all processes
+
+
+def _batch(step, rows):
+    """Return some rows of a mixed batch; partners are two neighbours, so that a process has both."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(SIZE, 3, 32, 32, generator=generator)
+    mask = torch.rand(SIZE, 1, 4, 4, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3) < 0.6
+    labels, partner = torch.arange(SIZE) % 3, torch.arange(SIZE) ^ 1
+    mixed = torch.where(mask, images, images[partner])
+    target = MixedTarget(
+        labels[rows], mask.float().mean((1, 2, 3))[rows], 4, index=torch.arange(len(labels[rows])) ^ 1,
+        original=images[rows], mask=mask[rows])
+    return mixed[rows], target
+
+
+def _gradients(setting, rows):
+    """Return the gradients [P] of each step of SGD on some rows of the batches."""
+    torch.manual_seed(0)
+    model = timm.create_model('test_vit', num_classes=4, img_size=32)
+    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=4)
+    task = SUMixTask(model, mixup, verbose=False, **SETTINGS[setting])
+    if torch.distributed.is_initialized():
+        task.prepare_distributed(device_ids=[torch.device('cpu')])
+    parameters = list(task.get_trainable_module().parameters())
+    optimizer, steps = torch.optim.SGD(parameters, lr=0.1), []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        task(*_batch(step, rows))['loss'].backward()
+        steps.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+        optimizer.step()
+    return steps
+
+
+def _process(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    rows = slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)
+    torch.save({setting: _gradients(setting, rows) for setting in SETTINGS}, f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def of_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('distributed')
+    torch.multiprocessing.spawn(_process, (folder,), nprocs=2)
+    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+
+
+@pytest.mark.parametrize('setting', list(SETTINGS))
+def test_two_processes_give_the_gradients_of_one(of_two, setting):
+    expected = _gradients(setting, slice(None))
+    assert len(expected) == STEPS and expected[0].norm() > 0
+    for step, gradient in enumerate(expected):
+        for found in of_two:
+            assert (found[setting][step] - gradient).norm() < 1e-5 * gradient.norm()
