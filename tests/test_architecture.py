@@ -25,7 +25,7 @@ LIBRARY = {
     'passes': ('compat', 'correction', 'maps', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'audit': ('options', 'passes', 'target'),
-    'task': ('compat', 'correction', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
+    'task': ('compat', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
     '__init__': ('audit', 'loss', 'mixing', 'options', 'target', 'task'),
 }
 BENCHMARKS = {

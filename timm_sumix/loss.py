@@ -75,10 +75,13 @@ class SUMixLoss(nn.Module):
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, gamma={self.gamma}, fade={self.options.fade}'
 
-    def _fading_of(self, target: MixedTarget) -> Optional[Fading]:
-        """Return what weighs faded targets, None where none fade."""
+    def create_fading(self, num_classes: int, device: torch.device) -> Optional[Fading]:
+        """Return what weighs faded targets, made once; None where none fade.
+
+        It holds state: who saves or restores it has it made before the first batch.
+        """
         if self.options.fade > 0 and self.fading is None:
-            self.fading = Fading(target.num_classes, self.options.fade).to(target.lam.device)
+            self.fading = Fading(num_classes, self.options.fade).to(device)
         return self.fading
 
     def _fade(self, soft_target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -129,7 +132,7 @@ class SUMixLoss(nn.Module):
             uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
         share = lam.mean().expand_as(lam) if self.is_released else lam
-        soft_target, fading = target.soft_target(share), self._fading_of(target)
+        soft_target, fading = target.soft_target(share), self.create_fading(target.num_classes, target.lam.device)
         if fading is not None:
             soft_target = self._fade(soft_target, fading(mixed, original, target, new_step))
         classification = self.base(logits, soft_target)

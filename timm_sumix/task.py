@@ -14,7 +14,6 @@ from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
 from .compat import create_criterion, device_and_dtype, has_fixed_size, has_sync_batch_norm, num_features
-from .correction import Fading
 from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
@@ -91,8 +90,7 @@ class SUMixTask(ClassificationTask):
         self._always_both = has_sync_batch_norm(model)
         self.metrics = Metrics()
         self._versions: Optional[int] = None
-        if options.fade > 0:
-            loss.fading = Fading(mixup.num_classes, options.fade).to(own_device if device is None else device)
+        loss.create_fading(mixup.num_classes, own_device if device is None else device)
         # called with (mixed images, target, corrected lam) after each mixed batch; for previews
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
         if verbose:

@@ -27,9 +27,9 @@ MODELS = {
     'cpu': ('resnet18', 'vit_tiny_patch16_224', 'convnext_atto'),
     'cuda': ('resnet50', 'vit_small_patch16_224', 'convnext_tiny'),
 }
-BATCH_SIZE = {'cpu': 16, 'cuda': 128}
+BATCH_SIZE = {'cpu': 8, 'cuda': 128}
 GROWTH = {
-    'cpu': {'batch_size': (4, 16, 48), 'size': (96, 160, 224), 'num_classes': (10, 1000, 21841)},
+    'cpu': {'batch_size': (2, 8, 16), 'size': (96, 160, 224), 'num_classes': (10, 1000, 21841)},
     'cuda': {'batch_size': (32, 128, 256), 'size': (128, 224, 288), 'num_classes': (10, 1000, 21841)},
 }
 
@@ -43,9 +43,9 @@ def parse_args() -> argparse.Namespace:
         '--parts', nargs='+', choices=list(PARTS), default=DEFAULT_PARTS,
         help=f'what to measure (default: {" ".join(DEFAULT_PARTS)})')
     parser.add_argument('--models', nargs='+', help='timm models of the steps (default: three, by device)')
-    parser.add_argument('--batch-size', type=int, help='images in each process (default: 16, on a GPU 128)')
+    parser.add_argument('--batch-size', type=int, help='images in each process (default: 8, on a GPU 128)')
     parser.add_argument('--size', type=int, default=224, help='height and width in pixels (default: 224)')
-    parser.add_argument('--repeats', type=int, default=15, help='turns of the steps (default: 15); of parts 3 times')
+    parser.add_argument('--repeats', type=int, default=9, help='turns of the steps (default: 9); of parts 3 times')
     parser.add_argument('--out', type=Path, default=RESULTS / 'speed.json', help='result file')
     args = parser.parse_args()
     if args.repeats < 2:

@@ -52,7 +52,7 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
         setting: BASE, or a key of SETTINGS.
     """
     torch.manual_seed(0)
-    kwargs = {'img_size': work.size} if 'vit' in work.model else {}
+    kwargs = {'dynamic_img_size': True} if 'vit' in work.model else {}
     model = timm.create_model(work.model, num_classes=work.num_classes, **kwargs).to(work.device).train()
     images = torch.randn(work.batch_size, 3, work.size, work.size, device=work.device)
     labels = torch.randint(0, work.num_classes, (work.batch_size,), device=work.device)
@@ -65,7 +65,7 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
         mixup = None
         task = SUMixTask(model, SUMixMixup(**mixing), device=work.device, verbose=False, **SETTINGS[setting])
     if torch.distributed.is_initialized():
-        task.prepare_distributed(device_ids=[work.device])
+        task.prepare_distributed(device_ids=None if work.device.type == 'cpu' else [work.device])
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=1e-3, momentum=0.9)
 
     def step():

@@ -140,7 +140,7 @@ def _warn_without_places(evidence: torch.Tensor, target: MixedTarget, instead: s
         return
     why = (
         'a MixedTarget without the mask that the images were mixed by' if target.mask is None else
-        "a single place, as the model's last map is 1 x 1 for images of this size")
+        'evidence of a single place (no map, or one of 1 x 1 for images of this size)')
     warnings.warn(f"ratio 'evidence' got {why}: it {instead}", stacklevel=6)
 
 
