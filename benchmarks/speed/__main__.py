@@ -43,6 +43,9 @@ def parse_args() -> argparse.Namespace:
         '--parts', nargs='+', choices=list(PARTS), default=DEFAULT_PARTS,
         help=f'what to measure (default: {" ".join(DEFAULT_PARTS)})')
     parser.add_argument('--models', nargs='+', help='timm models of the steps (default: three, by device)')
+    parser.add_argument(
+        '--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS),
+        help='settings of the steps (default: all)')
     parser.add_argument('--batch-size', type=int, help='images in each process (default: 8, on a GPU 128)')
     parser.add_argument('--size', type=int, default=224, help='height and width in pixels (default: 224)')
     parser.add_argument('--repeats', type=int, default=9, help='turns of the steps (default: 9); of parts 3 times')
@@ -62,7 +65,7 @@ def _workload(args: argparse.Namespace, model: str) -> Workload:
 
 
 def _steps(args: argparse.Namespace) -> Dict[str, Any]:
-    return {model: measure(_workload(args, model), list(SETTINGS), args.repeats) for model in args.models}
+    return {model: measure(_workload(args, model), args.settings, args.repeats) for model in args.models}
 
 
 def _growth(args: argparse.Namespace) -> Dict[str, Any]:
