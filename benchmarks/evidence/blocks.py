@@ -22,6 +22,7 @@ from .speed_tables import (
     steps_in_short,
     steps_table,
 )
+from .zoo_table import zoo_table
 
 TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
 
@@ -65,6 +66,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'mixing': mixing_table,
     'policies': policies_table,
     'collate': collate_ratio,
+    'zoo': zoo_table,
     **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
     'robustness': robustness_table,
     'corruptions': corruptions_table,

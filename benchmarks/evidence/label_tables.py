@@ -55,7 +55,8 @@ def labels_in_short() -> str:
     names = {
         'area': 'area (CutMix)', 'similarity 2': "as the paper's abstract describes it (`similarity`)",
         'released': "as the authors' code computes it (`released`)",
-        'snapmix': 'SnapMix-style class activation map, re-derived', 'evidence 1': '`evidence`, the default'}
+        'snapmix': 'SnapMix-style class activation map, re-derived',
+        'evidence': '`evidence`, the default: one pass', 'evidence 1': '`evidence` with a second pass'}
     rows = [row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
     return table(['label', 'Spearman with the true share', 'mean absolute error'], [
         [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]

@@ -50,3 +50,23 @@ def draw_comparison(picture: Path) -> None:
         axis.set_yticks(range(len(ARMS_DRAWN)), ARMS_DRAWN, fontsize=8)
     axes[0, 0].invert_yaxis()
     save(figure, picture, dpi=90)
+
+
+def draw_speed(picture: Path) -> None:
+    """Draw time, with its quartiles, and peak memory of a step over CutMix's, each setting in each model."""
+    steps = read_result('speed')['steps']
+    settings = [setting for setting in next(iter(steps.values())) if setting != 'timm']
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.6 + 0.55 * len(settings)), sharey=True)
+    for i, (model, rows) in enumerate(steps.items()):
+        heights = [height + 0.25 * (i - (len(steps) - 1) / 2) for height in range(len(settings))]
+        own = [rows[setting] for setting in settings]
+        spread = [[row['ratio'] - row['low'] for row in own], [row['high'] - row['ratio'] for row in own]]
+        axes[0].barh(heights, [row['ratio'] for row in own], 0.22, xerr=spread, color=f'C{i}', label=model)
+        axes[1].barh(heights, [row['memory'] for row in own], 0.22, color=f'C{i}')
+    for axis, what in zip(axes, ("time of a step over CutMix's, with quartiles", "peak memory over CutMix's")):
+        axis.axvline(1., color='#888888', linewidth=0.8)
+        axis.set_xlabel(what)
+    axes[0].set_yticks(range(len(settings)), settings)
+    axes[0].invert_yaxis()
+    axes[0].legend(fontsize=8)
+    save(figure, picture, dpi=90)

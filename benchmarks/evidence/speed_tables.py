@@ -61,7 +61,7 @@ def policies_table() -> str:
     rows = read_result('speed')['mixing']['policies']
     names = list(dict.fromkeys(name.split(', ')[0] for name in rows))
     return table(["time over CutMix's", *MODES], [
-        [f'`{name}`', *(f'{rows[f"{name}, {mode}"]["ratio"]:.1f}' for mode in MODES)] for name in names])
+        [name, *(f'{rows[f"{name}, {mode}"]["ratio"]:.1f}' for mode in MODES)] for name in names])
 
 
 def loss_table() -> str:

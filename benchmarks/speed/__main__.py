@@ -123,6 +123,8 @@ def main() -> None:
             args.device = torch.device('cuda', torch.distributed.get_rank())
     torch.manual_seed(0)
     run = describe_run('benchmarks.speed', 0, args.device)
+    if processes > 1:
+        run['command'] = run['command'].replace('python', f'torchrun --nproc_per_node {processes}', 1)
     figures = {}
     for part in args.parts:
         figures[part] = PARTS[part](args)
