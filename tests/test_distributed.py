@@ -61,6 +61,38 @@ def _process(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+def _uneven_process(rank, folder, options):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/uneven', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = timm.create_model('test_resnet', num_classes=4, output_stride=8)
+    task = SUMixTask(model, SUMixMixup(0., 1., num_classes=4), verbose=False, fade=1., **options)
+    task.setup_ema(decay=0.5)
+    task.prepare_distributed(device_ids=[torch.device('cpu')], broadcast_buffers=False)
+    optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.1)
+    for step, count in enumerate((4, 3 - 2 * rank, 2)):  # 3 and 1 images in the second step
+        task.mixup.mixup_enabled = step < 2 or rank == 0  # the second process does not mix in the last one
+        torch.manual_seed(2 * step + rank)
+        task(torch.randn(count, 3, 32, 32), torch.arange(count))['loss'].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        task.update_ema(step=step)
+    weights = torch.cat([parameter.detach().flatten() for parameter in task.get_trainable_module().parameters()])
+    average = torch.cat([value.flatten() for value in task.get_trainable_module(ema=True).parameters()])
+    metrics = task.pop_metrics().values()
+    totals = task.criterion.fading.state_dict().values()
+    torch.save([weights, average, *totals, *metrics], f'{folder}/uneven{rank}')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('options, count', [({}, 10), ({'gamma': 0.5}, 7)])  # three class totals, where there are any
+def test_processes_stay_equal_where_batches_differ_in_size_and_in_being_mixed(tmp_path, options, count):
+    torch.multiprocessing.spawn(_uneven_process, (tmp_path, options), nprocs=2)
+    first, second = (torch.load(tmp_path / f'uneven{rank}', weights_only=False) for rank in (0, 1))
+    assert all(torch.equal(torch.as_tensor(one), torch.as_tensor(other)) for one, other in zip(first, second))
+    assert first[0].isfinite().all() and len(first) == count
+
+
 @pytest.fixture(scope='module')
 def of_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp('distributed')

@@ -66,10 +66,11 @@ def test_accumulated_batches_are_one_step():
 
 def test_with_originals_the_weight_is_their_visible_evidence_and_nothing_is_learned():
     mixed, original, target = random_batch(16, 5)
-    fading = Fading(5, 1.)
+    fading = Fading(5, 1., by_totals=False)
     expected = sum(visible_evidence(original.evidence, target)).clamp(max=1.)
     torch.testing.assert_close(fading(mixed, original, target), expected)
-    assert not any(buffer.any() for buffer in fading.buffers())
+    unmixed = MixedTarget(target.labels, torch.ones(16), 5, mixed=False)
+    assert torch.equal(fading(mixed, None, unmixed), torch.ones(16)) and not fading.state_dict()
 
 
 def test_overflows_and_unknown_classes_do_not_fade_or_reach_the_totals():

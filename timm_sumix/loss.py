@@ -81,7 +81,8 @@ class SUMixLoss(nn.Module):
         It holds state: who saves or restores it has it made before the first batch.
         """
         if self.options.fade > 0 and self.fading is None:
-            self.fading = Fading(num_classes, self.options.fade).to(device)
+            by_totals = not (self.needs_original and self.ratio.original_evidence)
+            self.fading = Fading(num_classes, self.options.fade, by_totals).to(device)
         return self.fading
 
     def _fade(self, soft_target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ class Metrics:
             (corrected - lam).abs().sum(),
             count * result['classification'].float(),
             count * result['uncertainty'],
-            torch.full_like(lam[0], count),
+            lam.new_full((), count),
         ])
         self._totals = sums if self._totals is None else self._totals + sums
         finite = torch.stack([result[part].isfinite() for part in PARTS])

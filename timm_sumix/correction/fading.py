@@ -36,14 +36,19 @@ class Fading(nn.Module):
     Args:
         num_classes: Number of classes C.
         fade: Fraction of one object, greater than 0.
+        by_totals: Whether class totals tell what is visible, rather than the evidence of the unmixed images. All
+            processes must do the same, also one whose batch is not mixed.
     """
     evidence: torch.Tensor
     area: torch.Tensor
     pending: torch.Tensor
 
-    def __init__(self, num_classes: int, fade: float):
+    def __init__(self, num_classes: int, fade: float, by_totals: bool = True):
         super().__init__()
         self.fade = fade
+        self.by_totals = by_totals
+        if not by_totals:
+            return
         self.register_buffer('evidence', torch.zeros(num_classes))
         self.register_buffer('area', torch.zeros(num_classes))
         self.register_buffer('pending', torch.zeros(2 * num_classes + 1))  # evidence, area, number of samples
@@ -55,14 +60,13 @@ class Fading(nn.Module):
         """Return the weight of each sample's target [N], in [0, 1]; in training mode, learn the totals from it.
 
         Args:
-            mixed: Outputs for the mixed images, with their evidence where there are no others.
-            original: Outputs for the unmixed images, with their evidence, or None.
+            mixed: Outputs for the mixed images, by class totals with their evidence.
+            original: Outputs for the unmixed images, with their evidence where there are no class totals; or None.
             target: The mixed batch. Of a batch that is not mixed nothing is read.
             new_step: Whether the optimizer stepped since the last batch.
         """
-        if original is not None and original.evidence is not None:
-            first, second = visible_evidence(original.evidence, target)
-            return self._weight(first + second) if target.mixed else torch.ones_like(target.lam)
+        if not self.by_totals:
+            return self._weight_by_originals(original, target)
         if self.training and new_step:
             self._fold()
         parts = self._parts(mixed.evidence, target) if target.mixed else None
@@ -74,9 +78,18 @@ class Fading(nn.Module):
         return self._weight(
             parts[0] / self._total(totals, target.labels) + parts[1] / self._total(totals, target.partner_labels))
 
+    def _weight_by_originals(self, original: Optional[HeadOutput], target: MixedTarget) -> torch.Tensor:
+        if not target.mixed:
+            return torch.ones_like(target.lam)
+        assert original is not None and original.evidence is not None  # the ratio asks for it
+        first, second = visible_evidence(original.evidence, target)
+        return self._weight(first + second)
+
     def load_totals(self, state: Optional[Dict[str, torch.Tensor]]) -> None:
         """Load the totals of a checkpoint, which may have none: then they are learned anew."""
-        if state is None:
+        if not self.by_totals:
+            return
+        if not state:
             _logger.warning('SUMix: the checkpoint has no class totals: targets fade once they are learned anew.')
         else:
             self.load_state_dict(state)
