@@ -11,6 +11,7 @@ from .model_tables import (
     models_in_short,
     paper_table,
     robustness_table,
+    seeds_table,
     settings_table,
 )
 from .speed_tables import (
@@ -55,6 +56,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
+    'seeds': seeds_table,
     'labels in short': labels_in_short,
     'models in short': models_in_short,
     'demo': demo_table,
@@ -73,7 +75,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'comparison', 'robustness', 'speed', 'speed-two-processes', 'zoo')},
+            'fidelity', 'fidelity-tried', 'comparison', 'seeds', 'robustness', 'speed', 'speed-two-processes', 'zoo')},
 }
 
 

@@ -47,6 +47,22 @@ def gains_table() -> str:
     return table_by_setting(cell)
 
 
+def seeds_table() -> str:
+    """Return the gain over CutMix at each of more seeds, with its interval, by setting and label."""
+    result, lines = read_result('seeds'), []
+    for setting in result['settings']:
+        arms = by_arm(result['runs'], setting)
+        for arm, runs in arms.items():
+            if arm != 'area':
+                gained = gains(runs, arms['area'])
+                scores = [
+                    ' -> '.join(mean([run[score] for run in own], DIGITS[score]) for own in (arms['area'], runs))
+                    for score in ('nll', 'ece')]
+                lines.append([
+                    setting, arm, mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.2f}' for g in gained) + ')', *scores])
+    return table(['setting', 'label', 'gain in top-1 over area (each seed)', 'NLL', 'ECE %'], lines)
+
+
 def models_in_short() -> str:
     """Return the scores of models trained with the default label, by setting, beside CutMix's."""
     lines = []
