@@ -2,6 +2,7 @@
 import csv
 import os
 import re
+import resource
 import runpy
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import ROOT
 from PIL import Image
@@ -59,7 +61,7 @@ def images(tmp_path_factory):
     return root
 
 
-def _start(script, images, out, name, *arguments, module=('-m', 'train_patch')):
+def _start(script, images, out, name, *arguments, module=('-m', 'train_patch'), **kwargs):
     """Start a run in a process of its own; its log is OUT/NAME.log."""
     command = [
         sys.executable, '-u', *module, script, '--data-dir', images, '--model', 'test_resnet', '--num-classes', 4,
@@ -69,7 +71,7 @@ def _start(script, images, out, name, *arguments, module=('-m', 'train_patch')):
     log = open(out / f'{name}.log', 'w')  # noqa: SIM115
     return subprocess.Popen(
         [str(part) for part in command], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        env={**os.environ, 'OMP_NUM_THREADS': '1'}, **kwargs)
 
 
 def _position(log):
@@ -121,6 +123,19 @@ def test_a_run_killed_while_it_saves_resumes_from_the_epoch_before(train_script,
         train_script, images, tmp_path, 'resumed', *arguments, '--resume', tmp_path / 'killed' / 'last.pth.tar')
     assert resumed.wait(600) == 0, (tmp_path / 'resumed.log').read_text()[-3000:]
     assert _rows(tmp_path / 'resumed') == _rows(tmp_path / 'whole')[1:]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(train_script, images, tmp_path):
+    arguments = ('--batch-size', 50, '--workers', 1)
+    first = _start(train_script, images, tmp_path, 'first', *arguments, '--epochs', 1)
+    assert first.wait(600) == 0
+    last = tmp_path / 'first' / 'last.pth.tar'
+    limit = last.stat().st_size // 2  # stands in for a full disk
+    run = _start(
+        train_script, images, tmp_path, 'full', *arguments, '--epochs', 2, '--resume', last,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert run.wait(600) not in (0, -9) and 'Traceback' in (tmp_path / 'full.log').read_text()
+    timm.create_model('test_resnet', num_classes=4, output_stride=8, checkpoint_path=str(last))
 
 
 def test_checkpoints_that_do_not_fit_are_errors(launch, tmp_path, capfd):

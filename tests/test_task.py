@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 from timm.loss import BinaryCrossEntropy
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.task import ClassificationTask
 from torch import nn
 
@@ -170,11 +170,20 @@ def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
     assert list(map(id, with_head.parameters())) == [id(parameter) for _, parameter in with_head.named_parameters()]
 
 
-@pytest.mark.parametrize('opt', ['sgd', 'adamw', 'muon', 'lamb'])
+# L-BFGS takes a closure and AdaHessian a graph of gradients; BNB and fused ones need other packages or a GPU
+OPTIMIZERS = [
+    name for name in list_optimizers()
+    if name not in ('lbfgs', 'adahessian') and not name.startswith(('bnb', 'fused'))]
+
+
+@pytest.mark.parametrize('opt', [
+    pytest.param(name, marks=() if name in ('sgd', 'adamw', 'muon', 'lamb') else pytest.mark.slow)
+    for name in OPTIMIZERS])
 def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
     task = _task('test_vit', gamma=0.)
     plain = ClassificationTask(_model('test_vit'), verbose=False)
-    optimizers = [create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3) for one in (task, plain)]
+    optimizers = [
+        create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3, weight_decay=0.05) for one in (task, plain)]
     for one, optimizer in zip((task, plain), optimizers):
         one(*_batch())['loss'].backward()
         optimizer.step()
@@ -259,6 +268,7 @@ def test_synchronised_batch_norm_makes_both_passes_always():
     input, target = task.mixup(*_batch())
     assert task._original(input, target) is target.original  # processes would wait for each other's missing pass
     assert _task(mixup={'prob': 0.})._original(input, target) is None
+    assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
 
 
 def test_metrics_are_means_over_samples_since_the_last_call():

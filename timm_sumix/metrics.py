@@ -6,8 +6,6 @@ import torch
 from .target import MixedTarget
 
 METRICS = ('lam', 'corrected_lam', 'shift', 'classification', 'uncertainty')
-
-
 PARTS = ('classification', 'uncertainty')  # of the loss
 
 

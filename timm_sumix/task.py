@@ -151,7 +151,7 @@ class SUMixTask(ClassificationTask):
 
     def _original(self, mixed: torch.Tensor, target: MixedTarget) -> Optional[torch.Tensor]:
         """Return the unmixed images for their pass, None where no such pass is made."""
-        if not self.criterion.needs_original or not (target.mixed or self._always_both):
+        if not self.criterion.needs_original or not (target.mixed or self._always_both and self.training):
             return None
         if target.original is None:
             raise ValueError('target.original must hold the unmixed images, got None')

@@ -91,7 +91,7 @@ def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settin
         _try_out(args, settings)
     except (TypeError, ValueError) as error:
         parser.error(f'--sumix: {error}')
-    if getattr(args, 'use_multi_epochs_loader', False) or args.dataset.startswith(ITERABLE):
+    if getattr(args, 'use_multi_epochs_loader', False) or (args.dataset or '').startswith(ITERABLE):
         _log(
             'loader workers go on from one epoch to the next, so a resumed run will not repeat an uninterrupted one.')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
