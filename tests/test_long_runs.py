@@ -150,6 +150,15 @@ def test_checkpoints_that_do_not_fit_are_errors(launch, tmp_path, capfd):
         launch('--sumix', '--epochs', 2, '--resume', last)
 
 
+@pytest.mark.parametrize('arguments', [('--sumix',), ('--cutmix', 1)])
+def test_an_empty_class_is_left_out_as_timm_does(launch, image_folder, tmp_path, arguments):
+    data = tmp_path / 'data'
+    shutil.copytree(image_folder, data)
+    for path in (data / 'train' / 'class3').iterdir():
+        path.unlink()
+    assert len(_rows(launch(*arguments, data=data))) == 1
+
+
 def test_an_image_that_cannot_be_read_is_named_and_nan_pixels_are_found(launch, image_folder, tmp_path, capfd):
     data = tmp_path / 'data'
     shutil.copytree(image_folder, data)

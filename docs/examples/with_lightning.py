@@ -34,4 +34,8 @@ if __name__ == '__main__':
     classifier = Classifier(create_model(args, train_loader))
     trainer = lightning.Trainer(max_epochs=args.epochs, default_root_dir=args.out.parent, log_every_n_steps=1)
     trainer.fit(classifier, train_loader, validation_loader)
+    # Lightning's own checkpoint comes back whole; timm's has the model alone
+    path = trainer.checkpoint_callback.best_model_path
+    classifier = Classifier.load_from_checkpoint(path, model=create_model(args, train_loader))
+    trainer.validate(classifier, validation_loader)
     torch.save(classifier.task.get_checkpoint_state(), args.out)
