@@ -45,14 +45,15 @@ def measure(name: str) -> Dict[str, Any]:
     task = SUMixTask(model, mixup, verbose=False)
     mixed, target = (
         part.to('meta' if meta else 'cpu') for part in mixup(torch.randn(2, *size), torch.arange(2)))
-    output = task.get_trainable_module()(mixed)[0]
+    module, outputs = task.get_trainable_module(), []
+    module.register_forward_hook(lambda _, inputs, both: outputs.append(both[0]))
     loss = task(mixed, target)['loss']
     loss.backward()
     if not meta and not loss.isfinite():
         raise ValueError(f'the loss of {name} must be finite, got {loss}')
     _create(name, meta).load_state_dict(task.get_eval_model().state_dict())
-    source = task.get_trainable_module().map_source
-    return {'model': name, 'size': size[1:], 'map': list(output.evidence.shape[1:]), 'source': source, 'meta': meta}
+    places = list(outputs[0].evidence.shape[1:])
+    return {'model': name, 'size': size[1:], 'map': places, 'source': module.map_source, 'meta': meta}
 
 
 def main() -> None:

@@ -4,10 +4,9 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers import write_image_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,17 +31,7 @@ def train_script(request):
 @pytest.fixture(scope='session')
 def image_folder(tmp_path_factory):
     """An ImageFolder of four classes: 16 training and 8 validation images each, 40 x 40."""
-    root = tmp_path_factory.mktemp('images')
-    generator = np.random.default_rng(0)
-    for split, count in (('train', 16), ('validation', 8)):
-        for label in range(4):
-            folder = root / split / f'class{label}'
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(0, 100, (40, 40, 3))
-                pixels[..., label % 3] += 40 * label
-                Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
-    return root
+    return write_image_folder(tmp_path_factory.mktemp('images'), train=16, side=40)
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
-"""Random outputs and labels that several tests start from."""
+"""What several tests start from: random outputs and labels, a folder of small pictures, a run's summary."""
+import csv
+
+import numpy as np
 import torch
+from PIL import Image
 
 from timm_sumix import HeadOutput, MixedTarget
 from timm_sumix.correction.ratios import RATIOS, WITH_ORIGINAL
@@ -32,3 +36,26 @@ def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, se
     mask[-1:], mask[size // 2:size // 2 + 1] = True, False
     lam = mask.float().mean((1, 2, 3))
     return mixed, original, MixedTarget(labels, lam, num_classes, index=index, mask=mask)
+
+
+def write_image_folder(root, train, side):
+    """Write an ImageFolder of four classes, `train` training and 8 validation images each, side x side; return root."""
+    generator = np.random.default_rng(0)
+    for split, count in (('train', train), ('validation', 8)):
+        for label in range(4):
+            folder = root / split / f'class{label}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 100, (side, side, 3))
+                pixels[..., label % 3] += 40 * label
+                Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
+    return root
+
+
+def read_summary(folder):
+    """Return the rows of a run's summary.csv, {column: number}; a resumed run may have written the header again."""
+    with open(folder / 'summary.csv') as file:
+        return [
+            {key: float(value) for key, value in row.items()}
+            for row in csv.DictReader(file) if row['epoch'] != 'epoch'
+        ]

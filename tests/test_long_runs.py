@@ -1,5 +1,4 @@
 """What a run of days meets, each as a run of the train script: options of precision, interruption, many steps."""
-import csv
 import os
 import re
 import resource
@@ -14,15 +13,10 @@ import pytest
 import timm
 import torch
 from conftest import ROOT
-from PIL import Image
+from helpers import read_summary, write_image_folder
 
 pytestmark = pytest.mark.slow
 STEP = re.compile(r'Train: (\d+) \[\s*(\d+)/')
-
-
-def _rows(folder):
-    with open(folder / 'summary.csv') as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize('arguments', [
@@ -42,23 +36,14 @@ def test_a_run_trains_and_resumes(launch, train_script, arguments):
     first = launch(*flags, *kwargs, name='first', model=model)
     resumed = launch(
         *flags, *kwargs, '--epochs', 2, '--resume', first / 'last.pth.tar', name='resumed', model=model)
-    row, = _rows(resumed)
+    row, = read_summary(resumed)
     assert row['epoch'] == 1 and 0 < row['train_loss'] < 20 and row['train_sumix_shift'] > 0
 
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
     """An ImageFolder of four classes: 500 training and 8 validation images each, 32 x 32."""
-    root, generator = tmp_path_factory.mktemp('many'), np.random.default_rng(0)
-    for split, count in (('train', 500), ('validation', 8)):
-        for label in range(4):
-            folder = root / split / f'class{label}'
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(0, 100, (32, 32, 3))
-                pixels[..., label % 3] += 40 * label
-                Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
-    return root
+    return write_image_folder(tmp_path_factory.mktemp('many'), train=500, side=32)
 
 
 def _start(script, images, out, name, *arguments, module=('-m', 'train_patch'), **kwargs):
@@ -89,11 +74,11 @@ def test_a_killed_run_loses_its_epoch_alone(train_script, images, tmp_path):
         time.sleep(0.02)
     killed.kill()
     killed.wait()
-    assert len(_rows(tmp_path / 'killed')) == 1  # it was in its second epoch
+    assert len(read_summary(tmp_path / 'killed')) == 1  # it was in its second epoch
     resumed = _start(
         train_script, images, tmp_path, 'resumed', *arguments, '--resume', tmp_path / 'killed' / 'last.pth.tar')
     assert resumed.wait(600) == 0, (tmp_path / 'resumed.log').read_text()[-3000:]
-    assert _rows(tmp_path / 'resumed') == _rows(tmp_path / 'whole')[1:]
+    assert read_summary(tmp_path / 'resumed') == read_summary(tmp_path / 'whole')[1:]
 
 
 # truncates the checkpoint of the second epoch half way, and is killed
@@ -122,7 +107,7 @@ def test_a_run_killed_while_it_saves_resumes_from_the_epoch_before(train_script,
     resumed = _start(
         train_script, images, tmp_path, 'resumed', *arguments, '--resume', tmp_path / 'killed' / 'last.pth.tar')
     assert resumed.wait(600) == 0, (tmp_path / 'resumed.log').read_text()[-3000:]
-    assert _rows(tmp_path / 'resumed') == _rows(tmp_path / 'whole')[1:]
+    assert read_summary(tmp_path / 'resumed') == read_summary(tmp_path / 'whole')[1:]
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(train_script, images, tmp_path):
@@ -156,7 +141,7 @@ def test_an_empty_class_is_left_out_as_timm_does(launch, image_folder, tmp_path,
     shutil.copytree(image_folder, data)
     for path in (data / 'train' / 'class3').iterdir():
         path.unlink()
-    assert len(_rows(launch(*arguments, data=data))) == 1
+    assert len(read_summary(launch(*arguments, data=data))) == 1
 
 
 def test_an_image_that_cannot_be_read_is_named_and_nan_pixels_are_found(launch, image_folder, tmp_path, capfd):
@@ -182,7 +167,8 @@ def test_two_processes_train(train_script, images, tmp_path, arguments):
         train_script, images, tmp_path, 'two', '--epochs', 2, '--batch-size', 50, '--workers', 1, *ratio,
         *arguments.split(), module=torchrun)
     assert run.wait(600) == 0, (tmp_path / 'two.log').read_text()[-3000:]
-    assert len(_rows(tmp_path / 'two')) == 2 and all(row['train_sumix_shift'] > 0 for row in _rows(tmp_path / 'two'))
+    rows = read_summary(tmp_path / 'two')
+    assert len(rows) == 2 and all(row['train_sumix_shift'] > 0 for row in rows)
 
 
 def _memory_and_files(process):
@@ -204,7 +190,7 @@ def test_five_thousand_steps_leak_neither_memory_nor_files_and_repeat(train_scri
         time.sleep(0.1)
     assert runs[0].returncode == 0 and len(seen) >= 15
     assert _start(train_script, images, tmp_path, 'second', *arguments).wait(1200) == 0
-    assert _rows(tmp_path / 'first') == _rows(tmp_path / 'second')
+    assert read_summary(tmp_path / 'first') == read_summary(tmp_path / 'second')
     memory, files = zip(*(value for (epoch, _), value in sorted(seen.items()) if epoch > 0))
     print(f'MiB {memory}, files {files}')
     half = len(memory) // 2

@@ -1,6 +1,5 @@
 """The launcher, on benchmarks/train.py or on the script named by --train-script (timm's own train.py)."""
 import argparse
-import csv
 import runpy
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import timm
 import torch
 import yaml
 from conftest import ROOT
+from helpers import read_summary
 from PIL import Image
 
 import timm_sumix.task
@@ -21,14 +21,6 @@ from timm_sumix import SUMixOptions, SUMixTask
 def _read_checkpoint(folder, name='last.pth.tar'):
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(folder / name, weights_only=True)
-
-
-def _summary(folder):
-    with open(folder / 'summary.csv') as file:
-        return [
-            {key: float(value) for key, value in row.items()}
-            for row in csv.DictReader(file) if row['epoch'] != 'epoch'
-        ]
 
 
 def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
@@ -66,7 +58,7 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
 ])
 def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
     folder = launch('--sumix', *arguments.split())
-    row = _summary(folder)[-1]
+    row = read_summary(folder)[-1]
     assert 0 < row['train_sumix_lam'] <= 1 and 0 < row['train_loss'] < 20
     assert (row['train_sumix_shift'] > 0) == ('area' not in arguments)
     _assert_loads_into_plain_timm(folder)
@@ -96,7 +88,7 @@ def test_sumix_alone_means_cutmix_and_says_so(launch, capfd):
 def test_a_saved_args_file_starts_the_same_run(launch, policy):
     first = launch('--sumix', '--sumix-policy', *policy.split(), name='first')
     second = launch('-c', first / 'args.yaml', name='second')
-    assert _summary(first) == _summary(second)
+    assert read_summary(first) == read_summary(second)
 
 
 def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_script, monkeypatch):
@@ -105,7 +97,7 @@ def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_scri
     arguments[arguments.index('--experiment') + 1] = 'direct'
     monkeypatch.setattr(sys, 'argv', [train_script, *arguments])
     runpy.run_path(train_script, run_name='__main__')
-    assert _summary(through) == _summary(through.parent / 'direct')
+    assert read_summary(through) == read_summary(through.parent / 'direct')
     saved = yaml.safe_load((through / 'args.yaml').read_text())
     assert not any(key.startswith('sumix') for key in saved)
 
@@ -129,7 +121,7 @@ def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
     for key, state in loaded.items():
         for name, value in state.items():
             assert torch.equal(value, saved[key]['uncertainty'][name])
-    assert [row['epoch'] for row in _summary(resumed)] == [1.]
+    assert [row['epoch'] for row in read_summary(resumed)] == [1.]
     weight = _read_checkpoint(resumed)['task_state']['uncertainty']['weight']
     assert not torch.equal(weight, saved['task_state']['uncertainty']['weight'])
 
@@ -138,7 +130,7 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(launch):
     arguments = ('--sumix', '--epochs', 2, '--no-aug', '--sumix-policy', 'fmix', '--mixup-mode', 'elem')
     whole = launch(*arguments, name='whole')
     resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
-    assert _summary(resumed) == _summary(whole)[1:]
+    assert read_summary(resumed) == read_summary(whole)[1:]
 
 
 @pytest.mark.parametrize('flag, said', [
@@ -158,14 +150,14 @@ def test_batches_may_be_of_several_sizes(launch, train_script):
     if not hasattr(runpy.run_path(train_script, run_name='train')['parser'].parse_args([]), 'train_img_sizes'):
         pytest.skip('the script has no --train-img-sizes')
     folder = launch('--sumix', '--sumix-fade', '0.6', '--epochs', 2, '--train-img-sizes', 32, 48, 64)
-    assert all(row['train_sumix_shift'] > 0 for row in _summary(folder))
+    assert all(row['train_sumix_shift'] > 0 for row in read_summary(folder))
     _assert_loads_into_plain_timm(folder)
 
 
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
     arguments = ('--sumix', '--sumix-gamma', '0.5', '--epochs', 3, '--workers', 2, '--mixup-off-epoch', 1)
     for prefetcher in ([], ['--no-prefetcher']):
-        rows = _summary(launch(*arguments, *prefetcher, name=f'run{len(prefetcher)}'))
+        rows = read_summary(launch(*arguments, *prefetcher, name=f'run{len(prefetcher)}'))
         assert [row['train_sumix_lam'] < 1 for row in rows] == [True, False, False]
         assert [row['train_sumix_uncertainty'] > 0 for row in rows] == [True, False, False]
 
@@ -251,7 +243,7 @@ def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
     folder = launch('-c', tmp_path / 'config.yaml')
     saved = yaml.safe_load((folder / 'args.yaml').read_text())
     assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == (1., 0., 'feature')
-    assert _summary(folder)[0]['train_sumix_shift'] > 0
+    assert read_summary(folder)[0]['train_sumix_shift'] > 0
 
 
 @pytest.mark.parametrize('arguments, expected', [

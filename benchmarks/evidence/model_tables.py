@@ -1,7 +1,7 @@
 """Tables of the models that each label makes."""
 import statistics
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
@@ -12,6 +12,21 @@ from .runs import Rows, by_arm, gains, settings_grid
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
 
+def _each(gained: List[float]) -> str:
+    return ', '.join(f'{gain:+.2f}' for gain in gained)
+
+
+def _gains_as_text(gained: List[float]) -> str:
+    return f'{mean(gained, 2, True)} ({_each(gained)})'
+
+
+def _from_to(base: Rows, runs: Rows) -> List[str]:
+    """Return each score of DIGITS as 'mean of base -> mean of runs'."""
+    return [
+        ' -> '.join(mean([run[score] for run in own], digits) for own in (base, runs))
+        for score, digits in DIGITS.items()]
+
+
 def comparison_table(setting: str) -> str:
     """Return the arms of one setting with their scores, and their gain over CutMix's labels at each seed."""
     arms, lines = by_arm(read_result('comparison')['runs'], setting), []
@@ -19,7 +34,7 @@ def comparison_table(setting: str) -> str:
         gained = gains(runs, arms['area'])
         lines.append([
             arm, mean([run['top1'] for run in runs], 1, True),
-            '-' if arm == 'area' else mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.2f}' for g in gained) + ')',
+            '-' if arm == 'area' else _gains_as_text(gained),
             mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1)])
     return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %'], lines)
 
@@ -54,12 +69,8 @@ def seeds_table() -> str:
         arms = by_arm(result['runs'], setting)
         for arm, runs in arms.items():
             if arm != 'area':
-                gained = gains(runs, arms['area'])
-                scores = [
-                    ' -> '.join(mean([run[score] for run in own], DIGITS[score]) for own in (arms['area'], runs))
-                    for score in ('nll', 'ece')]
-                lines.append([
-                    setting, arm, mean(gained, 2, True) + ' (' + ', '.join(f'{g:+.2f}' for g in gained) + ')', *scores])
+                _, *scores = _from_to(arms['area'], runs)
+                lines.append([setting, arm, _gains_as_text(gains(runs, arms['area'])), *scores])
     return table(['setting', 'label', 'gain in top-1 over area (each seed)', 'NLL', 'ECE %'], lines)
 
 
@@ -69,10 +80,8 @@ def models_in_short() -> str:
     for setting, arms in settings_grid().items():
         if DEFAULT in arms:
             gained = gains(arms[DEFAULT], arms['area'])
-            scores = [
-                ' -> '.join(mean([run[score] for run in arms[arm]], digits) for arm in ('area', DEFAULT))
-                for score, digits in DIGITS.items()]
-            lines.append([f'`{setting}`', scores[0], ', '.join(f'{gain:+.2f}' for gain in gained), *scores[1:]])
+            top1, *scores = _from_to(arms['area'], arms[DEFAULT])
+            lines.append([f'`{setting}`', top1, _each(gained), *scores])
     return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)
 
 

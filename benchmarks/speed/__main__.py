@@ -121,6 +121,7 @@ def main() -> None:
         torch.distributed.init_process_group('gloo' if args.device.type == 'cpu' else 'nccl')
         if args.device.type == 'cuda':
             args.device = torch.device('cuda', torch.distributed.get_rank())
+    is_first = processes == 1 or torch.distributed.get_rank() == 0
     torch.manual_seed(0)
     run = describe_run('benchmarks.speed', 0, args.device)
     if processes > 1:
@@ -128,9 +129,9 @@ def main() -> None:
     figures = {}
     for part in args.parts:
         figures[part] = PARTS[part](args)
-        if processes == 1 or torch.distributed.get_rank() == 0:
+        if is_first:
             _show(console, part, figures[part])
-    if processes == 1 or torch.distributed.get_rank() == 0:
+    if is_first:
         write_result(args.out, {
             **run, 'processes': processes, 'batch_size': args.batch_size, 'size': args.size, 'amp': args.amp,
             'repeats': args.repeats, **figures})

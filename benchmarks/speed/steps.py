@@ -10,6 +10,7 @@ from timm.optim import create_optimizer_v2
 from timm.task import ClassificationTask
 
 from timm_sumix import SUMixMixup, SUMixTask
+from timm_sumix.options import PRESETS
 
 from .clock import Row, compare, peak_memory
 
@@ -20,8 +21,7 @@ SETTINGS: Dict[str, Dict[str, Any]] = {
     'fade 0.6': {'fade': 0.6},
     'no-grad': {'original_pass': 'no-grad'},
     'no-grad, half resolution': {'original_pass': 'no-grad', 'original_scale': 0.5},
-    'grad (preset paper)': {
-        'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'},
+    'grad (preset paper)': PRESETS['paper'],
 }
 
 
