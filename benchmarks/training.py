@@ -3,7 +3,6 @@ from typing import Any, Callable, Dict, Optional
 
 import timm
 import torch
-from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
@@ -12,10 +11,19 @@ import timm_sumix.models  # noqa: F401 (registers the models)
 from timm_sumix import SUMixMixup, SUMixTask
 
 from .data.images import ImageSet
-from .labels.base import Labeller, Labels, fade
+from .labels.base import Labeller, Labels
+from .labels.losses import FadingCrossEntropy
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
 SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
+SMALL_VIT = {
+    'model_name': 'vit_tiny_patch16_224', 'img_size': 32, 'patch_size': 4, 'embed_dim': 64, 'depth': 4, 'num_heads': 4}
+MODELS: Dict[str, Dict[str, Any]] = {
+    'cnn': SMALL_MODEL,
+    'vit': SMALL_VIT,
+    'resnet18': {'model_name': 'resnet18', 'output_stride': 16},  # 11 M parameters
+}
+LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet18': 1e-3}
 
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
@@ -24,20 +32,11 @@ def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     return timm.create_model(**kwargs, num_classes=num_classes).to(memory_format=torch.channels_last)
 
 
-def cutmix(**kwargs: Any) -> SUMixMixup:
+def cutmix(num_classes: int = 10, prob: float = 1., label_smoothing: float = 0., **kwargs: Any) -> SUMixMixup:
     """Return CutMix at alpha 1 for each element, or another policy."""
     kwargs = kwargs or {'cutmix_alpha': 1.}
-    return SUMixMixup(mixup_alpha=0., mode='elem', label_smoothing=0., num_classes=10, **kwargs)
-
-
-class FadingCrossEntropy(SoftTargetCrossEntropy):
-    """Cross-entropy under a soft target that fades to equal probabilities by `weight` [N]; None: it does not fade."""
-
-    weight: Optional[torch.Tensor] = None
-
-    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of logits [N, C] under targets [N, C]."""
-        return super().forward(x, target if self.weight is None else fade(target, self.weight))
+    return SUMixMixup(
+        mixup_alpha=0., mode='elem', num_classes=num_classes, prob=prob, label_smoothing=label_smoothing, **kwargs)
 
 
 def train(
@@ -52,6 +51,9 @@ def train(
         weight_decay: float = 0.05,
         task_kwargs: Optional[Dict[str, Any]] = None,
         labeller: Optional[Labeller] = None,
+        criterion: Optional[torch.nn.Module] = None,
+        extra: Optional[Callable[..., torch.Tensor]] = None,
+        fading: Optional[torch.nn.Module] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
 ) -> None:
     """Train a model, in place, by SUMixTask, with timm's AdamW and cosine schedule.
@@ -67,10 +69,14 @@ def train(
         weight_decay: Weight decay.
         task_kwargs: Arguments of SUMixTask.
         labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
+        criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
+        extra: One of labels.losses.EXTRAS, which is added to the loss.
+        fading: What fades the targets in place of the library's, whose option `fade` must be on.
         after_epoch: Called with the number of epochs done.
     """
-    criterion = FadingCrossEntropy()
+    criterion = FadingCrossEntropy() if criterion is None else criterion
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+    task.criterion.fading = task.criterion.fading if fading is None else fading
     mixup.keep_original = mixup.keep_original or labeller is not None  # labellers may ask for the unmixed images
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
     steps = len(data.labels) // batch_size
@@ -86,9 +92,11 @@ def train(
             if labeller is not None:
                 with torch.no_grad():
                     found = labeller(model, mixed, target, data.masks[rows])
-                target.lam, criterion.weight = found if isinstance(found, Labels) else Labels(found)
+                target.lam, criterion.sample_weight = found if isinstance(found, Labels) else Labels(found)
             optimizer.zero_grad()
-            task(mixed, target)['loss'].backward()
+            result = task(mixed, target)
+            more = 0. if extra is None else extra(model, data.images[rows], result['output'], target)
+            (result['loss'] + more).backward()
             optimizer.step()
             schedule.step_update(epoch * steps + step + 1)
         if after_epoch is not None:

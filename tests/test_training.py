@@ -88,5 +88,6 @@ def test_a_labeller_leaves_the_target_as_it_is(name):
     with torch.no_grad():
         found = LABELLERS[name](model, mixed, target, data.masks)
     found = found if isinstance(found, Labels) else Labels(found)
-    assert ((found.lam >= 0) & (found.lam <= 1)).all() and (found.weight is not None) == ('faded' in name)
+    assert ((found.lam >= 0) & (found.lam <= 1)).all() and (found.weight is not None) == (
+        'faded' in name or name == 'visible')
     assert torch.equal(target.lam, lam) and set(vars(target)) == attributes

@@ -12,7 +12,7 @@ from ..common.processes import run_jobs
 from ..common.record import describe_run
 from ..common.results import ROOT
 from ..data.settings import SETTINGS
-from ..labels.arms import ARMS, EVERYWHERE
+from ..labels.arms import ALL_ARMS, EVERYWHERE
 from .runs import collect, run_one, runs
 
 
@@ -21,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument(
-        '--arms', nargs='+', choices=list(ARMS), default=None,
-        help=f'arms, run in each of the settings (default: all in placed-14, elsewhere {", ".join(EVERYWHERE)})')
+        '--arms', nargs='+', choices=list(ALL_ARMS), default=None,
+        help=f'arms, run in each of the settings (default: all labels in placed-14, elsewhere {", ".join(EVERYWHERE)})')
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds, counted from 0 (default: 3)')
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each (default: 2)')
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')

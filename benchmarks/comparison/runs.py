@@ -8,10 +8,14 @@ import torch
 
 from ..common.results import write_result
 from ..common.scores import classification
-from ..data.settings import SETTINGS, make_data
-from ..labels.arms import ARMS, EVERYWHERE
+from ..data.images import ImageSet
+from ..data.settings import SETTINGS, Setting, make_data
+from ..labels.arms import ALL_ARMS, ARMS, EVERYWHERE, Arm
 from ..labels.labellers import LABELLERS
-from ..training import create_model, cutmix, predict, train
+from ..labels.losses import CRITERIA, EXTRAS, FADINGS
+from ..labels.ratios import create_own_ratio
+from ..labels.rivals import attention_labellers
+from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
 
 
 def runs(settings: List[str], arms: Optional[List[str]], seeds: int) -> List[Tuple[str, str, int]]:
@@ -41,20 +45,33 @@ def run_one(job: Tuple[str, str, int, Path, Dict[str, Any]]) -> None:
     if (folder / 'result.json').is_file():
         return
     torch.set_num_threads(1)
-    setting, options = SETTINGS[name], dict(ARMS[arm])
-    labeller, factor = options.pop('labeller', None), options.pop('epochs', 1)
-    data, test = make_data(setting, seed)
+    setting = SETTINGS[name]
+    data = make_data(setting, seed)
     torch.manual_seed(seed)
-    model = create_model()
-    mixup = cutmix(cutmix_alpha=setting.alpha, prob=0. if arm == 'none' else 1.)
-    start, epochs = time.time(), round(setting.epochs * factor)
-    train(model, data, mixup, epochs=epochs, seed=seed, task_kwargs=options, labeller=LABELLERS.get(labeller))
+    model = create_model(setting.classes, **MODELS[setting.model])
+    start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
+    train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed)
     seconds = time.time() - start
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': model.state_dict()}, folder / 'checkpoint.pth.tar')
+    scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
     write_result(folder / 'result.json', {
         **made_by, 'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
-        **classification(predict(model, test.images), test.labels)})
+        **classification(predict(model, data.test.images), data.test.labels), **({'others': scores} if scores else {})})
+
+
+def train_arm(
+        model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int) -> None:
+    """Train a model, in place, as an arm says."""
+    labellers = {**LABELLERS, **attention_labellers(model)} if setting.model == 'vit' else LABELLERS
+    if arm.labeller is not None and arm.labeller not in labellers:
+        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
+    mixup = cutmix(setting.classes, arm.prob, arm.smoothing, cutmix_alpha=setting.alpha)
+    options = dict(arm.options) if arm.ratio is None else {'ratio': create_own_ratio(arm.ratio)}
+    train(
+        model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], task_kwargs=options,
+        labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](), extra=EXTRAS.get(arm.extra),
+        fading=None if arm.fading is None else FADINGS[arm.fading](setting.classes, arm.options['fade']))
 
 
 def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:

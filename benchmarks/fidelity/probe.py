@@ -13,8 +13,8 @@ from ..labels.base import Labeller
 from ..labels.labellers import LABELLERS
 from ..labels.rivals import attention_labellers
 from ..labels.truth import true_shares
-from ..training import create_model, cutmix, predict, train
-from .scenes import CANVAS, Scene
+from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
+from .scenes import Scene
 
 BATCH = 128
 
@@ -61,10 +61,9 @@ def train_probe(
         The model, in evaluation mode, and its top-1 on the test images in percent.
     """
     torch.manual_seed(seed)
-    model = create_model() if scene.probe == 'cnn' else create_model(
-        model_name='vit_tiny_patch16_224', img_size=CANVAS, patch_size=4, embed_dim=64, depth=4, num_heads=4)
+    model = create_model(scene.classes, **MODELS[scene.probe])
     train(
-        model, data, cutmix(), epochs=epochs, seed=seed, lr=4e-3 if scene.probe == 'cnn' else 2e-3,
+        model, data, cutmix(scene.classes), epochs=epochs, seed=seed, lr=LEARNING_RATES[scene.probe],
         task_kwargs={'ratio': 'area', 'gamma': 0.},
         after_epoch=None if after_epoch is None else lambda epoch: after_epoch(model, epoch))
     return model, top1(predict(model, test.images), test.labels)

@@ -50,12 +50,12 @@ def run_scene(job: Job) -> List[Dict[str, Any]]:
 
     def after_epoch(model, epoch):
         if in_full and epoch in (1, 2, 3, 5, 8, 12, epochs):
-            answers = ask_probe(model, test, cutmix(), seed, rival_labellers(scene, model))
+            answers = ask_probe(model, test, cutmix(scene.classes), seed, rival_labellers(scene, model))
             add('epochs', compare(*answers), epoch=epoch)
 
     model, top1 = train_probe(scene, data, test, epochs, seed, after_epoch)
     rivals, tried = rival_labellers(scene, model), TRIED if name in WITH_TRIED else {}
-    batches, shares = ask_probe(model, test, cutmix(), seed, {**rivals, **tried})
+    batches, shares = ask_probe(model, test, cutmix(scene.classes), seed, {**rivals, **tried})
     invisible = torch.cat([batch.true.isnan() for batch in batches]).float().mean().item()
     scores = compare(batches, shares)
     own = [row for row in scores if row['label'] not in TRIED]
@@ -68,7 +68,7 @@ def run_scene(job: Job) -> List[Dict[str, Any]]:
             add('power', compare_powers(batches, power), power=power)
         for policy in POLICIES:
             alpha = {} if policy == 'smoothmix' else {'alpha': 1.}
-            mixup = cutmix(policy=policy, policy_kwargs=alpha)
+            mixup = cutmix(scene.classes, policy=policy, policy_kwargs=alpha)
             add('policies', compare(*ask_probe(model, test, mixup, seed, rivals)), policy=policy)
         if predictions is not None:
             write_predictions(predictions, batches[:3])

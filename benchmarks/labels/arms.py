@@ -1,39 +1,87 @@
-"""The arms of the comparison, which differ in their labels alone. Pure data: the page of evidence reads it too."""
-from typing import Any, Dict
+"""The arms of the comparison, which differ in their labels or loss. Pure data: the page of evidence reads it too."""
+from typing import Any, Dict, NamedTuple, Optional
 
 
-def _arm(ratio: str, gamma: float = 0., **kwargs: Any) -> Dict[str, Any]:
-    original_pass = {'original_pass': 'no-grad'} if gamma else {}
-    return {'ratio': ratio, 'gamma': gamma, **original_pass, **kwargs}
+class Arm(NamedTuple):
+    """One way to train.
+
+    Args:
+        options: Options of SUMixTask.
+        labeller: One of labellers.py, whose shares replace those by area before the task sees them.
+        ratio: One of ratios.py in place of the library's.
+        fading: One of losses.FADINGS in place of the library's.
+        criterion: One of losses.CRITERIA.
+        extra: One of losses.EXTRAS, a loss that is added.
+        prob: Probability that a sample is mixed.
+        smoothing: Label smoothing.
+        epochs: Factor of the schedule's length.
+    """
+    options: Dict[str, Any]
+    labeller: Optional[str] = None
+    ratio: Optional[str] = None
+    fading: Optional[str] = None
+    criterion: str = 'cross-entropy'
+    extra: Optional[str] = None
+    prob: float = 1.
+    smoothing: float = 0.
+    epochs: float = 1.
 
 
-# arm: options of SUMixTask; besides, 'labeller', one of labellers.py, and 'epochs', a factor of the schedule's length
-ARMS: Dict[str, Dict[str, Any]] = {
-    'none': _arm('area'),
-    'area': _arm('area'),
-    'area, pass over originals': _arm('area', labeller='pass'),
-    'area, same time': _arm('area', epochs=1.4),
-    'similarity': _arm('similarity'),
-    'similarity, gamma 0.5': _arm('similarity', 0.5),
-    'feature': _arm('feature'),
-    'feature, gamma 0.5': _arm('feature', 0.5),
-    'evidence': _arm('evidence'),  # of the mixed image alone; those with a strength make a second pass
-    'evidence, fade 0.6': _arm('evidence', fade=0.6),
-    'evidence 0': _arm('evidence', strength=0.),
-    'evidence 1': _arm('evidence', strength=1.),
-    'evidence 2': _arm('evidence', strength=2.),
-    'evidence 8': _arm('evidence', strength=8.),
-    'evidence 1, gamma 0.1': _arm('evidence', 0.1, strength=1.),
-    'evidence 1, gamma 0.5': _arm('evidence', 0.5, strength=1.),
-    'evidence 1, gamma 1': _arm('evidence', 1., strength=1.),
-    'evidence 1, gamma 0.5, logits': _arm('evidence', 0.5, strength=1., uncertainty='logits'),
-    'released': _arm('released', 0.5, original_pass='grad'),
-    'snapmix': _arm('area', labeller='snapmix'),
-    'lumix': _arm('area', labeller='lumix'),
-    'true': _arm('area', labeller='true'),
-    'true, faded': _arm('area', labeller='true, faded'),
-    'evidence 1, faded': _arm('area', labeller='evidence, faded'),
+_AREA = {'ratio': 'area', 'gamma': 0.}
+_EVIDENCE = {'ratio': 'evidence', 'gamma': 0.}
+_BOTH = {'ratio': 'evidence', 'gamma': 0., 'strength': 1.}
+
+
+def _gamma(gamma: float, original_pass: str = 'no-grad', **options: Any) -> Arm:
+    return Arm({'gamma': gamma, 'original_pass': original_pass, **options})
+
+
+ARMS: Dict[str, Arm] = {
+    'none': Arm(_AREA, prob=0.),
+    'area': Arm(_AREA),
+    'area, pass over originals': Arm(_AREA, labeller='pass'),
+    'area, same time': Arm(_AREA, epochs=1.4),
+    'similarity': Arm({'ratio': 'similarity', 'gamma': 0.}),
+    'similarity, gamma 0.5': _gamma(0.5, ratio='similarity'),
+    'feature': Arm({'ratio': 'feature', 'gamma': 0.}),
+    'feature, gamma 0.5': _gamma(0.5, ratio='feature'),
+    'evidence': Arm(_EVIDENCE),  # of the mixed image alone; those with a strength make a second pass
+    'evidence, fade 0.6': Arm({**_EVIDENCE, 'fade': 0.6}),
+    **{f'evidence {strength:g}': Arm({**_BOTH, 'strength': strength}) for strength in (0., 1., 2., 8.)},
+    **{f'evidence 1, gamma {gamma:g}': _gamma(gamma, ratio='evidence', strength=1.) for gamma in (0.1, 0.5, 1.)},
+    'evidence 1, gamma 0.5, logits': _gamma(0.5, ratio='evidence', strength=1., uncertainty='logits'),
+    'released': _gamma(0.5, 'grad', ratio='released'),
+    'snapmix': Arm(_AREA, labeller='snapmix'),
+    'lumix': Arm(_AREA, labeller='lumix'),
+    'true': Arm(_AREA, labeller='true'),
+    'true, faded': Arm(_AREA, labeller='true, faded'),
+    'evidence 1, faded': Arm(_AREA, labeller='evidence, faded'),
 }
+# controls: what else could be behind a gain
+CONTROLS: Dict[str, Arm] = {
+    'evidence, shuffled': Arm(_EVIDENCE, ratio='evidence, shuffled'),
+    'evidence 1, shuffled': Arm(_BOTH, ratio='evidence 1, shuffled'),
+    **{f'{name}, smoothing {smoothing:g}': Arm(options, smoothing=smoothing)
+       for smoothing in (0.05, 0.1, 0.2) for name, options in (('area', _AREA), ('evidence', _EVIDENCE))},
+    'area, half unmixed': Arm(_AREA, prob=0.5),
+    'evidence, half unmixed': Arm(_EVIDENCE, prob=0.5),
+    'area, decoupled': Arm(_AREA, extra='decoupled'),
+    'evidence, decoupled': Arm(_EVIDENCE, extra='decoupled'),
+    'area, regmixup': Arm(_AREA, extra='regmixup'),
+    'evidence, regmixup': Arm(_EVIDENCE, extra='regmixup'),
+}
+# other ideas of what a label can do
+IDEAS: Dict[str, Arm] = {
+    "evidence, soft augmentation's curve": Arm({**_EVIDENCE, 'fade': 1.}, fading='soft augmentation'),
+    'evidence, by confidence': Arm(_EVIDENCE, ratio='evidence, by confidence'),
+    'evidence, from area': Arm(_EVIDENCE, ratio='evidence, from area'),
+    'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
+    'evidence, BCE': Arm(_EVIDENCE, criterion='binary cross-entropy'),
+    'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),
+    'visible, BCE': Arm(_AREA, labeller='visible', criterion='binary cross-entropy'),
+}
+ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
+ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION}
 DEFAULT = 'evidence'  # the arm of SUMixTask's defaults
 # run in every setting
 EVERYWHERE = (

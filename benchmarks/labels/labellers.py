@@ -26,6 +26,11 @@ def _true_faded(model, mixed, target, masks):
     return Labels(_true(model, mixed, target, masks), sum(visibility_of_both(masks, target)))
 
 
+def _visible(model, mixed, target, masks):
+    # with WeightedBinaryCrossEntropy: each class's target is the visible fraction of its object
+    return Labels(true_shares(masks, target).nan_to_num(0.), sum(visibility_of_both(masks, target)))
+
+
 def _evidence_faded(model, mixed, target, masks):
     # correct() would give the shares alone; the weight is of the same evidence
     ratio = create_ratio('evidence')
@@ -40,5 +45,6 @@ LABELLERS: Dict[str, Labeller] = {
     'pass': _pass_only,
     'true': _true,
     'true, faded': _true_faded,
+    'visible': _visible,
     'evidence, faded': _evidence_faded,
 }

@@ -1,0 +1,189 @@
+"""Drawings of the same things by five artists, in colour, with alpha: where they come from, and how they are split.
+
+python -m benchmarks.data.emoji [--folder .emoji] [--classes 100] [--picture FILE]
+
+Fetches by npm what the folder lacks (10 MB), renders it, and draws every class as each artist sees it. The drawings are
+free to use, each under its own licence, and are not part of this repository:
+
+- Noto Emoji, Google, Apache-2.0: https://github.com/googlefonts/noto-emoji
+- Twemoji, Twitter and others, CC-BY-4.0: https://github.com/jdecked/twemoji
+- Fluent Emoji (flat), Microsoft, MIT: https://github.com/microsoft/fluentui-emoji
+- Emoji One 2.3, now EmojiTwo, CC-BY-4.0: https://github.com/EmojiTwo/emojitwo
+- OpenMoji, HfG Schwäbisch Gmünd, CC-BY-SA-4.0: https://github.com/hfg-gmuend/openmoji
+
+Iconify's packages (https://iconify.design) give the SVG files of all five in one form.
+"""
+import argparse
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image
+
+from ..common.results import ROOT
+
+FOLDER = ROOT / '.emoji'
+PIXELS = 64  # height and width at which drawings are rendered
+ARTISTS = {  # Iconify's package of each artist, and the licence that its info.json must state
+    'noto': ('noto-1.2.9', 'Apache-2.0'),
+    'twemoji': ('twemoji-1.2.5', 'CC-BY-4.0'),
+    'fluent': ('fluent-emoji-flat-1.2.6', 'MIT'),
+    'emojione': ('emojione-1.2.3', 'CC-BY-4.0'),
+    'openmoji': ('openmoji-1.2.29', 'CC-BY-SA-4.0'),
+}
+UNSEEN = 'openmoji'  # the artist that no model is trained on
+CATEGORIES = ('Animals & Nature', 'Food & Drink', 'Travel & Places', 'Activities', 'Objects')
+# drawings that look like one another, or that are signs, scenes and weather rather than things
+LEFT_OUT = re.compile(
+    r'(oclock|-thirty|moon|sun|globe|cloud|night|city|map|rain|-sign|symbol|medal|mailbox|face|book|oncoming|-with-|'
+    r'station|house|office|stadium|construction|clinking|wave|wind|folder|envelope|chart|calendar|pen|pin|speaker)')
+
+
+class Drawings(NamedTuple):
+    """Things as each artist draws them.
+
+    Args:
+        images: Colour, not multiplied by alpha, and alpha [things, artists, 64, 64, 4], uint8.
+        things: Name of each thing.
+        artists: Name of each artist.
+    """
+    images: np.ndarray
+    things: Tuple[str, ...]
+    artists: Tuple[str, ...]
+
+
+class Split(NamedTuple):
+    """Which drawings are used for what: pairs of (thing, artist) as indices [M, 2].
+
+    Args:
+        train: All but one of each thing's drawings by the artists seen in training.
+        other: The one that is left of each thing; which artist's it is goes round from thing to thing.
+        unseen: Every thing as drawn by the artist that is not seen in training.
+    """
+    train: np.ndarray
+    other: np.ndarray
+    unseen: np.ndarray
+
+
+def load_drawings(folder: Path = FOLDER, classes: int = 100) -> Drawings:
+    """Return things that all five artists draw, evenly spaced among them in Unicode's order.
+
+    Args:
+        folder: Holds what is rendered, or the packages as npm packs them (iconify-json-noto-1.2.9.tgz, ...); those that
+            are missing are fetched by npm.
+        classes: Number of things.
+
+    Raises:
+        FileNotFoundError: If a package is missing and npm cannot fetch it.
+        ValueError: If a package states another licence than is written here, or classes is out of range.
+    """
+    rendered = folder / f'drawings-{PIXELS}.npz'
+    if not rendered.is_file():
+        _render_all(folder, rendered)
+    saved = np.load(rendered)
+    things = saved['things']
+    if not 2 <= classes <= len(things):
+        raise ValueError(f'classes must be in [2, {len(things)}], the number of things that all draw, got {classes}')
+    chosen = np.linspace(0, len(things) - 1, classes).round().astype(int)
+    return Drawings(saved['images'][chosen], tuple(things[chosen].tolist()), tuple(saved['artists'].tolist()))
+
+
+def split_drawings(drawings: Drawings) -> Split:
+    """Return the split of drawings, the same for every seed."""
+    unseen = drawings.artists.index(UNSEEN)
+    seen = [artist for artist in range(len(drawings.artists)) if artist != unseen]
+    left = [seen[thing % len(seen)] for thing in range(len(drawings.things))]
+    return Split(
+        np.array([(thing, artist) for artist in seen for thing in range(len(left)) if artist != left[thing]]),
+        np.array(list(enumerate(left))), np.array([(thing, unseen) for thing in range(len(left))]))
+
+
+def _render_all(folder: Path, path: Path) -> None:
+    icons = {artist: _read_package(folder, *package) for artist, package in ARTISTS.items()}
+    with tarfile.open(_package_file(folder, ARTISTS['noto'][0])) as archive:
+        categories = json.load(archive.extractfile('package/metadata.json'))['categories']
+    things = [
+        thing for category in CATEGORIES for thing in categories[category]
+        if not LEFT_OUT.search(thing) and all(thing in found for found in icons.values())]
+    images = np.array([[_render(found[thing]) for found in icons.values()] for thing in things])
+    temporary = path.with_name(f'{os.getpid()}.npz')
+    np.savez_compressed(temporary, images=images, things=np.array(things), artists=np.array(list(icons)))
+    os.replace(temporary, path)
+
+
+def _package_file(folder: Path, package: str) -> Path:
+    return folder / f'iconify-json-{package}.tgz'
+
+
+def _read_package(folder: Path, package: str, licence: str) -> Dict[str, str]:
+    """Return {thing: SVG text} of an artist, aliases of names included."""
+    path = _package_file(folder, package)
+    if not path.is_file():
+        _fetch(folder, package)
+    with tarfile.open(path) as archive:
+        info, icons = (json.load(archive.extractfile(f'package/{name}.json')) for name in ('info', 'icons'))
+    if info['license']['spdx'] != licence:
+        raise ValueError(f"{path} must be under licence {licence}, it states {info['license']['spdx']}")
+    own = icons['icons']
+    names = {**{alias: entry['parent'] for alias, entry in icons.get('aliases', {}).items()}, **{k: k for k in own}}
+    return {name: _svg(own[parent], icons) for name, parent in names.items() if parent in own}
+
+
+def _svg(icon: Dict[str, Any], defaults: Dict[str, Any]) -> str:
+    left, top, width, height = (
+        icon.get(key, defaults.get(key, fallback))
+        for key, fallback in (('left', 0), ('top', 0), ('width', 16), ('height', 16)))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{left} {top} {width} {height}" width="{PIXELS}" height="{PIXELS}">{icon["body"]}</svg>')
+
+
+def _fetch(folder: Path, package: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name, version = package.rsplit('-', 1)
+    command = ['npm', 'pack', f'@iconify-json/{name}@{version}', '--pack-destination', str(folder)]
+    print(f'Fetching: {" ".join(command)}')
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, 'stderr', None) or error
+        raise FileNotFoundError(
+            f'{folder} must hold {_package_file(folder, package).name}, npm\'s package @iconify-json/{name} of version '
+            f'{version}, or npm must be able to fetch it: {reason}') from error
+
+
+def _render(svg: str) -> np.ndarray:
+    import resvg_py
+    png = resvg_py.svg_to_bytes(svg_string=svg)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert('RGBA'))
+
+
+def draw_all(drawings: Drawings, path: Path) -> None:
+    """Save a picture of all drawings on grey, a column for each thing and a row for each artist."""
+    alpha = drawings.images[..., 3:] / 255
+    tiles = drawings.images[..., :3] * alpha + 200 * (1 - alpha)
+    rows = tiles.transpose(1, 2, 0, 3, 4)  # artists, height, things, width, channels
+    Image.fromarray(rows.reshape(rows.shape[0] * PIXELS, -1, 3).round().astype(np.uint8)).save(path)
+
+
+def main() -> None:
+    """Fetch and render what is missing; draw it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--folder', type=Path, default=FOLDER, help='where the packages are, or go')
+    parser.add_argument('--classes', type=int, default=100, help='number of things (default: 100)')
+    parser.add_argument('--picture', type=Path, help='draw all of them here')
+    args = parser.parse_args()
+    drawings = load_drawings(args.folder, args.classes)
+    print(f'{len(drawings.things)} things by {", ".join(drawings.artists)}: {", ".join(drawings.things)}')
+    if args.picture:
+        draw_all(drawings, args.picture)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,65 @@
+"""Ratios that are controls and ideas of the comparison, made from the library's."""
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict
+
+import torch
+
+from timm_sumix.correction import Ratio, create_ratio
+
+
+@dataclass(frozen=True)
+class _Moved(Ratio):
+    """The area, moved by a part of what another ratio moves it by.
+
+    Args:
+        ratio: The other ratio.
+        part: (what it moves each share by [N], outputs for the mixed images, target) -> what to move it by [N].
+    """
+    ratio: Ratio
+    part: Callable[..., torch.Tensor]
+
+    def __post_init__(self):
+        for read in ('needs_original', 'features', 'original_evidence', 'mixed_evidence'):
+            object.__setattr__(self, read, getattr(self.ratio, read))
+
+    def shares(self, mixed, original, target):
+        change = self.ratio(mixed, original, target) - target.lam
+        return (target.lam + self.part(change, mixed, target)).clamp(0., 1.)
+
+
+def _shuffled(change, mixed, target):
+    """Each sample gets the correction of another: as large and as many as the right ones, at the wrong samples."""
+    with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
+        return change[torch.randperm(len(change))]
+
+
+def _by_confidence(change, mixed, target):
+    """As far as the model gives the two classes its probability."""
+    probability = mixed.logits.detach().softmax(-1)
+    first, second = (
+        probability.gather(1, labels.unsqueeze(1)).squeeze(1) for labels in (target.labels, target.partner_labels))
+    return change * torch.where(target.labels == target.partner_labels, first, first + second)
+
+
+@dataclass
+class _FromArea:
+    """More of it from step to step, all of it from the given one on."""
+    steps: int = 500
+    done: int = field(default=0, init=False)
+
+    def __call__(self, change: torch.Tensor, *_: Any) -> torch.Tensor:
+        self.done += 1
+        return change * min(1., self.done / self.steps)
+
+
+def create_own_ratio(name: str) -> Ratio:
+    """Return one of RATIOS, made anew for each run."""
+    return RATIOS[name]()
+
+
+RATIOS: Dict[str, Callable[[], Ratio]] = {
+    'evidence, shuffled': lambda: _Moved(create_ratio('evidence', with_original=False), _shuffled),
+    'evidence 1, shuffled': lambda: _Moved(create_ratio('evidence', 1.), _shuffled),
+    'evidence, by confidence': lambda: _Moved(create_ratio('evidence', with_original=False), _by_confidence),
+    'evidence, from area': lambda: _Moved(create_ratio('evidence', with_original=False), _FromArea()),
+}
