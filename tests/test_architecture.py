@@ -17,6 +17,7 @@ LIBRARY = {
     'compat': (),
     'models': (),
     'maps': ('compat',),
+    'masks': (),
     'preview': ('target',),
     'metrics': ('target',),
     'correction': ('target', 'compat', 'maps'),

@@ -39,6 +39,11 @@ class MixedTarget:
         mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]; only
             the ratio 'evidence' uses it. None: not known, only its mean, lam.
         partner_mask: The same for the partner's pixels, where it is not 1 - mask.
+        object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; all
+            zeros where it is not known. With it, lam is visible(a) / (visible(a) + visible(b)), the visible fraction of
+            each object, in place of the area's; no ratio corrects that. Where an object is not known, or neither is
+            visible, lam stays as given, to be corrected. The idea is that of OA-CutMix
+            (https://arxiv.org/abs/2606.04820).
 
     Raises:
         TypeError: If labels or index are not int64 tensors.
@@ -57,6 +62,7 @@ class MixedTarget:
             mixed: bool = True,
             mask: Optional[torch.Tensor] = None,
             partner_mask: Optional[torch.Tensor] = None,
+            object_mask: Optional[torch.Tensor] = None,
     ):
         check_labels(labels, num_classes)
         check_smoothing(smoothing)
@@ -71,11 +77,15 @@ class MixedTarget:
             check_range('index', index, len(labels))
         if original is not None and len(original) != len(labels):
             raise ValueError(f'original must hold {len(labels)} images, one for each label, got {len(original)}')
+        if object_mask is not None:
+            _check_object_mask(object_mask, len(labels))
+            if mixed and mask is None:
+                raise ValueError('object_mask needs the mask that the images were mixed by, got mask None')
         for name, shown in (('mask', mask), ('partner_mask', partner_mask)):
             if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, len(labels)) or shown.shape[1] != 1):
                 raise ValueError(f'{name} must be [1 or {len(labels)}, 1, H, W], got {list(shown.shape)}')
         self.labels = labels
-        self.lam = lam.float()
+        self.lam = self.area = lam.float()
         self.num_classes = num_classes
         self.smoothing = smoothing
         self.index = index
@@ -83,7 +93,22 @@ class MixedTarget:
         self.mixed = mixed
         self.mask = mask
         self.partner_mask = partner_mask
+        self.object_mask = object_mask
+        self.known: Optional[torch.Tensor] = None  # whose lam is that of known objects [N] bool
         self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
+        if object_mask is not None and mixed:
+            share = self._share_of_objects(object_mask.squeeze(1).float())
+            self.known = share.isfinite()
+            self.lam = torch.where(self.known, share, self.area)
+
+    def _share_of_objects(self, objects: torch.Tensor) -> torch.Tensor:
+        """Return the first object's part of what is visible of both [N], not finite where that cannot be told."""
+        first, second = self.visible_fraction((objects.shape[1], objects.shape[2]))
+        sizes = objects.sum((1, 2))
+        a = (objects * first).sum((1, 2)) / sizes
+        b = (self.partner(objects) * second).sum((1, 2)) / self.partner(sizes)
+        self._cells.clear()  # of the masks' own resolution, which nothing else asks for
+        return a / (a + b)
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -164,7 +189,7 @@ class MixedTarget:
 
         return MixedTarget(
             move(self.labels),
-            move(self.lam),
+            move(self.area),
             self.num_classes,
             self.smoothing,
             move(self.index),
@@ -172,7 +197,17 @@ class MixedTarget:
             self.mixed,
             move(self.mask),
             move(self.partner_mask),
+            move(self.object_mask),
         )
+
+
+def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:
+    if object_mask.ndim != 4 or object_mask.shape[:2] != (count, 1):
+        raise ValueError(
+            f'object_mask must be [{count}, 1, H, W], a mask for each image, got {list(object_mask.shape)}')
+    if object_mask.device.type == 'cpu' and not bool(((object_mask >= 0) & (object_mask <= 1)).all()):
+        raise ValueError(
+            f'object_mask must be bool or in [0, 1], got values from {object_mask.min()} to {object_mask.max()}')
 
 
 def check_labels(labels: torch.Tensor, num_classes: int) -> None:

@@ -49,7 +49,7 @@ class Ratio:
 
         Returns:
             Corrected shares [N], float32, no gradient. Where an output is not finite (an overflow in half precision),
-            the share stays as it is by area.
+            the share stays as it is by area; where masks of the objects tell it (`target.known`), as it is by them.
 
         Raises:
             ValueError: If the outputs lack what the ratio needs, or are of another shape.
@@ -60,7 +60,8 @@ class Ratio:
             got = list(lam.shape) if isinstance(lam, torch.Tensor) else type(lam).__name__
             raise ValueError(f'ratio {self.name!r} must return shares of shape {list(target.lam.shape)}, got {got}')
         lam = lam.float()
-        return torch.where(lam.isfinite(), lam, target.lam)
+        usable = lam.isfinite() if target.known is None else lam.isfinite() & ~target.known
+        return torch.where(usable, lam, target.lam)
 
     def _check(self, mixed: HeadOutput, original: Optional[HeadOutput], target: MixedTarget) -> None:
         if original is None and self.needs_original:

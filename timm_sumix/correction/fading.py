@@ -114,7 +114,7 @@ class Fading(nn.Module):
         new = torch.zeros_like(self.pending)
         if parts is not None:
             count = len(self.evidence)
-            areas = torch.stack([target.lam, 1. - target.lam])
+            areas = torch.stack([target.area, 1. - target.area])
             usable = parts.isfinite()
             for labels, part, area, use in zip((target.labels, target.partner_labels), parts, areas, usable):
                 new[:count].index_add_(0, labels, torch.where(use, part, 0.))

@@ -133,7 +133,13 @@ class SUMixMixup(Mixup):
         return draw_for_each(self.policies, self.policy_probs, self.mix_prob, count, x)
 
     @torch.no_grad()
-    def mix(self, x: torch.Tensor, labels: torch.Tensor, draws: Optional[Draws]) -> Tuple[torch.Tensor, MixedTarget]:
+    def mix(
+            self,
+            x: torch.Tensor,
+            labels: torch.Tensor,
+            draws: Optional[Draws],
+            object_mask: Optional[torch.Tensor] = None,
+    ) -> Tuple[torch.Tensor, MixedTarget]:
         """Apply what was drawn to a batch; see `__call__`."""
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(f'x must be images [N, C, H, W] of a floating dtype, got {x.dtype} {list(x.shape)}')
@@ -142,17 +148,24 @@ class SUMixMixup(Mixup):
         settings: Dict[str, Any] = {'num_classes': self.num_classes, 'smoothing': self.label_smoothing}
         if self.keep_original:
             settings['original'] = x
+        if object_mask is not None:
+            settings['object_mask'] = object_mask
         if draws is None:
             return x, MixedTarget(labels, torch.ones(len(x), device=x.device), mixed=False, **settings)
         mixed, lam, mask, partner_mask = blend(draws, x, in_pairs=self.mode == 'pair')
         return mixed, MixedTarget(labels, lam, mask=mask, partner_mask=partner_mask, **settings)
 
-    def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, MixedTarget]:
+    def __call__(
+            self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,
+    ) -> Tuple[torch.Tensor, MixedTarget]:
         """Mix each image with that at the same place of the reversed batch.
 
         Args:
             x: Images [N, C, H, W], of a floating dtype, on any device. Left untouched.
             labels: Classes [N], int64.
+            object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device, if you know
+                it: then labels are by what is visible of each object, see MixedTarget. MaskedDataset carries masks
+                through timm's transforms.
 
         Returns:
             The mixed images, like x, and their MixedTarget, with x as `target.original`. No gradient flows through the
@@ -163,7 +176,7 @@ class SUMixMixup(Mixup):
             ValueError: If shapes do not fit, or a label is out of range.
         """
         check_labels(labels, self.num_classes)
-        return self.mix(x, labels, self.draw(x))
+        return self.mix(x, labels, self.draw(x), object_mask)
 
 
 def _check_numbers(
