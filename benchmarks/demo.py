@@ -1,6 +1,6 @@
 """The product in about three minutes: models trained with CutMix and with CutMix + SUMix, where the truth is known.
 
-python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
+python -m benchmarks.demo [--data emoji] [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import torch
 from rich.console import Console
@@ -25,6 +25,7 @@ from .common.figures import hide_ticks, plt
 from .common.record import describe_run
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
+from .data.drawn import place_seen_drawings
 from .data.folders import write_image_folder
 from .data.images import ImageSet, to_image_set
 from .data.objects import load_objects
@@ -54,6 +55,9 @@ class Pairs(NamedTuple):
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--data', choices=('fashion', 'emoji'), default='fashion',
+        help='objects of Fashion-MNIST on clutter, or emoji drawings of 20 things on photographs, which npm fetches')
     parser.add_argument('--data-dir', help="folder of Fashion-MNIST's four files (default: Debian's, else digits)")
     parser.add_argument('--out', default='.demo', type=Path, help='output folder (default: .demo)')
     parser.add_argument('--train-images', default=5000, type=int, help='training images (default: 5000)')
@@ -63,14 +67,28 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train_arms(args: argparse.Namespace, data: Path, console: Console) -> Dict[str, float]:
+def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tuple[str, ...], List[PlacedImages]]:
+    """Return the name of the data, those of its classes, and training and test canvases."""
+    counts = (args.train_images, args.test_images)
+    if args.data == 'emoji':
+        return ('emoji', *place_seen_drawings(20, counts, canvas=32, sizes=(14, 22), seed=args.seed))
+    name, class_names, *objects = load_objects(args.data_dir)
+    if name == 'digits':
+        console.print(
+            "Fashion-MNIST is not at hand: using scikit-learn's digits, of which there are few. For Fashion-MNIST, "
+            "install Debian's package dataset-fashion-mnist or give --data-dir.")
+    return name, class_names, [
+        place(own, count, seed=args.seed + i) for i, (own, count) in enumerate(zip(objects, counts))]
+
+
+def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Console) -> Dict[str, float]:
     """Train both arms at once, showing their progress, and return the seconds that each took."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
     runs, seconds = {}, {}
     for arm, extra in ARMS.items():
         log = open(args.out / f'{slug(arm)}.log', 'w')  # noqa: SIM115
-        runs[arm] = subprocess.Popen(
-            train_command(args, data, arm) + extra, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        command = train_command(args, data, classes, arm) + extra
+        runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     start = time.time()
     columns = (TextColumn('{task.description:15}'), BarColumn(), TextColumn('{task.percentage:3.0f}%'))
     try:
@@ -108,12 +126,12 @@ def epochs_done(log: str) -> float:
     return epoch + (step + 1) / count
 
 
-def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
+def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) -> List[str]:
     """Return the command that both arms share; a user of timm's train.py would type the same."""
     name, *kwargs = SMALL_MODEL.items()
     model = f'--model {name[1]} --model-kwargs ' + ' '.join(f'{key}={value}' for key, value in kwargs)
     options = (
-        f'{model} --num-classes 10 --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
+        f'{model} --num-classes {classes} --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
         '--batch-size 128 --no-aug --crop-pct 1.0 --opt adamw --lr 3e-3 --weight-decay 0.05 --warmup-epochs 1 '
         f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode elem --smoothing 0 --device cpu --channels-last --workers 1 '
         f'--log-interval 2 --checkpoint-hist 1 --seed {args.seed}')
@@ -123,10 +141,10 @@ def train_command(args: argparse.Namespace, data: Path, arm: str) -> List[str]:
     ]
 
 
-def make_pairs(test: ImageSet, seed: int) -> Pairs:
+def make_pairs(test: ImageSet, classes: int, seed: int) -> Pairs:
     """Mix the test images by CutMix."""
     torch.manual_seed(seed)
-    mixed, target = cutmix()(test.images, test.labels)
+    mixed, target = cutmix(classes)(test.images, test.labels)
     true = true_shares(test.masks, target)
     return Pairs(mixed, target, true, comparable(target, true))
 
@@ -174,30 +192,24 @@ def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: to
 def main() -> None:
     """Make the data, train both arms, compare them, and save table and picture."""
     args, console = parse_args(), Console()
-    name, class_names, train_objects, test_objects = load_objects(args.data_dir)
-    if name == 'digits':
-        console.print(
-            "Fashion-MNIST is not at hand: using scikit-learn's digits, of which there are few. For Fashion-MNIST, "
-            "install Debian's package dataset-fashion-mnist or give --data-dir.")
+    console.print(f'Placing {args.train_images + args.test_images} objects on canvases.')
+    name, class_names, (train, test) = make_canvases(args, console)
     shutil.rmtree(args.out, ignore_errors=True)
     data = args.out / 'images'
-    console.print(f'Placing {args.train_images + args.test_images} {name} objects on cluttered canvases.')
-    train = place(train_objects, args.train_images, seed=args.seed)
-    test = place(test_objects, args.test_images, seed=args.seed + 1)
     write_image_folder(train, class_names, data / 'train')
     # the script validates each epoch: on a part only, since both models are tested at the end
     part = PlacedImages(*(values[:500] for values in test))
     write_image_folder(part, class_names, data / 'validation')
 
-    seconds = train_arms(args, data, console)
+    seconds = train_arms(args, data, len(class_names), console)
 
     images = to_image_set(test)
-    pairs = make_pairs(images, args.seed)
+    pairs = make_pairs(images, len(class_names), args.seed)
     compared, count = pairs.compared, int(pairs.compared.sum())
     rows = []
     for arm in ARMS:
         checkpoint = args.out / slug(arm) / 'last.pth.tar'
-        model = create_model(checkpoint_path=str(checkpoint)).eval()
+        model = create_model(len(class_names), checkpoint_path=str(checkpoint)).eval()
         result = ask(model, images, pairs)
         corrected = result.pop('corrected')
         label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)

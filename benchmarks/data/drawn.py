@@ -1,11 +1,12 @@
 """Coloured drawings placed at random on crops of photographs: turned, flipped, shaded, and of several sizes."""
-from typing import Tuple
+from typing import Iterator, List, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .clutter import CLUTTERS
+from .emoji import load_drawings, split_drawings
 from .placed import PlacedImages
 
 OPAQUE = 0.2  # alpha from which a pixel belongs to the object; below, it is the background's
@@ -54,7 +55,18 @@ def place_drawings(
     return PlacedImages(images, masks, labels[index])
 
 
-def _turned(drawings: np.ndarray, index: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
+def place_seen_drawings(
+        classes: int, counts: Tuple[int, ...], canvas: int, sizes: Tuple[int, int], seed: int,
+) -> Tuple[Tuple[str, ...], List[PlacedImages]]:
+    """Return the names of `classes` things, and canvases of the drawings that are trained on, a set for each count."""
+    drawings = load_drawings(classes=classes)
+    things, artists = split_drawings(drawings).train.T
+    return drawings.things, [
+        place_drawings(drawings.images[things, artists], things, count, canvas, sizes, seed + i)
+        for i, count in enumerate(counts)]
+
+
+def _turned(drawings: np.ndarray, index: np.ndarray, generator: np.random.Generator) -> Iterator[torch.Tensor]:
     """Yield each drawing [4, 64, 64] in [0, 1], colour multiplied by alpha: shaded, half of them flipped, turned."""
     angles = np.deg2rad(generator.uniform(-TURN, TURN, len(index)))
     flips = generator.choice((-1., 1.), len(index))

@@ -73,11 +73,11 @@ def main() -> None:
                 print('\n'.join(lines))
                 return
             check_data(args.table, args.data_dir)
+            if args.table in LOCAL:
+                for folder, row in {data_folder(cell, args.data_dir): cell.row for cell in todo}.items():
+                    prepare(args.table, folder, **DEFINITION['images'][row], classes=DEFINITION['classes'][row])
         except (FileNotFoundError, ValueError) as error:
             sys.exit(f'benchmarks.tables: {error}')
-        if args.table in LOCAL:
-            for folder, row in {data_folder(cell, args.data_dir): cell.row for cell in todo}.items():
-                prepare(args.table, folder, **DEFINITION['images'][row])
         try:
             complete = run_all(todo, args, console)
         except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from ..common.paper_tables import DEFINITION, TABLES
 from ..common.results import ROOT
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
-LOCAL = ('placed_fashion', 'fashion_mnist')
+LOCAL = ('placed_fashion', 'fashion_mnist', 'placed_emoji')
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
 SOURCES = {
@@ -92,6 +92,8 @@ def sumix_flags(cell: Cell) -> List[str]:
         flags += ['--sumix-policy-kwargs', f'alpha={alpha}'] if alpha else []
     if cell.arm == 'base':
         return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
+    if cell.arm == 'evidence':  # this library's own, by its own defaults
+        return [*flags, '--sumix-ratio', cell.arm]
     # the paper's method has the uncertainty term, which is not the library's default
     settings = DEFINITION['released'][cell.table] if cell.arm == 'released' else {'gamma': 0.5, 'uncertainty': 'head'}
     return [
