@@ -21,9 +21,9 @@ SMALL_VIT = {
 MODELS: Dict[str, Dict[str, Any]] = {
     'cnn': SMALL_MODEL,
     'vit': SMALL_VIT,
-    'resnet18': {'model_name': 'resnet18', 'output_stride': 16},  # 11 M parameters
+    'resnet10t': {'model_name': 'resnet10t', 'output_stride': 16},  # 5 M parameters
 }
-LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet18': 1e-3}
+LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3}
 
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:

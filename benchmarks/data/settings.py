@@ -48,7 +48,8 @@ SETTINGS = {
     'placed-14-short': Setting(images=8000, epochs=5),
     'placed-14-vit': Setting(model='vit'),
     'placed-emoji': Setting(data='emoji', size=(14, 22), classes=20),
-    'placed-emoji-48': Setting(data='emoji', size=(16, 32), canvas=48, classes=100, images=4000, model='resnet18'),
+    'placed-emoji-48': Setting(
+        data='emoji', size=(16, 32), canvas=48, classes=100, images=8000, epochs=12, model='resnet10t'),
 }
 TEST_IMAGES = 5000
 OTHER_IMAGES = 2000  # of each further test set
