@@ -30,6 +30,7 @@ from .data.folders import write_image_folder
 from .data.images import ImageSet, to_image_set
 from .data.objects import load_objects
 from .data.placed import PlacedImages, place
+from .data.settings import SETTINGS
 from .labels.truth import comparable, evenly_spaced, true_shares
 from .training import SMALL_MODEL, create_model, cutmix
 
@@ -64,14 +65,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-images', default=2000, type=int, help='test images (default: 2000)')
     parser.add_argument('--epochs', default=10, type=int, help='epochs (default: 10)')
     parser.add_argument('--seed', default=0, type=int, help='seed of data and training (default: 0)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.data == 'emoji' and args.data_dir:
+        parser.error(f'--data-dir is for Fashion-MNIST, got {args.data_dir} with --data emoji')
+    return args
 
 
 def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tuple[str, ...], List[PlacedImages]]:
     """Return the name of the data, those of its classes, and training and test canvases."""
     counts = (args.train_images, args.test_images)
     if args.data == 'emoji':
-        return ('emoji', *place_seen_drawings(20, counts, canvas=32, sizes=(14, 22), seed=args.seed))
+        setting = SETTINGS['placed-emoji']
+        return ('emoji', *place_seen_drawings(setting.classes, counts, setting.canvas, setting.size, args.seed))
     name, class_names, *objects = load_objects(args.data_dir)
     if name == 'digits':
         console.print(

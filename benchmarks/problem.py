@@ -3,8 +3,8 @@
     python -m benchmarks.problem CHECKPOINT [--setting placed-emoji] [--seed 0] [--out docs/problem.png]
 
 The checkpoint is that of an arm 'evidence' of the comparison. Shown are mixed test images of two classes at fixed
-percentiles of the distance between area and truth, not chosen by hand. Things are those with names of one word, and
-their drawings those whose licences ask for no more than a notice: Noto Emoji (Apache-2.0) and Fluent Emoji (MIT).
+percentiles of the distance between area and truth, from nearly the largest to the median. Things are those with names
+of one word, and their drawings Noto Emoji (Apache-2.0) and Fluent Emoji (MIT), whose notices are in docs/NOTICE.md.
 """
 import argparse
 from pathlib import Path
@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from timm_sumix import MixedTarget, correct
 
 from .common.figures import hide_ticks, plt
+from .data.drawn import in_turn
 from .data.emoji import load_drawings, split_drawings
 from .data.settings import SETTINGS, make_data
 from .labels.truth import comparable, true_shares
 from .training import MODELS, create_model, cutmix
 
-PERCENTILES = (99, 95, 85, 70)
+PERCENTILES = (99, 90, 75, 50)
 ARTISTS = ('noto', 'fluent')
 COLOURS = ('#1f5fa8', '#e0a13a')
 
@@ -40,7 +41,7 @@ def make_mixtures(setting_name: str, seed: int) -> Mixtures:
     setting = SETTINGS[setting_name]
     test, drawings = make_data(setting, seed).test, load_drawings(classes=setting.classes)
     pairs = split_drawings(drawings).train
-    things, artists = pairs[np.arange(len(test.labels)) % len(pairs)].T
+    things, artists = pairs[in_turn(len(test.labels), len(pairs))].T
     one_word = np.array(['-' not in name for name in drawings.things])
     usable = np.isin(artists, [drawings.artists.index(artist) for artist in ARTISTS]) & one_word[things]
     rows = torch.from_numpy(usable).nonzero().squeeze(1)

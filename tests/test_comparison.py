@@ -7,12 +7,13 @@ import timm
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
-from benchmarks.comparison.runs import run_one, runs
+from benchmarks.comparison.runs import run_one
+from benchmarks.comparison.sets import MAIN, SETS, runs
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
 from benchmarks.evidence.runs import gains
-from benchmarks.labels.arms import ARMS
+from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS
 from benchmarks.training import SMALL_MODEL
 
 MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'}
@@ -44,7 +45,8 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
         run_one(('placed-14', 'area', seed, tmp_path, {**MADE_BY, 'command': f'python --seeds {seed + 1}'}))
     out = tmp_path / 'comparison.json'
     monkeypatch.setattr(sys, 'argv', ['comparison', '--out', str(tmp_path), '--collect', str(out)])
-    comparison.main()
+    with pytest.raises(SystemExit, match='1'):  # the set has more
+        comparison.main()
     result = json.loads(out.read_text())
     assert result['command'] == ['python --seeds 1', 'python --seeds 2'] and result['commit'] == ['abc']
     assert [run['seed'] for run in result['runs']] == result['seed'] == [0, 1]
@@ -54,19 +56,51 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
         comparison.main()
 
 
-def test_every_arm_is_made_where_mixing_helps_and_some_elsewhere():
-    names = runs(['placed-14', 'plain'], None, 2)
+def test_only_the_named_runs_are_collected(tiny, tmp_path, monkeypatch, capsys):
+    for arm in ('area', 'none'):
+        run_one(('placed-14', arm, 0, tmp_path, {**MADE_BY, 'command': 'python'}))
+    out = tmp_path / 'seeds.json'
+    monkeypatch.setattr(sys, 'argv', [
+        'comparison', '--out', str(tmp_path),
+        '--collect', str(out), '--settings', 'placed-14', '--arms', 'area', 'true'])
+    with pytest.raises(SystemExit, match='1'):
+        comparison.main()
+    result = json.loads(out.read_text())
+    assert [run['arm'] for run in result['runs']] == ['area'] and list(result['settings']) == ['placed-14']
+    assert '1 of 6 runs are done' in capsys.readouterr().out
+    monkeypatch.setattr(sys, 'argv', [*sys.argv[:-1], '--seeds', '1'])
+    with pytest.raises(SystemExit, match='0'):
+        comparison.main()
+
+
+def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():
+    names = runs('comparison', ['placed-14', 'plain'], seeds=2)
     assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)
     assert {'area', 'evidence 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
 
 
+def test_the_sets_hold_what_their_names_say():
+    seeds = {(setting, arm): seed for setting, arm, seed in runs('seeds')}
+    assert all(seeds[setting, arm] == 7 for setting in ('placed-14', 'plain', 'placed-emoji') for arm in MAIN)
+    assert {arm for setting, arm, _ in runs('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS, *IDEAS}
+    assert {('placed-14-vit', arm, 2) for arm in (*ATTENTION, 'area', 'evidence')} <= set(runs('controls'))
+    assert {run[0] for run in runs('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in runs('larger')}
+    for name in SETS:
+        assert len(set(runs(name))) == len(runs(name))
+        for setting in {run[0] for run in runs(name)}:  # else there is nothing to compare with
+            assert 'area' in {arm for own, arm, _ in runs(name) if own == setting}
+
+
 def test_arms_that_are_named_are_made_in_every_named_setting():
-    assert runs(['plain', 'placed-14'], ['similarity'], 1) == [
+    assert runs('comparison', ['plain', 'placed-14'], ['similarity'], 1) == [
         ('plain', 'similarity', 0), ('placed-14', 'similarity', 0)]
+    assert len(runs('comparison', ['placed-emoji'], ['area'])) == 3
+    with pytest.raises(ValueError, match=r"for set 'comparison', got \['placed-emoji'\]: give --arms too"):
+        runs('comparison', ['placed-emoji'])
 
 
 def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['comparison', '--seeds', '0'])
     with pytest.raises(SystemExit):
         comparison.main()
-    assert 'nothing is to be run: --seeds must be 1 or greater, got 0' in capsys.readouterr().err
+    assert '--seeds must be 1 or greater, got 0' in capsys.readouterr().err

@@ -45,12 +45,13 @@ def _pretended_model(name):
     return model
 
 
-def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, **mixing):
+def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked=False, **mixing):
     model = _pretended_model(model)
     mixup = SUMixMixup(**{'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': 10, **mixing})
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
     for count in (5, 4):
-        result = task(torch.randn(count, 3, size, size), torch.randint(0, 10, (count,)))
+        x, labels = torch.randn(count, 3, size, size), torch.randint(0, 10, (count,))
+        result = task(*mixup(x, labels, torch.rand(count, 1, size, size))) if masked else task(x, labels)
         assert {value.device.type for value in result.values()} == {'cuda'}
         assert result['output'].dtype == torch.float16 and result['loss'].dtype == torch.float32
 
@@ -76,6 +77,11 @@ def test_maps_of_every_kind_stay_on_the_device(model, size):
 
 def test_a_binary_criterion_stays_on_the_device():
     _step(criterion=BinaryCrossEntropy(), mode='elem', task_kwargs={'fade': 0.6})
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_masks_of_objects_stay_on_the_device(mode):
+    _step(policy=list(POLICIES), mode=mode, prob=0.5, masked=True, task_kwargs={'fade': 0.6})
 
 
 def test_a_value_that_the_host_reads_is_found():

@@ -6,23 +6,25 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.loss import SoftTargetCrossEntropy
+from torchvision import transforms
 
-from benchmarks.labels.truth import true_shares
 from timm_sumix import MixedTarget, SUMixMixup, SUMixTask, correct
+from timm_sumix.correction import RATIOS
 from timm_sumix.masks import MaskedDataset
-from timm_sumix.mixing.policies import POLICIES
 
 CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 4, 'label_smoothing': 0.}
 
 
 def _halves():
-    """Four images of 8 x 8: left half of the first is shown; objects at the left, at the right, whole, unknown."""
+    """Four images of 8 x 8: left half of the first is shown; objects at the left, at the right, whole, not known."""
     mask = torch.zeros(4, 1, 8, 8, dtype=torch.bool)
     mask[..., :4] = True
     objects = torch.zeros(4, 1, 8, 8)
     objects[0, 0, 2:4, :4] = 1.  # wholly visible as a first image, not at all as a partner
     objects[1, 0, 2:6, 5:7] = 1.  # not visible as a first image, wholly as a partner
     objects[2, 0] = 1.  # half of it visible, either way
+    objects[3] = torch.nan
     return mask, objects
 
 
@@ -45,6 +47,14 @@ def test_where_neither_object_is_visible_the_area_stays_and_may_be_corrected():
     assert target.lam[1] == 0.5 and not target.known[1]
 
 
+def test_of_an_object_that_the_crop_left_out_nothing_is_visible():
+    objects = _halves()[1]
+    objects[3] = 0.
+    target = _target([3, 2, 3, 2], objects)
+    torch.testing.assert_close(target.lam, torch.tensor([1., 0., 1., 0.]))
+    assert target.known.all()
+
+
 def test_soft_masks_count_by_their_values():
     objects = _halves()[1]
     objects[2, 0, :, 4:] = 0.5  # two thirds of this object are in the half that is shown
@@ -53,24 +63,56 @@ def test_soft_masks_count_by_their_values():
     torch.testing.assert_close(target.lam[2], torch.tensor((2. / 3.) / (2. / 3. + 1.)))
 
 
-@pytest.mark.parametrize('policy', list(POLICIES))
-def test_by_every_policy_lam_is_the_true_share(policy):
+@pytest.mark.parametrize('policy', ['cutmix', 'saliencymix', 'fmix', 'gridmix'])
+def test_lam_is_what_counting_the_pixels_gives(policy):
     torch.manual_seed(0)
     objects = torch.zeros(16, 1, 32, 32)
     for i, (top, left) in enumerate(torch.randint(0, 20, (16, 2)).tolist()):
         objects[i, 0, top:top + 10, left:left + 12] = 1.
+    # a pixel says which image it is of, and whether the object is there
+    x = (torch.arange(16.) * 2).view(16, 1, 1, 1) + objects
     mixup = SUMixMixup(**{**CUTMIX, 'cutmix_alpha': 0.}, policy=policy)
-    _, target = mixup(torch.randn(16, 3, 32, 32), torch.arange(16) % 4, objects)
-    true = true_shares(objects[:, 0] > 0, target)
+    mixed, target = mixup(x, torch.arange(16) % 4, objects)
     assert target.known.any()
-    torch.testing.assert_close(target.lam[target.known], true[target.known])
+    for i in target.known.nonzero()[:, 0].tolist():
+        first, second = ((mixed[i] == 2 * image + 1).sum() / 120 for image in (i, 15 - i))
+        torch.testing.assert_close(target.lam[i], first / (first + second))
 
 
-def test_no_ratio_corrects_a_share_that_masks_tell(small_model):
+def test_a_partner_that_is_shown_whole_and_small_counts_by_its_pixels():
+    torch.manual_seed(0)
+    objects = torch.ones(16, 1, 32, 32)  # the objects fill their images
+    mixup = SUMixMixup(**{**CUTMIX, 'cutmix_alpha': 0.}, policy='resizemix')
+    _, target = mixup(torch.randn(16, 3, 32, 32), torch.arange(16) % 4, objects)
+    torch.testing.assert_close(target.lam, target.area)
+
+
+@pytest.mark.parametrize('ratio', [ratio for ratio in RATIOS if ratio != 'released'])
+def test_every_ratio_and_the_loss_keep_a_share_that_masks_tell(small_model, ratio):
+    torch.manual_seed(0)
+    objects = torch.zeros(8, 1, 64, 64)
+    objects[..., 16:48, 16:48] = 1.
+    mixed, target = SUMixMixup(**CUTMIX)(torch.randn(8, 3, 64, 64), torch.arange(8) % 4, objects)
+    task = SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)
+    result, known = task(mixed, target), target.known
+    assert known.sum() >= 5
+    torch.testing.assert_close(result['lam'][known], target.lam[known])
+    expected = SoftTargetCrossEntropy()(result['output'], target.soft_target(result['lam']))
+    torch.testing.assert_close(result['loss'], expected)
+
+
+def test_released_has_one_share_for_a_batch_and_takes_no_masks(small_model):
+    mixed, target = SUMixMixup(**CUTMIX)(torch.randn(8, 3, 64, 64), torch.arange(8) % 4, torch.ones(8, 1, 64, 64))
+    with pytest.raises(ValueError, match="ratio 'released' gives a batch one share"):
+        SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio='released', verbose=False)(mixed, target)
+
+
+def test_what_masks_do_not_tell_is_corrected(small_model):
     torch.manual_seed(0)
     x, labels = torch.randn(8, 3, 64, 64), torch.arange(8) % 4
     objects = torch.zeros(8, 1, 32, 32)
-    objects[:6, 0, 8:24, 8:24] = 1.  # two are not known, nor are then their partners' pairs
+    objects[:, 0, 8:24, 8:24] = 1.
+    objects[6:] = torch.nan  # so that their partners' pairs are not known either
     mixed, target = SUMixMixup(**CUTMIX)(x, labels, objects)
     corrected = correct(small_model.eval(), mixed, target)
     assert target.known.sum() >= 2
@@ -100,6 +142,12 @@ def test_a_copy_on_another_device_has_the_same_shares():
     copy = target.to(torch.device('cpu'))
     assert torch.equal(copy.lam, target.lam) and torch.equal(copy.area, target.area)
     assert torch.equal(copy.known, target.known)
+
+
+def test_a_copy_keeps_a_share_that_was_assigned():
+    target = MixedTarget(torch.arange(4), torch.full((4,), 0.5), 4)
+    target.lam = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    assert torch.equal(target.to(torch.device('cpu')).lam, target.lam)
 
 
 @pytest.mark.parametrize('objects, message', [
@@ -157,7 +205,8 @@ def test_masks_change_nothing_that_is_drawn():
         dataset = MaskedDataset(images, mask, _transform())
         drawn.append(torch.stack([dataset[i][0] for i in (0, 1, 2, 3) * 2]))
     assert torch.equal(*drawn)
-    assert dataset[0][2].sum() >= 0 and MaskedDataset(images, lambda i: None, _transform())[0][2].sum() == 0
+    assert dataset[0][2].isfinite().all()
+    assert MaskedDataset(images, lambda i: None, _transform())[0][2].isnan().all()
 
 
 def test_loader_and_mixup_take_what_the_data_set_gives():
@@ -175,6 +224,30 @@ def test_loader_and_mixup_take_what_the_data_set_gives():
 def test_transforms_that_masks_cannot_follow_are_an_error(kwargs, named):
     with pytest.raises(ValueError, match=f'must crop and flip in its first part alone.*{named}'):
         MaskedDataset(_images(), lambda i: None, _transform(**kwargs))
+
+
+@pytest.mark.parametrize('unknown, name', [
+    (transforms.RandomRotation(10), 'RandomRotation'), (transforms.AutoAugment(), 'AutoAugment'),
+    (transforms.Compose([transforms.RandomApply([transforms.RandomRotation(10)])]), 'RandomRotation')])
+def test_a_later_transform_that_is_not_known_is_an_error(unknown, name):
+    first, _, last = _transform()
+    with pytest.raises(ValueError, match=f'got .*{name}'):
+        MaskedDataset(_images(), lambda i: None, (first, unknown, last))
+
+
+@pytest.mark.parametrize('kwargs', [
+    {}, {'auto_augment': '3a'}, {'grayscale_prob': 0.1}, {'gaussian_blur_prob': 0.1}, {'color_jitter_prob': 0.5},
+    {'normalize': False}, {'use_prefetcher': True}], ids=str)
+def test_colours_may_change(kwargs):
+    transform = create_transform(32, is_training=True, separate=True, **kwargs)
+    assert MaskedDataset(_images(), lambda i: None, transform)[0][0].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize('mode', ['P', 'I', 'RGBA'])
+def test_a_mask_of_another_mode_is_an_error(mode):
+    dataset = MaskedDataset(_images(), lambda i: Image.new(mode, (80, 80)), _transform())
+    with pytest.raises(ValueError, match=f"mask 2 must be a PIL image of mode '1' or 'L', got mode '{mode}'"):
+        dataset[2]
 
 
 def test_a_transform_in_one_part_is_an_error():

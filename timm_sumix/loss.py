@@ -125,6 +125,11 @@ class SUMixLoss(nn.Module):
                     'got None')
             _check_logits('original', original, target)
 
+        if self.is_released and target.known is not None:
+            raise ValueError(
+                "ratio 'released' gives a batch one share, and masks of objects give each image its own: leave out "
+                'object_mask, or use another ratio')
+
         # float32 throughout: under autocast logits may be half precision
         logits = mixed.logits.float()
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
@@ -180,7 +185,7 @@ def uncertainty_term(
         for alpha, beta, labels in zip(
             alphas, (u, target.partner(u)), (target.labels, target.partner_labels))
     ]
-    return (target.lam * entropies[0] + (1. - target.lam) * entropies[1]).mean()
+    return (target.area * entropies[0] + (1. - target.area) * entropies[1]).mean()
 
 
 def _uncertainty(output: HeadOutput) -> torch.Tensor:

@@ -4,10 +4,16 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
-from timm.data.random_erasing import RandomErasing
+from timm.data.auto_augment import AugMixAugment, AutoAugment, RandAugment
+from timm.data.transforms import MaybePILToTensor, MaybeToTensor
 from torch.utils.data import Dataset
+from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
 
+# what create_transform makes, besides auto-augmentations, that leaves pixels where they are
+_STILL = (
+    transforms.ColorJitter, transforms.RandomGrayscale, transforms.GaussianBlur, transforms.Normalize,
+    transforms.ToTensor, transforms.PILToTensor, MaybeToTensor, MaybePILToTensor)
 _MOVING = ('Rotate', 'Shear', 'Translate')  # how the names of timm's operations that move pixels begin
 
 
@@ -25,8 +31,9 @@ class MaskedDataset(Dataset):
 
     Raises:
         TypeError: If transform is not in three parts.
-        ValueError: If its later parts move or hide pixels: an auto-augmentation with rotation, shear or translation
-            ('3a', without, is fine), or random erasing.
+        ValueError: If its later parts move or hide pixels, or may do so for all that is known here: an
+            auto-augmentation with rotation, shear or translation ('3a', without, is fine), random erasing, or a
+            transform that create_transform does not make.
     """
 
     def __init__(
@@ -52,20 +59,22 @@ class MaskedDataset(Dataset):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int, torch.Tensor]:
-        """Return an image [3, H, W], its class, and its mask [1, H, W] in [0, 1], zeros where none is known.
+        """Return an image [3, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
 
         Raises:
-            ValueError: If the mask is not of the image's size.
+            ValueError: If the mask is not of the image's size, or of another mode.
         """
         image, label = self.dataset[index]
         mask = self.mask(index)
+        if mask is not None and mask.mode not in ('1', 'L'):
+            raise ValueError(f"mask {index} must be a PIL image of mode '1' or 'L', got mode {mask.mode!r}")
         if mask is not None and mask.size != image.size:
             raise ValueError(f'mask {index} must be of the size of its image, {image.size}, got {mask.size}')
         states = random.getstate(), torch.get_rng_state()
         moved = self.geometric(image)
         tensor = self.final(self.colours(moved))
         if mask is None:
-            return tensor, label, torch.zeros(1, *tensor.shape[-2:])
+            return tensor, label, torch.full((1, *tensor.shape[-2:]), torch.nan)
         after = random.getstate(), torch.get_rng_state()
         _set_states(states)
         moved_mask = self.geometric(mask.convert('L'))
@@ -78,13 +87,27 @@ def _set_states(states: Tuple[Any, torch.Tensor]) -> None:
     torch.set_rng_state(states[1])
 
 
-def _moving_operations(transforms: Sequence[Any]) -> List[str]:
-    """Return the names of the operations that move or hide pixels."""
+def _moving_operations(parts: Sequence[Any]) -> List[str]:
+    """Return the names of the operations that move or hide pixels, and of transforms that are not known."""
     found = []
-    for transform in (part for own in transforms for part in getattr(own, 'transforms', [own])):
-        if isinstance(transform, RandomErasing):
-            found.append('RandomErasing')
-        policies = getattr(transform, 'policy', [])  # timm's AutoAugment; its RandAugment and AugMix have `ops`
-        operations = [*getattr(transform, 'ops', []), *(op for policy in policies for op in policy)]
-        found += [op.name for op in operations if op.name.startswith(_MOVING)]
+    for transform in (leaf for part in parts for leaf in _leaves(part)):
+        operations = _operations(transform)
+        if operations is not None:
+            found += [operation.name for operation in operations if operation.name.startswith(_MOVING)]
+        elif not isinstance(transform, _STILL):
+            found.append(type(transform).__name__)
     return list(dict.fromkeys(found))
+
+
+def _leaves(transform: Any) -> List[Any]:
+    """Return the transforms that one is made of."""
+    if isinstance(transform, (transforms.Compose, transforms.RandomApply)):
+        return [leaf for part in transform.transforms for leaf in _leaves(part)]
+    return [transform]
+
+
+def _operations(transform: Any) -> Optional[List[Any]]:
+    """Return what one of timm's auto-augmentations draws from; None if the transform is another."""
+    if isinstance(transform, AutoAugment):
+        return [operation for policy in transform.policy for operation in policy]
+    return transform.ops if isinstance(transform, (RandAugment, AugMixAugment)) else None

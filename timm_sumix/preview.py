@@ -36,11 +36,11 @@ def draw_preview(
         std: Standard deviation likewise.
         class_names: Name of each class; None: its number.
     """
-    difference = (lam - target.lam).abs()
+    difference = (lam - target.area).abs()
     order = difference.argsort(descending=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
-    shares = torch.stack([target.lam, lam.float()], dim=1)[chosen].tolist()
+    shares = torch.stack([target.area, lam.float()], dim=1)[chosen].tolist()
     labels = torch.stack([target.labels, target.partner_labels], dim=1)[chosen].tolist()
     rows = -(-len(chosen) // COLUMNS)
     sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')

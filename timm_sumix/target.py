@@ -1,4 +1,5 @@
 """What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
+import copy
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
@@ -39,11 +40,11 @@ class MixedTarget:
         mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]; only
             the ratio 'evidence' uses it. None: not known, only its mean, lam.
         partner_mask: The same for the partner's pixels, where it is not 1 - mask.
-        object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; all
-            zeros where it is not known. With it, lam is visible(a) / (visible(a) + visible(b)), the visible fraction of
-            each object, in place of the area's; no ratio corrects that. Where an object is not known, or neither is
-            visible, lam stays as given, to be corrected. The idea is that of OA-CutMix
-            (https://arxiv.org/abs/2606.04820).
+        object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; NaN
+            where it is not known, zeros where it is not in the image. With it, lam is visible(a) / (visible(a) +
+            visible(b)), each the visible fraction of what its unmixed image has of the object, and no ratio corrects
+            it. Where one of the two is not known, or neither is visible, lam is that by area, to be corrected.
+            OA-CutMix (https://arxiv.org/abs/2606.04820) likewise labels by objects, by their visible area.
 
     Raises:
         TypeError: If labels or index are not int64 tensors.
@@ -98,13 +99,13 @@ class MixedTarget:
         self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
         if object_mask is not None and mixed:
             share = self._share_of_objects(object_mask.squeeze(1).float())
-            self.known = share.isfinite()
+            self.known = share.isfinite()  # not where both are invisible, or one is not known
             self.lam = torch.where(self.known, share, self.area)
 
     def _share_of_objects(self, objects: torch.Tensor) -> torch.Tensor:
         """Return the first object's part of what is visible of both [N], not finite where that cannot be told."""
         first, second = self.visible_fraction((objects.shape[1], objects.shape[2]))
-        sizes = objects.sum((1, 2))
+        sizes = objects.sum((1, 2)).clamp(min=1e-6)  # none of an object that is not in the image is visible
         a = (objects * first).sum((1, 2)) / sizes
         b = (self.partner(objects) * second).sum((1, 2)) / self.partner(sizes)
         self._cells.clear()  # of the masks' own resolution, which nothing else asks for
@@ -184,30 +185,21 @@ class MixedTarget:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> 'MixedTarget':
         """Return a copy with every tensor on another device."""
-        def move(tensor):
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        return MixedTarget(
-            move(self.labels),
-            move(self.area),
-            self.num_classes,
-            self.smoothing,
-            move(self.index),
-            move(self.original),
-            self.mixed,
-            move(self.mask),
-            move(self.partner_mask),
-            move(self.object_mask),
-        )
+        result = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(result, name, value.to(device, non_blocking=non_blocking))
+        result._cells = {}
+        return result
 
 
 def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:
     if object_mask.ndim != 4 or object_mask.shape[:2] != (count, 1):
         raise ValueError(
             f'object_mask must be [{count}, 1, H, W], a mask for each image, got {list(object_mask.shape)}')
-    if object_mask.device.type == 'cpu' and not bool(((object_mask >= 0) & (object_mask <= 1)).all()):
-        raise ValueError(
-            f'object_mask must be bool or in [0, 1], got values from {object_mask.min()} to {object_mask.max()}')
+    if object_mask.device.type == 'cpu' and bool(((object_mask < 0) | (object_mask > 1)).any()):
+        known = object_mask[~object_mask.isnan()]
+        raise ValueError(f'object_mask must be bool or in [0, 1], got values from {known.min()} to {known.max()}')
 
 
 def check_labels(labels: torch.Tensor, num_classes: int) -> None:

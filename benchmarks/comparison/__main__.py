@@ -1,40 +1,49 @@
 """Models trained with each kind of label, on data whose truth is known: which labels make better models?
 
-python -m benchmarks.comparison [--settings S ...] [--arms A ...] [--seeds 3] [--jobs 2] [--out .comparison]
-python -m benchmarks.comparison --collect benchmarks/results/comparison.json
+python -m benchmarks.comparison [--set comparison|seeds|controls|larger] [--jobs 2] [--out .comparison]
+python -m benchmarks.comparison --set seeds --collect benchmarks/results/seeds.json
+python -m benchmarks.comparison --settings S ... --arms A ... --seeds 3
 
-Each run leaves a result and a plain timm checkpoint in its own folder; runs that are done are not repeated.
+Each run leaves a result and a plain timm checkpoint in its own folder; runs that are done are not repeated, whichever
+set they were made for.
 """
 import argparse
+import sys
 from pathlib import Path
 
 from ..common.processes import run_jobs
 from ..common.record import describe_run
 from ..common.results import ROOT
 from ..data.settings import SETTINGS
-from ..labels.arms import ALL_ARMS, EVERYWHERE
-from .runs import collect, run_one, runs
+from ..labels.arms import ALL_ARMS
+from .runs import collect, run_one
+from .sets import SETS, runs
 
 
 def main() -> None:
     """Make the runs, or collect their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument(
-        '--arms', nargs='+', choices=list(ALL_ARMS), default=None,
-        help=f'arms, run in each of the settings (default: all labels in placed-14, elsewhere {", ".join(EVERYWHERE)})')
-    parser.add_argument('--seeds', type=int, default=3, help='number of seeds, counted from 0 (default: 3)')
+        '--set', choices=list(SETS), default='comparison',
+        help='which runs: every label, the main ones at many seeds, controls and ideas, or a larger model')
+    parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), help="settings in place of the set's")
+    parser.add_argument('--arms', nargs='+', choices=list(ALL_ARMS), help="arms in place of the set's")
+    parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each (default: 2)')
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
-    parser.add_argument('--collect', type=Path, help='write the results of all runs in --out to this file instead')
+    parser.add_argument('--collect', type=Path, help='write the results of these runs in --out to this file instead')
     args = parser.parse_args()
+    if args.seeds is not None and args.seeds < 1:
+        parser.error(f'--seeds must be 1 or greater, got {args.seeds}')
+    try:
+        chosen = runs(args.set, args.settings, args.arms, args.seeds)
+    except ValueError as error:
+        parser.error(str(error))
     if args.collect:
-        collect(args.out, args.collect)
-        return
-    chosen = runs(args.settings, args.arms, args.seeds)
-    if not chosen:
-        parser.error(f'nothing is to be run: --seeds must be 1 or greater, got {args.seeds}')
-    description = describe_run('benchmarks.comparison', list(range(args.seeds)))
+        missing = collect(args.out, chosen, args.collect)
+        print(f'{len(chosen) - missing} of {len(chosen)} runs are done')
+        sys.exit(1 if missing else 0)
+    description = describe_run('benchmarks.comparison', sorted({seed for *_, seed in chosen}))
     jobs = [(*run, args.out, description) for run in chosen]
     for _ in run_jobs(run_one, jobs, args.jobs, 'Runs'):
         pass

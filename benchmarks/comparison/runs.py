@@ -1,8 +1,8 @@
-"""The runs of the comparison: which there are, making one, and collecting their results."""
+"""The runs of the comparison: making one, and collecting their results."""
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 
@@ -10,28 +10,13 @@ from ..common.results import write_result
 from ..common.scores import classification
 from ..data.images import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
-from ..labels.arms import ALL_ARMS, ARMS, EVERYWHERE, Arm
+from ..labels.arms import ALL_ARMS, Arm
 from ..labels.labellers import LABELLERS
 from ..labels.losses import CRITERIA, EXTRAS, FADINGS
 from ..labels.ratios import create_own_ratio
 from ..labels.rivals import attention_labellers
 from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
-
-
-def runs(settings: List[str], arms: Optional[List[str]], seeds: int) -> List[Tuple[str, str, int]]:
-    """Return (setting, arm, seed) in the order in which they are made.
-
-    Args:
-        settings: Names of settings.
-        arms: Names of arms, which are run in each setting. None: all arms in 'placed-14', a short list elsewhere.
-        seeds: Number of seeds, counted from 0.
-    """
-    return [
-        (setting, arm, seed)
-        for setting in settings
-        for seed in range(seeds)
-        for arm in (arms or (ARMS if setting == 'placed-14' else [arm for arm in ARMS if arm in EVERYWHERE]))
-    ]
+from .sets import Run
 
 
 def run_one(job: Tuple[str, str, int, Path, Dict[str, Any]]) -> None:
@@ -63,11 +48,12 @@ def run_one(job: Tuple[str, str, int, Path, Dict[str, Any]]) -> None:
 def train_arm(
         model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int) -> None:
     """Train a model, in place, as an arm says."""
-    labellers = {**LABELLERS, **attention_labellers(model)} if setting.model == 'vit' else LABELLERS
-    if arm.labeller is not None and arm.labeller not in labellers:
+    by_attention = arm.labeller == 'transmix'
+    if by_attention and setting.model != 'vit':
         raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
+    labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, cutmix_alpha=setting.alpha)
-    options = dict(arm.options) if arm.ratio is None else {'ratio': create_own_ratio(arm.ratio)}
+    options = {**arm.options, **({} if arm.ratio is None else {'ratio': create_own_ratio(arm.ratio)})}
     train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], task_kwargs=options,
         labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](), extra=EXTRAS.get(arm.extra),
@@ -79,14 +65,23 @@ def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:
     return out / setting / arm.replace(', ', '_').replace(' ', '-') / f'seed{seed}'
 
 
-def collect(out: Path, path: Path) -> None:
-    """Write the results of all runs to one file, with every command and commit that made some of them.
+def collect(out: Path, chosen: Sequence[Run], path: Path) -> int:
+    """Write the results of runs to one file, with every command and commit that made some of them.
+
+    Args:
+        out: Folder of all runs.
+        chosen: Which to collect; those that are not done are left out.
+        path: The file.
+
+    Returns:
+        How many of them are not done.
 
     Raises:
-        FileNotFoundError: If there are no results.
+        FileNotFoundError: If none is done.
         ValueError: If versions or devices differ among the runs.
     """
-    results = [json.loads(result.read_text()) for result in sorted(out.glob('*/*/seed*/result.json'))]
+    files = [run_folder(out, *run) / 'result.json' for run in chosen]
+    results = [json.loads(file.read_text()) for file in files if file.is_file()]
     if not results:
         raise FileNotFoundError(f'--out must hold results of runs, {out} holds none')
     for key in ('versions', 'device'):
@@ -98,5 +93,6 @@ def collect(out: Path, path: Path) -> None:
         'versions': results[0]['versions'],
         'commit': sorted({run['commit'] for run in results}),
         'device': results[0]['device'],
-        'settings': {name: setting._asdict() for name, setting in SETTINGS.items()},
+        'settings': {name: SETTINGS[name]._asdict() for name in dict.fromkeys(run['setting'] for run in results)},
         'runs': results})
+    return len(files) - len(results)

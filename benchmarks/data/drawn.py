@@ -42,7 +42,7 @@ def place_drawings(
     generator = np.random.default_rng(seed)
     images = (CLUTTERS['photographs'](drawings, count, canvas, generator) * 255).round().astype(np.uint8)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
-    index = np.arange(count) % len(drawings)
+    index = in_turn(count, len(drawings))
     side = generator.integers(sizes[0], sizes[1] + 1, count)
     for i, (size, objekt) in enumerate(zip(side, _turned(drawings, index, generator))):
         top, left = generator.integers(0, canvas - size + 1, 2)
@@ -53,6 +53,11 @@ def place_drawings(
         blended = colour * 255 + (1. - alpha[..., None]) * own
         own[where] = blended[where].round().clip(0, 255)
     return PlacedImages(images, masks, labels[index])
+
+
+def in_turn(count: int, drawings: int) -> np.ndarray:
+    """Return which of so many drawings is on each of `count` canvases."""
+    return np.arange(count) % drawings
 
 
 def place_seen_drawings(

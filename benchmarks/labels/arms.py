@@ -8,7 +8,7 @@ class Arm(NamedTuple):
     Args:
         options: Options of SUMixTask.
         labeller: One of labellers.py, whose shares replace those by area before the task sees them.
-        ratio: One of ratios.py in place of the library's.
+        ratio: One of ratios.py, where `options` name none.
         fading: One of losses.FADINGS in place of the library's.
         criterion: One of losses.CRITERIA.
         extra: One of losses.EXTRAS, a loss that is added.
@@ -29,6 +29,7 @@ class Arm(NamedTuple):
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
 _EVIDENCE = {'ratio': 'evidence', 'gamma': 0.}
+_OWN = {'gamma': 0.}  # the arm names its ratio
 _BOTH = {'ratio': 'evidence', 'gamma': 0., 'strength': 1.}
 
 
@@ -59,8 +60,8 @@ ARMS: Dict[str, Arm] = {
 }
 # controls: what else could be behind a gain
 CONTROLS: Dict[str, Arm] = {
-    'evidence, shuffled': Arm(_EVIDENCE, ratio='evidence, shuffled'),
-    'evidence 1, shuffled': Arm(_BOTH, ratio='evidence 1, shuffled'),
+    'evidence, shuffled': Arm(_OWN, ratio='evidence, shuffled'),
+    'evidence 1, shuffled': Arm(_OWN, ratio='evidence 1, shuffled'),
     **{f'{name}, smoothing {smoothing:g}': Arm(options, smoothing=smoothing)
        for smoothing in (0.05, 0.1, 0.2) for name, options in (('area', _AREA), ('evidence', _EVIDENCE))},
     'area, half unmixed': Arm(_AREA, prob=0.5),
@@ -73,8 +74,8 @@ CONTROLS: Dict[str, Arm] = {
 # other ideas of what a label can do
 IDEAS: Dict[str, Arm] = {
     "evidence, soft augmentation's curve": Arm({**_EVIDENCE, 'fade': 1.}, fading='soft augmentation'),
-    'evidence, by confidence': Arm(_EVIDENCE, ratio='evidence, by confidence'),
-    'evidence, from area': Arm(_EVIDENCE, ratio='evidence, from area'),
+    'evidence, by confidence': Arm(_OWN, ratio='evidence, by confidence'),
+    'evidence, from area': Arm(_OWN, ratio='evidence, from area'),
     'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
     'evidence, BCE': Arm(_EVIDENCE, criterion='binary cross-entropy'),
     'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),

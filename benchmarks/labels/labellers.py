@@ -12,7 +12,7 @@ from .truth import true_shares, visibility_of_both
 
 
 def _pass_only(model, mixed, target, masks):
-    model(target.original)  # batch norm sees the unmixed images, as it does with every corrected label
+    model(target.original)  # batch norm sees the unmixed images, as it does with every label of two passes
     return target.lam
 
 
@@ -28,6 +28,7 @@ def _true_faded(model, mixed, target, masks):
 
 def _visible(model, mixed, target, masks):
     # with WeightedBinaryCrossEntropy: each class's target is the visible fraction of its object
+    model(target.original)  # as above
     return Labels(true_shares(masks, target).nan_to_num(0.), sum(visibility_of_both(masks, target)))
 
 

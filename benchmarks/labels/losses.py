@@ -3,8 +3,9 @@
 Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurIPS 2023,
 https://arxiv.org/abs/2203.10761
 RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Distribution Robustness, NeurIPS 2022,
-https://arxiv.org/abs/2206.14502; it mixes by mixup, here the images are mixed as in the other arms
-Soft Augmentation for Image Classification, CVPR 2023, https://arxiv.org/abs/2211.04625
+https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
+Soft Augmentation for Image Classification, CVPR 2023, https://arxiv.org/abs/2211.04625; its curve alone, without the
+weights that it gives each sample's loss
 They are not their authors' code.
 """
 from typing import Callable, Dict, Optional
@@ -69,7 +70,7 @@ class _SoftAugmentation(Fading):
     """A fading by Soft Augmentation's curve, 1 - (1 - visible) ^ 2, in place of a line."""
 
     def _weight(self, visible: torch.Tensor) -> torch.Tensor:
-        weight = 1. - (1. - visible.clamp(max=1.)) ** CURVE_POWER
+        weight = 1. - (1. - (visible / self.fade).clamp(max=1.)) ** CURVE_POWER
         return torch.where(weight.isfinite(), weight, torch.ones_like(weight))
 
 

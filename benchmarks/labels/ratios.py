@@ -6,6 +6,8 @@ import torch
 
 from timm_sumix.correction import Ratio, create_ratio
 
+NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
+
 
 @dataclass(frozen=True)
 class _Moved(Ratio):
@@ -28,9 +30,13 @@ class _Moved(Ratio):
 
 
 def _shuffled(change, mixed, target):
-    """Each sample gets the correction of another: as large and as many as the right ones, at the wrong samples."""
+    """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
+    by_area = target.area.argsort()
     with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
-        return change[torch.randperm(len(change))]
+        position = torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))
+    result = torch.empty_like(change)
+    result[by_area] = change[by_area[position.argsort()]]
+    return result
 
 
 def _by_confidence(change, mixed, target):

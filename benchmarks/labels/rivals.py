@@ -2,7 +2,8 @@
 
 SnapMix: https://arxiv.org/abs/2012.04846; here labels sum to 1, in the paper they do not.
 LUMix: https://arxiv.org/abs/2211.15846; its weights are not known to us for small images.
-TransMix: Attend to Mix for Vision Transformers, https://arxiv.org/abs/2111.09833
+TransMix: Attend to Mix for Vision Transformers, https://arxiv.org/abs/2111.09833; the attention's share alone, as in
+the paper's equation, where the authors' code takes its mean with the area.
 Class activation maps: Learning Deep Features for Discriminative Localization, https://arxiv.org/abs/1512.04150
 """
 from typing import Dict

@@ -26,9 +26,9 @@ class Fading(nn.Module):
     """Weight of a faded target: 1 where at least a fraction `fade` of one object is visible, less below.
 
     weight = min(1, visible / fade), visible = e_a / T[y_a] + e_b / T[y_b], where e is the sum of the mixed image's
-    evidence over a part, for each cell of the image, and T[c] the running mean of sum(e) / sum(lam) over the samples of
-    class c: the share of an object that is visible is its share of the area on average. A class not yet seen does not
-    fade.
+    evidence over a part, for each cell of the image, and T[c] the running mean of sum(e) / sum(area) over the samples
+    of class c: the share of an object that is visible is its share of the area on average. A class not yet seen does
+    not fade.
 
     The totals are equal in all processes of a distributed run; they change with each optimizer step, not within the
     batches that are accumulated for one.

@@ -1,0 +1,53 @@
+"""The sets of runs, each of which is one command and one result file."""
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, IDEAS
+
+MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
+
+
+class Part(NamedTuple):
+    """Arms that are run in a setting, each with seeds counted from 0."""
+    setting: str
+    arms: Sequence[str]
+    seeds: int
+
+
+_LABELLED = ('placed-14', 'placed-22', 'placed-32', 'plain', 'placed-14-alpha0.2', 'placed-14-short')
+SETS: Dict[str, List[Part]] = {
+    'comparison': [Part(name, list(ARMS) if name == 'placed-14' else EVERYWHERE, 3) for name in _LABELLED],
+    'seeds': [
+        *(Part(name, MAIN, 8) for name in ('placed-14', 'plain', 'placed-emoji')),
+        Part('placed-22', ('area', 'evidence'), 8)],
+    'controls': [
+        *(Part(name, (*MAIN, 'evidence, fade 0.6', *CONTROLS, *IDEAS), 3) for name in ('placed-14', 'placed-emoji')),
+        Part('placed-14-vit', ('area', 'evidence', 'evidence 1', 'true', *ATTENTION), 3)],
+    'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true'), 1)],
+}
+Run = Tuple[str, str, int]
+
+
+def runs(
+        name: str,
+        settings: Optional[Sequence[str]] = None,
+        arms: Optional[Sequence[str]] = None,
+        seeds: Optional[int] = None,
+) -> List[Run]:
+    """Return (setting, arm, seed) in the order in which they are made.
+
+    Args:
+        name: One of SETS.
+        settings: Settings to take in place of the set's.
+        arms: Arms to run in each of them in place of the set's.
+        seeds: Number of seeds in place of the set's.
+    """
+    parts = {part.setting: part for part in SETS[name]}
+    chosen = settings or list(parts)
+    unknown = [setting for setting in chosen if setting not in parts]
+    if unknown and arms is None:
+        raise ValueError(f'--settings must be among {list(parts)} for set {name!r}, got {unknown}: give --arms too')
+    return [
+        (setting, arm, seed)
+        for setting in chosen
+        for seed in range(seeds or parts.get(setting, Part(setting, (), 3)).seeds)
+        for arm in (arms or parts[setting].arms)]

@@ -1,0 +1,148 @@
+"""Controls and ideas of the comparison: each does what its name says."""
+from functools import lru_cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.loss import BinaryCrossEntropy
+
+from benchmarks.comparison.runs import train_arm
+from benchmarks.data.images import to_image_set
+from benchmarks.data.objects import load_digits_objects
+from benchmarks.data.placed import place
+from benchmarks.data.settings import SETTINGS, Setting
+from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS
+from benchmarks.labels.labellers import LABELLERS
+from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS, FADINGS
+from benchmarks.labels.ratios import NEIGHBOURS, create_own_ratio
+from benchmarks.labels.truth import visibility_of_both
+from benchmarks.training import MODELS, create_model, cutmix
+from timm_sumix import HeadOutput, MixedTarget, SUMixOptions
+
+
+@pytest.fixture
+def batch():
+    """A mixed batch, its masks of objects, and outputs with evidence."""
+    torch.manual_seed(0)
+    data = to_image_set(place(load_digits_objects()[2], 32))
+    _, target = cutmix()(data.images, data.labels)
+    outputs = HeadOutput(torch.randn(32, 10), features=torch.randn(32, 5), evidence=torch.rand(32, 8, 8))
+    return target, data.masks, outputs
+
+
+@pytest.fixture(scope='module')
+def base_models():
+    """Return a function that gives the model of an arm, trained as the test trains the others."""
+    @lru_cache
+    def trained(arm):
+        torch.manual_seed(0)
+        model = create_model()
+        train_arm(
+            model, to_image_set(place(load_digits_objects()[2], 128)), Setting(images=128), ALL_ARMS[arm], 1, seed=0)
+        return model
+
+    return trained
+
+
+def _changes(name, target, outputs):
+    return create_own_ratio(name)(outputs, outputs, target) - target.lam
+
+
+def _plain_changes(target, outputs, **options):
+    return SUMixOptions('evidence', **options).create_ratio()(outputs, outputs, target) - target.lam
+
+
+@pytest.mark.parametrize('name, options', [('evidence, shuffled', {}), ('evidence 1, shuffled', {'strength': 1.})])
+def test_shuffled_corrections_are_those_of_other_samples_of_about_the_same_area(batch, name, options):
+    target, _, outputs = batch
+    plain, state = _plain_changes(target, outputs, **options), torch.get_rng_state()
+    shuffled = _changes(name, target, outputs)
+    for rows in target.area.argsort().split(NEIGHBOURS):
+        for row in rows.tolist():  # a correction of the group, cut where it would lead out of [0, 1]
+            moved = (target.area[row] + plain[rows]).clamp(0., 1.) - target.area[row]
+            assert (moved - shuffled[row]).abs().min() < 1e-5
+    assert (shuffled - plain).abs().mean() > 0.02 and 0.8 < shuffled.abs().mean() / plain.abs().mean() < 1.1
+    assert torch.equal(torch.get_rng_state(), state)  # what is drawn after it stays the same
+
+
+def test_corrections_by_confidence_are_as_large_as_the_probability_of_both_classes(batch):
+    target, _, outputs = batch
+    q = outputs.logits.softmax(-1)
+    for i, (a, b) in enumerate(zip(target.labels.tolist(), target.partner_labels.tolist())):
+        share = q[i, a] if a == b else q[i, a] + q[i, b]
+        torch.testing.assert_close(
+            _changes('evidence, by confidence', target, outputs)[i], _plain_changes(target, outputs)[i] * share)
+
+
+def test_corrections_from_area_grow_with_the_steps_and_begin_anew_in_each_run(batch):
+    target, _, outputs = batch
+    plain = _plain_changes(target, outputs)
+    for _ in range(2):
+        ratio = create_own_ratio('evidence, from area')
+        found = [ratio(outputs, None, target) - target.lam for _ in range(600)]
+        torch.testing.assert_close(found[0], plain / 500)
+        torch.testing.assert_close(found[249], plain / 2)
+        torch.testing.assert_close(found[-1], plain)
+
+
+def test_the_decoupled_term_asks_for_each_class_without_the_other():
+    logits = torch.randn(3, 4, requires_grad=True)
+    target = MixedTarget(torch.tensor([0, 1, 2]), torch.rand(3), 4, index=torch.tensor([1, 1, 0]))
+    expected = 0.
+    for row, a, b in ((0, 0, 1), (1, 1, 1), (2, 2, 0)):
+        for own, other in ((a, b), (b, a)):
+            kept = [c for c in range(4) if c != other or own == other]
+            expected = expected - torch.log(logits[row, own].exp() / logits[row, kept].exp().sum())
+    found = EXTRAS['decoupled'](None, None, logits, target)
+    torch.testing.assert_close(found, DECOUPLED_WEIGHT * expected / 3)
+    found.backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_regmixup_adds_the_loss_of_unmixed_images():
+    model, images, labels = torch.nn.Flatten(), torch.randn(4, 10, 1, 1), torch.arange(4)
+    target = MixedTarget(labels, torch.ones(4), 10)
+    torch.testing.assert_close(
+        EXTRAS['regmixup'](model, images, None, target), F.cross_entropy(images.flatten(1), labels))
+
+
+def test_targets_of_what_is_visible_are_each_objects_visible_fraction(batch):
+    target, masks, outputs = batch
+    labels = LABELLERS['visible'](lambda originals: None, None, target, masks)
+    criterion = CRITERIA['binary cross-entropy']()
+    criterion.sample_weight = labels.weight
+    target.lam = labels.lam
+    visible = torch.zeros(32, 10)
+    for classes, fraction in zip((target.labels, target.partner_labels), visibility_of_both(masks, target)):
+        visible.scatter_add_(1, classes[:, None], fraction[:, None])
+    expected = BinaryCrossEntropy(smoothing=0.)(outputs.logits, visible.clamp(max=1.))
+    torch.testing.assert_close(criterion(outputs.logits, target.soft_target()), expected)
+
+
+def test_soft_augmentations_curve_is_flat_where_all_is_visible():
+    curve = FADINGS['soft augmentation'](10, 1.)
+    torch.testing.assert_close(
+        curve._weight(torch.tensor([0., 0.5, 1., 1.7, torch.nan])), torch.tensor([0., 0.75, 1., 1., 1.]))
+
+
+@pytest.mark.parametrize('arm', [*CONTROLS, *IDEAS])
+def test_every_control_and_idea_trains_another_model(arm, base_models):
+    data = to_image_set(place(load_digits_objects()[2], 128))
+    torch.manual_seed(0)
+    model = create_model()
+    train_arm(model, data, Setting(images=128), ALL_ARMS[arm], epochs=1, seed=0)
+    assert model.head.fc.weight.isfinite().all()
+    for name in ('area', 'evidence'):  # it is neither of these
+        base = base_models(name)
+        assert not torch.equal(model.head.fc.weight, base.head.fc.weight)
+
+
+def test_transmix_needs_a_transformer():
+    data = to_image_set(place(load_digits_objects()[2], 128))
+    with pytest.raises(ValueError, match="labeller 'transmix' needs a setting with model vit, got cnn"):
+        train_arm(create_model(), data, Setting(images=128), ATTENTION['transmix'], epochs=1, seed=0)
+    train_arm(create_model(**MODELS['vit']), data, SETTINGS['placed-14-vit'], ATTENTION['transmix'], 1, 0)
+
+
+def test_no_arm_has_two_meanings():
+    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(IDEAS) + len(ATTENTION)
