@@ -61,16 +61,17 @@ def choose(mixtures: Mixtures) -> List[int]:
 def draw(mixtures: Mixtures, corrected: torch.Tensor, path: Path) -> None:
     """Save the chosen mixtures, each over three bars."""
     target, chosen = mixtures.target, choose(mixtures)
-    figure, axes = plt.subplots(2, len(chosen), figsize=(11, 4.1), height_ratios=(3.2, 1))
+    figure, axes = plt.subplots(2, len(chosen), figsize=(11, 3.9), height_ratios=(3, 1))
     for column, i in enumerate(chosen):
         picture, bars = axes[:, column]
         image = F.interpolate(mixtures.mixed[i][None], scale_factor=8, mode='bicubic')[0]
-        picture.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1))
+        picture.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy())
         hide_ticks(picture)
+        picture.set_anchor('S')  # down to its bars
         names = [mixtures.names[labels[i]] for labels in (target.labels, target.partner_labels)]
         picture.set_title(f'{names[0]} or {names[1]}?', fontsize=12)
         _draw_bars(bars, [target.lam[i], corrected[i], mixtures.true[i]], names, first=column == 0)
-    figure.subplots_adjust(left=0.1, right=0.99, top=0.92, bottom=0.02, hspace=0.05, wspace=0.12)
+    figure.subplots_adjust(left=0.1, right=0.99, top=0.93, bottom=0.01, hspace=0.03, wspace=0.12)
     figure.savefig(path, dpi=100)
 
 
@@ -79,8 +80,8 @@ def _draw_bars(axis: plt.Axes, shares: List[torch.Tensor], names: List[str], fir
         axis.barh(height, share, 0.74, color=COLOURS[0])
         axis.barh(height, 1 - share, 0.74, left=share, color=COLOURS[1])
         for text, at, side, part in ((names[0], 0.02, 'left', share), (names[1], 0.98, 'right', 1 - share)):
-            if part >= 0.1:  # there is room for the number; for the name too, from a third
-                name = f' {text}' if part >= 0.34 else ''
+            if part >= 0.1:  # there is room for the number; for the name too, from two fifths
+                name = f' {text}' if part >= 0.4 else ''
                 axis.text(at, height, f'{100 * part:.0f} %{name}', ha=side, va='center', fontsize=9, color='white')
     axis.set(xlim=(0, 1), ylim=(2.5, -0.5), xticks=[], yticks=[])
     axis.set_frame_on(False)
