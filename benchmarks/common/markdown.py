@@ -17,7 +17,7 @@ def interval(values: Sequence[float]) -> Optional[float]:
     return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
-def mean(values: Sequence[float], digits: int, spread: bool = False) -> str:
-    """Return a mean as text, with half the width of its 95 % interval if `spread` asks for it."""
+def mean(values: Sequence[float], digits: int, spread: bool = False, sign: str = '') -> str:
+    """Return a mean as text, with half the width of its 95 % interval if `spread` asks for it; sign '+' shows it."""
     half = interval(values) if spread else None
-    return f'{statistics.mean(values):.{digits}f}' + ('' if half is None else f' ± {half:.{digits}f}')
+    return f'{statistics.mean(values):{sign}.{digits}f}' + ('' if half is None else f' ± {half:.{digits}f}')

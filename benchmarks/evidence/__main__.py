@@ -9,11 +9,11 @@ from ..common.results import RESULTS, ROOT, read_result
 from ..common.robustness_plot import draw_robustness
 from .blocks import TRAINED_TABLES, fill
 from .model_tables import paper_table
-from .pictures import draw_comparison, draw_fidelity, draw_speed
+from .pictures import draw_comparison, draw_fidelity, draw_gains, draw_speed
 
 DOCS = ROOT / 'docs'
-PAGES = (
-    *(DOCS / f'{name}.md' for name in ('evidence', 'labels', 'models', 'policies', 'tables')), ROOT / 'README.md')
+NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies', 'tables')
+PAGES = (*(DOCS / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
         page.write_text(fill(page.read_text()))
     draw_fidelity(DOCS / 'fidelity.png')
     draw_comparison(DOCS / 'comparison.png')
+    draw_gains(DOCS / 'gains.png')
     draw_speed(DOCS / 'speed.png')
     draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
     for name in TRAINED_TABLES:

@@ -6,6 +6,7 @@ from ..common.results import read_result
 from .label_tables import demo_table, fidelity_table, labels_in_short, probes_table
 from .model_tables import (
     comparison_table,
+    controls_table,
     corruptions_table,
     gains_table,
     models_in_short,
@@ -13,6 +14,7 @@ from .model_tables import (
     robustness_table,
     seeds_table,
     settings_table,
+    wall_time,
 )
 from .speed_tables import (
     collate_ratio,
@@ -57,6 +59,10 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'settings': settings_table,
     'gains': gains_table,
     'seeds': seeds_table,
+    **{f'controls {setting}': lambda setting=setting: controls_table(setting)
+       for setting in ('placed-14', 'placed-emoji')},
+    **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls')},
+    'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
     'models in short': models_in_short,
     'demo': demo_table,
@@ -75,7 +81,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'comparison', 'seeds', 'robustness', 'speed', 'speed-two-processes', 'zoo')},
+            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'robustness',
+            'speed', 'speed-two-processes', 'zoo')},
 }
 
 

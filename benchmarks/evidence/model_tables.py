@@ -6,8 +6,8 @@ from typing import Callable, List, Optional
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
-from ..labels.arms import ARMS, DEFAULT
-from .runs import Rows, by_arm, gains, settings_grid
+from ..labels.arms import ALL_ARMS, ARMS, DEFAULT
+from .runs import Rows, by_arm, gains, grid, settings_grid, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
@@ -17,7 +17,7 @@ def _each(gained: List[float]) -> str:
 
 
 def _gains_as_text(gained: List[float]) -> str:
-    return f'{mean(gained, 2, True)} ({_each(gained)})'
+    return f"{mean(gained, 2, True, '+')} ({_each(gained)})"
 
 
 def _from_to(base: Rows, runs: Rows) -> List[str]:
@@ -41,10 +41,10 @@ def comparison_table(setting: str) -> str:
 
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
     """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
-    grid = settings_grid()
-    arms = [arm for arm in ARMS if sum(arm in own for own in grid.values()) > 1]
-    return table(['label', *grid], [
-        [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in grid.values())] for arm in arms])
+    found = settings_grid()
+    arms = [arm for arm in ARMS if sum(arm in own for own in found.values()) > 1]
+    return table(['label', *found], [
+        [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in found.values())] for arm in arms])
 
 
 def settings_table() -> str:
@@ -63,26 +63,52 @@ def gains_table() -> str:
 
 
 def seeds_table() -> str:
-    """Return the gain over CutMix at each of more seeds, with its interval, by setting and label."""
-    result, lines = read_result('seeds'), []
-    for setting in result['settings']:
-        arms = by_arm(result['runs'], setting)
-        for arm, runs in arms.items():
-            if arm != 'area':
-                _, *scores = _from_to(arms['area'], runs)
-                lines.append([setting, arm, _gains_as_text(gains(runs, arms['area'])), *scores])
-    return table(['setting', 'label', 'gain in top-1 over area (each seed)', 'NLL', 'ECE %'], lines)
+    """Return the scores of each label over more seeds, and its change over CutMix with its 95 % interval."""
+    lines = []
+    for setting, arms in grid('seeds').items():
+        for other in test_sets(arms):
+            for arm, runs in arms.items():
+                name = setting if other is None else f'{setting}, {other}'
+                lines.append([name, arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
+    return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
+
+
+def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> List[str]:
+    """Return each score's mean, and its change over the base with half of its 95 % interval."""
+    cells = []
+    for score, digits in DIGITS.items():
+        own = [(run if other is None else run['others'][other])[score] for run in runs]
+        if score != 'top1' and ALL_ARMS[runs[0]['arm']].criterion != 'cross-entropy':
+            cells += ['-', '-']  # such a model's probabilities are no softmax
+            continue
+        change = '-' if runs is base else mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')
+        cells += [mean(own, digits), change]
+    return cells
+
+
+def controls_table(setting: str) -> str:
+    """Return the scores of labels and controls in a setting, and their change over CutMix with its 95 % interval."""
+    arms = grid('controls')[setting]
+    return table(['label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], [
+        [arm, str(len(runs)), *_scores_and_gains(runs, arms['area'])] for arm, runs in arms.items()])
+
+
+def wall_time(name: str) -> str:
+    """Return one sentence: how many runs a result holds, and how long they took."""
+    runs = read_result(name)['runs']
+    return (
+        f'{len(runs)} runs, {sum(run["seconds"] for run in runs) / 3600:.1f} hours of training in all, one core a run, '
+        'two at a time.')
 
 
 def models_in_short() -> str:
-    """Return the scores of models trained with the default label, by setting, beside CutMix's."""
+    """Return the scores of models trained with the default label over many seeds, beside CutMix's."""
     lines = []
-    for setting, arms in settings_grid().items():
-        if DEFAULT in arms:
-            gained = gains(arms[DEFAULT], arms['area'])
-            top1, *scores = _from_to(arms['area'], arms[DEFAULT])
-            lines.append([f'`{setting}`', top1, _each(gained), *scores])
-    return table(['setting', 'top-1 %', 'gain (each seed)', 'NLL', 'ECE %'], lines)
+    for setting, arms in grid('seeds').items():
+        top1, *scores = _from_to(arms['area'], arms[DEFAULT])
+        gained = mean(gains(arms[DEFAULT], arms['area']), 2, True, '+')
+        lines.append([f'`{setting}`', top1, gained, *scores])
+    return table(['setting', 'top-1 %', 'gain, 95 % interval', 'NLL', 'ECE %'], lines)
 
 
 def paper_table(name: str, picture: Optional[Path] = None) -> str:

@@ -3,12 +3,16 @@ import statistics
 from pathlib import Path
 
 from ..common.figures import plt, save
+from ..common.markdown import interval
 from ..common.results import read_result
+from ..labels.arms import ALL_ARMS, CONTROLS, IDEAS
 from .label_tables import label_name
-from .runs import gains, settings_grid
+from .runs import gains, grid, settings_grid, test_sets
 
 ARMS_DRAWN = (
     'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+
+SCORES = {'top1': 'change in top-1, points', 'nll': 'change in NLL', 'ece': 'change in ECE, points'}
 
 
 def draw_fidelity(picture: Path) -> None:
@@ -50,6 +54,52 @@ def draw_comparison(picture: Path) -> None:
         axis.set_yticks(range(len(ARMS_DRAWN)), ARMS_DRAWN, fontsize=8)
     axes[0, 0].invert_yaxis()
     save(figure, picture, dpi=90)
+
+
+def draw_gains(picture: Path) -> None:
+    """Draw each label's change over CutMix in top-1, NLL and ECE over many seeds, with 95 % intervals."""
+    rows = [
+        (setting if other is None else f'{setting},\n{other}', arms, other)
+        for setting, arms in grid('seeds').items() for other in test_sets(arms)]
+    drawn = ('evidence', 'evidence 1', 'true')
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.62 * len(rows)), sharey=True)
+    for axis, (score, what) in zip(axes, SCORES.items()):
+        for number, arm in enumerate(drawn):
+            for height, (_, arms, other) in enumerate(rows):
+                if arm in arms:
+                    values = gains(arms[arm], arms['area'], score, other)
+                    at = height + 0.24 * (number - 1)
+                    axis.errorbar(
+                        statistics.mean(values), at, xerr=interval(values), fmt='o', capsize=3, color=f'C{number}',
+                        label=arm if height == 0 else None)
+                    axis.plot(values, [at] * len(values), '|', color=f'C{number}', alpha=0.4, markersize=7)
+        axis.axvline(0, color='#888888', linewidth=0.8)
+        axis.set_xlabel(what)
+        axis.grid(axis='x', alpha=0.3)
+    axes[0].set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axes[0].invert_yaxis()
+    axes[1].legend(fontsize=8, loc='upper right')  # where no label is worse than CutMix
+    save(figure, picture, dpi=90)
+
+
+def draw_controls(picture: Path) -> None:
+    """Draw top-1 against NLL of controls and labels, each mean over its seeds, for each setting that has them."""
+    found = grid('controls')
+    figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 5), squeeze=False)
+    for axis, (setting, arms) in zip(axes[0], found.items()):
+        for arm, runs in arms.items():
+            if ALL_ARMS[arm].criterion != 'cross-entropy':
+                continue  # its NLL is of probabilities that it was not trained for
+            x, y = (statistics.mean(run[score] for run in runs) for score in ('top1', 'nll'))
+            axis.plot(x, y, 's' if arm in CONTROLS else '^' if arm in IDEAS else 'o', color=_colour(arm), markersize=5)
+            axis.annotate(arm, (x, y), fontsize=7, xytext=(4, 2), textcoords='offset points')
+        axis.set(xlabel='top-1 %', ylabel='NLL', title=f'{setting}: circles labels, squares controls, triangles ideas')
+        axis.grid(alpha=0.3)
+    save(figure, picture, dpi=90)
+
+
+def _colour(arm: str) -> str:
+    return '#b3541e' if arm.startswith('area') else '#1f5fa8' if arm.startswith('evidence') else '#333333'
 
 
 def draw_speed(picture: Path) -> None:

@@ -1,28 +1,56 @@
-"""The runs of the comparison, by setting and arm."""
-from typing import Any, Dict, List
+"""The runs of the comparison, by setting and arm, and what they gain over CutMix."""
+from typing import Any, Dict, List, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ARMS
+from ..labels.arms import ALL_ARMS
 
 Rows = List[Dict[str, Any]]
 
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
-    """Return {arm: its runs} of a setting, in the order of ARMS, of those that have the same seeds as CutMix."""
+    """Return {arm: its runs} of a setting, in the order of the arms.
+
+    Raises:
+        ValueError: If an arm lacks some of CutMix's seeds, or CutMix some of its.
+    """
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
-    found = {arm: [run for run in own if run['arm'] == arm] for arm in ARMS}
-    seeds = {run['seed'] for run in found['area']}
-    return {arm: runs for arm, runs in found.items() if runs and {run['seed'] for run in runs} == seeds}
+    found = {arm: [run for run in own if run['arm'] == arm] for arm in ALL_ARMS}
+    seeds = [run['seed'] for run in found['area']]
+    for arm, own in found.items():
+        found_seeds = [run['seed'] for run in own]
+        if own and found_seeds != seeds:
+            raise ValueError(f'{setting}, {arm} must have the seeds of area, {seeds}, got {found_seeds}')
+    return {arm: own for arm, own in found.items() if own}
 
 
-def gains(runs: Rows, base: Rows) -> List[float]:
-    """Return the gain in top-1 at each seed."""
-    tops = {run['seed']: run['top1'] for run in base}
-    return [run['top1'] - tops[run['seed']] for run in runs]
+def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = None) -> List[float]:
+    """Return the change of a score at each seed.
+
+    Args:
+        runs: Runs of an arm.
+        base: Runs of CutMix with the same seeds.
+        score: 'top1', 'nll' or 'ece'.
+        other: Name of a further test set; None: the setting's own.
+    """
+    def value(run):
+        return (run if other is None else run['others'][other])[score]
+
+    values = {run['seed']: value(run) for run in base}
+    return [value(run) - values[run['seed']] for run in runs]
+
+
+def grid(name: str) -> Dict[str, Dict[str, Rows]]:
+    """Return {setting: {arm: its runs}} of the settings that a committed result has runs of."""
+    result = read_result(name)
+    found = {setting: by_arm(result['runs'], setting) for setting in result['settings']}
+    return {setting: arms for setting, arms in found.items() if arms}
 
 
 def settings_grid() -> Dict[str, Dict[str, Rows]]:
-    """Return {setting: {arm: its runs}} of the settings that there are runs of."""
-    result = read_result('comparison')
-    grid = {name: by_arm(result['runs'], name) for name in result['settings']}
-    return {name: arms for name, arms in grid.items() if arms}
+    """Return {setting: {arm: its runs}} of the comparison of three seeds."""
+    return grid('comparison')
+
+
+def test_sets(arms: Dict[str, Rows]) -> List[Optional[str]]:
+    """Return the test sets of a setting's runs: None for its own, then the names of further ones."""
+    return [None, *next(iter(arms.values()))[0].get('others', {})]

@@ -11,7 +11,7 @@ import torch
 from ..maps import features_by_place
 from ..target import MixedTarget
 
-POWER = 3.  # of the unmixed images' evidence: 2 to 4 do as well, see docs/evidence.md
+POWER = 3.  # of the unmixed images' evidence: 2 to 4 do as well, see docs/evidence_appendix.md
 MIXED_POWER = 2.  # of the mixed images': models trained better with it than with 1.5
 QUARTILE = 0.6745  # of a normal distribution, in standard deviations from its mean
 _TINY = 1e-6
@@ -46,7 +46,7 @@ def mixed_evidence_map(model: torch.nn.Module, maps: Any, size: Tuple[int, int])
     """Return the strength of the features at each place of mixed images, as evidence_map does, at a lower cost.
 
     Background features are, in each channel, what a normal distribution of the channel's mean and standard deviation
-    has for a lower quartile: as good as the quartile itself (see docs/evidence.md), and found without a sort.
+    has for a lower quartile: as good as the quartile itself (see docs/evidence_appendix.md), and found without a sort.
     """
     features = features_by_place(model, maps, size).detach().float()
     deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
