@@ -1,11 +1,12 @@
 """Plots of the pages."""
 import statistics
 from pathlib import Path
+from typing import Dict, List
 
 from ..common.figures import plt, save
 from ..common.markdown import interval
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, CONTROLS, IDEAS
+from ..labels.arms import ALL_ARMS
 from .label_tables import label_name
 from .runs import gains, grid, settings_grid, test_sets
 
@@ -57,49 +58,48 @@ def draw_comparison(picture: Path) -> None:
 
 
 def draw_gains(picture: Path) -> None:
-    """Draw each label's change over CutMix in top-1, NLL and ECE over many seeds, with 95 % intervals."""
+    """Draw the change of the main labels over CutMix in each test set, over many seeds, with 95 % intervals."""
     rows = [
         (setting if other is None else f'{setting},\n{other}', arms, other)
         for setting, arms in grid('seeds').items() for other in test_sets(arms)]
     drawn = ('evidence', 'evidence 1', 'true')
-    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.62 * len(rows)), sharey=True)
-    for axis, (score, what) in zip(axes, SCORES.items()):
-        for number, arm in enumerate(drawn):
-            for height, (_, arms, other) in enumerate(rows):
-                if arm in arms:
-                    values = gains(arms[arm], arms['area'], score, other)
-                    at = height + 0.24 * (number - 1)
-                    axis.errorbar(
-                        statistics.mean(values), at, xerr=interval(values), fmt='o', capsize=3, color=f'C{number}',
-                        label=arm if height == 0 else None)
-                    axis.plot(values, [at] * len(values), '|', color=f'C{number}', alpha=0.4, markersize=7)
-        axis.axvline(0, color='#888888', linewidth=0.8)
-        axis.set_xlabel(what)
-        axis.grid(axis='x', alpha=0.3)
-    axes[0].set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8, loc='upper right')  # where no label is worse than CutMix
-    save(figure, picture, dpi=90)
+    _draw_changes(picture, [name for name, *_ in rows], {
+        arm: [
+            {score: gains(arms[arm], arms['area'], score, other) for score in SCORES} if arm in arms else {}
+            for _, arms, other in rows]
+        for arm in drawn})
 
 
 def draw_controls(picture: Path) -> None:
-    """Draw top-1 against NLL of controls and labels, each mean over its seeds, for each setting that has them."""
+    """Draw the change of labels and controls over CutMix, with 95 % intervals, in each setting that has them."""
     found = grid('controls')
-    figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 5), squeeze=False)
-    for axis, (setting, arms) in zip(axes[0], found.items()):
-        for arm, runs in arms.items():
-            if ALL_ARMS[arm].criterion != 'cross-entropy':
-                continue  # its NLL is of probabilities that it was not trained for
-            x, y = (statistics.mean(run[score] for run in runs) for score in ('top1', 'nll'))
-            axis.plot(x, y, 's' if arm in CONTROLS else '^' if arm in IDEAS else 'o', color=_colour(arm), markersize=5)
-            axis.annotate(arm, (x, y), fontsize=7, xytext=(4, 2), textcoords='offset points')
-        axis.set(xlabel='top-1 %', ylabel='NLL', title=f'{setting}: circles labels, squares controls, triangles ideas')
-        axis.grid(alpha=0.3)
+    arms = [arm for arm in ALL_ARMS if arm not in ('none', 'area') and any(arm in own for own in found.values())]
+    _draw_changes(picture, arms, {
+        setting: [
+            {score: gains(own[arm], own['area'], score) for score in SCORES} if arm in own else {} for arm in arms]
+        for setting, own in found.items()})
+
+
+def _draw_changes(picture: Path, names: List[str], groups: Dict[str, List[Dict[str, List[float]]]]) -> None:
+    """Draw changes in each score: a line for each name, a colour for each group, a mark for each seed."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 1.4 + 0.2 * len(groups) * len(names)), sharey=True)
+    for axis, (score, what) in zip(axes, SCORES.items()):
+        for number, changes in enumerate(groups.values()):
+            for height, values in enumerate(change.get(score, []) for change in changes):
+                if values:
+                    at, colour = height + 0.24 * (number - (len(groups) - 1) / 2), f'C{number}'
+                    axis.errorbar(
+                        statistics.mean(values), at, xerr=interval(values), fmt='o', capsize=3, color=colour)
+                    axis.plot(values, [at] * len(values), '|', color=colour, alpha=0.4, markersize=7)
+        axis.axvline(0, color='#888888', linewidth=0.8)
+        axis.set_xlabel(what)
+        axis.grid(axis='x', alpha=0.3)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    handles = [plt.Line2D([], [], marker='o', color=f'C{number}') for number in range(len(groups))]
+    axes[1].legend(
+        handles, list(groups), fontsize=8, loc='lower center', bbox_to_anchor=(0.5, 1.), ncols=len(groups))
     save(figure, picture, dpi=90)
-
-
-def _colour(arm: str) -> str:
-    return '#b3541e' if arm.startswith('area') else '#1f5fa8' if arm.startswith('evidence') else '#333333'
 
 
 def draw_speed(picture: Path) -> None:
