@@ -7,7 +7,7 @@ from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
 from ..labels.arms import ALL_ARMS, ARMS, DEFAULT
-from .runs import Rows, by_arm, gains, grid, settings_grid, test_sets
+from .runs import Rows, by_arm, gains, grid, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
@@ -41,7 +41,7 @@ def comparison_table(setting: str) -> str:
 
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
     """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
-    found = settings_grid()
+    found = grid('comparison')
     arms = [arm for arm in ARMS if sum(arm in own for own in found.values()) > 1]
     return table(['label', *found], [
         [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in found.values())] for arm in arms])

@@ -8,7 +8,7 @@ from ..common.markdown import interval
 from ..common.results import read_result
 from ..labels.arms import ALL_ARMS
 from .label_tables import label_name
-from .runs import gains, grid, settings_grid, test_sets
+from .runs import gains, grid, test_sets
 
 ARMS_DRAWN = (
     'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
@@ -36,9 +36,9 @@ def draw_fidelity(picture: Path) -> None:
 
 def draw_comparison(picture: Path) -> None:
     """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
-    grid = settings_grid()
-    figure, axes = plt.subplots(3, len(grid), figsize=(1.5 + 2.3 * len(grid), 8.5), sharey=True, squeeze=False)
-    for column, (name, arms) in enumerate(grid.items()):
+    found = grid('comparison')
+    figure, axes = plt.subplots(3, len(found), figsize=(1.5 + 2.3 * len(found), 8.5), sharey=True, squeeze=False)
+    for column, (name, arms) in enumerate(found.items()):
         for height, arm in enumerate(ARMS_DRAWN):
             runs = arms.get(arm, [])
             scores = (gains(runs, arms['area']), [r['nll'] for r in runs], [r['ece'] for r in runs])

@@ -46,11 +46,6 @@ def grid(name: str) -> Dict[str, Dict[str, Rows]]:
     return {setting: arms for setting, arms in found.items() if arms}
 
 
-def settings_grid() -> Dict[str, Dict[str, Rows]]:
-    """Return {setting: {arm: its runs}} of the comparison of three seeds."""
-    return grid('comparison')
-
-
 def test_sets(arms: Dict[str, Rows]) -> List[Optional[str]]:
     """Return the test sets of a setting's runs: None for its own, then the names of further ones."""
     return [None, *next(iter(arms.values()))[0].get('others', {})]

@@ -5,7 +5,6 @@ from ..data import settings
 from ..data.images import ImageSet, to_image_set
 from ..data.objects import DEBIAN_FOLDER, load_digits_objects, load_objects
 from ..data.placed import place
-from ..data.settings import SETTINGS
 
 CANVAS = 32  # height and width in pixels
 
@@ -42,7 +41,8 @@ SCENES = {
 def make_data(scene: Scene, images: int, test_images: int, seed: int) -> Tuple[ImageSet, ImageSet]:
     """Return training and test images of a scene."""
     if scene.data == 'emoji':
-        data = settings.make_data(SETTINGS['placed-emoji']._replace(images=images, classes=scene.classes), seed)
+        setting = settings.SETTINGS['placed-emoji']._replace(images=images, classes=scene.classes)
+        data = settings.make_data(setting, seed)
         return data.train, ImageSet(*(part[:test_images] for part in data.test))
     splits = (load_objects(DEBIAN_FOLDER) if scene.data == 'Fashion-MNIST' else load_digits_objects())[2:]
     size = round(CANVAS * scene.share ** 0.5)

@@ -1,0 +1,158 @@
+"""Masks of objects: labels by what is visible of each."""
+import pytest
+import torch
+from timm.loss import SoftTargetCrossEntropy
+
+from timm_sumix import MixedTarget, SUMixMixup, SUMixTask, correct
+from timm_sumix.correction import RATIOS
+
+CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 4, 'label_smoothing': 0.}
+
+
+def _halves():
+    """Four images of 8 x 8: left half of the first is shown; objects at the left, at the right, whole, not known."""
+    mask = torch.zeros(4, 1, 8, 8, dtype=torch.bool)
+    mask[..., :4] = True
+    objects = torch.zeros(4, 1, 8, 8)
+    objects[0, 0, 2:4, :4] = 1.  # wholly visible as a first image, not at all as a partner
+    objects[1, 0, 2:6, 5:7] = 1.  # not visible as a first image, wholly as a partner
+    objects[2, 0] = 1.  # half of it visible, either way
+    objects[3] = torch.nan
+    return mask, objects
+
+
+def _target(index, objects, **kwargs):
+    mask = _halves()[0]
+    return MixedTarget(torch.arange(4), torch.full((4,), 0.5), 4, index=torch.tensor(index), mask=mask,
+                       object_mask=objects, **kwargs)
+
+
+def test_lam_is_the_visible_share_of_the_objects_where_both_are_known():
+    target = _target([1, 2, 0, 0], _halves()[1])
+    # 0: a whole, b whole; 1: a hidden, b half; 2: a half, b hidden; 3: unknown
+    torch.testing.assert_close(target.lam, torch.tensor([0.5, 0., 1., 0.5]))
+    assert target.known.tolist() == [True, True, True, False]
+    torch.testing.assert_close(target.area, torch.full((4,), 0.5))
+
+
+def test_where_neither_object_is_visible_the_area_stays_and_may_be_corrected():
+    target = _target([1, 0, 2, 3], _halves()[1])  # 1: its own object is hidden, and so is its partner's
+    assert target.lam[1] == 0.5 and not target.known[1]
+
+
+def test_of_an_object_that_the_crop_left_out_nothing_is_visible():
+    objects = _halves()[1]
+    objects[3] = 0.
+    target = _target([3, 2, 3, 2], objects)
+    torch.testing.assert_close(target.lam, torch.tensor([1., 0., 1., 0.]))
+    assert target.known.all()
+
+
+def test_soft_masks_count_by_their_values():
+    objects = _halves()[1]
+    objects[2, 0, :, 4:] = 0.5  # two thirds of this object are in the half that is shown
+    target = _target([2, 2, 1, 3], objects)
+    torch.testing.assert_close(target.lam[0], torch.tensor(1. / (1. + 1. / 3.)))
+    torch.testing.assert_close(target.lam[2], torch.tensor((2. / 3.) / (2. / 3. + 1.)))
+
+
+@pytest.mark.parametrize('policy', ['cutmix', 'saliencymix', 'fmix', 'gridmix'])
+def test_lam_is_what_counting_the_pixels_gives(policy):
+    torch.manual_seed(0)
+    objects = torch.zeros(16, 1, 32, 32)
+    for i, (top, left) in enumerate(torch.randint(0, 20, (16, 2)).tolist()):
+        objects[i, 0, top:top + 10, left:left + 12] = 1.
+    # a pixel says which image it is of, and whether the object is there
+    x = (torch.arange(16.) * 2).view(16, 1, 1, 1) + objects
+    mixup = SUMixMixup(**{**CUTMIX, 'cutmix_alpha': 0.}, policy=policy)
+    mixed, target = mixup(x, torch.arange(16) % 4, objects)
+    assert target.known.any()
+    for i in target.known.nonzero()[:, 0].tolist():
+        first, second = ((mixed[i] == 2 * image + 1).sum() / 120 for image in (i, 15 - i))
+        torch.testing.assert_close(target.lam[i], first / (first + second))
+
+
+def test_a_partner_that_is_shown_whole_and_small_counts_by_its_pixels():
+    torch.manual_seed(0)
+    objects = torch.ones(16, 1, 32, 32)  # the objects fill their images
+    mixup = SUMixMixup(**{**CUTMIX, 'cutmix_alpha': 0.}, policy='resizemix')
+    _, target = mixup(torch.randn(16, 3, 32, 32), torch.arange(16) % 4, objects)
+    torch.testing.assert_close(target.lam, target.area)
+
+
+@pytest.mark.parametrize('ratio', [ratio for ratio in RATIOS if ratio != 'released'])
+def test_every_ratio_and_the_loss_keep_a_share_that_masks_tell(small_model, ratio):
+    torch.manual_seed(0)
+    objects = torch.zeros(8, 1, 64, 64)
+    objects[..., 16:48, 16:48] = 1.
+    mixed, target = SUMixMixup(**CUTMIX)(torch.randn(8, 3, 64, 64), torch.arange(8) % 4, objects)
+    task = SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)
+    result, known = task(mixed, target), target.known
+    assert known.sum() >= 5
+    torch.testing.assert_close(result['lam'][known], target.lam[known])
+    expected = SoftTargetCrossEntropy()(result['output'], target.soft_target(result['lam']))
+    torch.testing.assert_close(result['loss'], expected)
+
+
+def test_released_has_one_share_for_a_batch_and_takes_no_masks(small_model):
+    mixed, target = SUMixMixup(**CUTMIX)(torch.randn(8, 3, 64, 64), torch.arange(8) % 4, torch.ones(8, 1, 64, 64))
+    with pytest.raises(ValueError, match="ratio 'released' gives a batch one share"):
+        SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio='released', verbose=False)(mixed, target)
+
+
+def test_what_masks_do_not_tell_is_corrected(small_model):
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 3, 64, 64), torch.arange(8) % 4
+    objects = torch.zeros(8, 1, 32, 32)
+    objects[:, 0, 8:24, 8:24] = 1.
+    objects[6:] = torch.nan  # so that their partners' pairs are not known either
+    mixed, target = SUMixMixup(**CUTMIX)(x, labels, objects)
+    corrected = correct(small_model.eval(), mixed, target)
+    assert target.known.sum() >= 2
+    torch.testing.assert_close(corrected[target.known], target.lam[target.known])
+    assert (corrected[~target.known] != target.lam[~target.known]).any()
+    task = SUMixTask(small_model, SUMixMixup(**CUTMIX), verbose=False, fade=0.5)
+    result = task(mixed, target)
+    result['loss'].backward()
+    torch.testing.assert_close(result['lam'][target.known], target.lam[target.known])
+
+
+@pytest.fixture
+def small_model():
+    import timm
+    torch.manual_seed(0)
+    return timm.create_model('resnet10t', num_classes=4)
+
+
+def test_a_batch_that_is_not_mixed_keeps_its_labels():
+    mixup = SUMixMixup(**CUTMIX, prob=0.)
+    _, target = mixup(torch.randn(4, 3, 8, 8), torch.arange(4), _halves()[1])
+    assert target.lam.tolist() == [1.] * 4 and target.known is None
+
+
+def test_a_copy_on_another_device_has_the_same_shares():
+    target = _target([1, 2, 0, 0], _halves()[1])
+    copy = target.to(torch.device('cpu'))
+    assert torch.equal(copy.lam, target.lam) and torch.equal(copy.area, target.area)
+    assert torch.equal(copy.known, target.known)
+
+
+def test_a_copy_keeps_a_share_that_was_assigned():
+    target = MixedTarget(torch.arange(4), torch.full((4,), 0.5), 4)
+    target.lam = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    assert torch.equal(target.to(torch.device('cpu')).lam, target.lam)
+
+
+@pytest.mark.parametrize('objects, message', [
+    (torch.zeros(4, 8, 8), r'object_mask must be \[4, 1, H, W\], a mask for each image, got \[4, 8, 8\]'),
+    (torch.zeros(3, 1, 8, 8), r'object_mask must be \[4, 1, H, W\]'),
+    (torch.full((4, 1, 8, 8), 255.), r'object_mask must be bool or in \[0, 1\], got values from 255.0 to 255.0'),
+])
+def test_masks_of_a_wrong_shape_or_range_are_an_error(objects, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixMixup(**CUTMIX)(torch.randn(4, 3, 8, 8), torch.arange(4), objects)
+
+
+def test_masks_of_objects_need_the_mask_of_the_mixing():
+    with pytest.raises(ValueError, match='object_mask needs the mask that the images were mixed by, got mask None'):
+        MixedTarget(torch.arange(4), torch.full((4,), 0.5), 4, object_mask=torch.zeros(4, 1, 8, 8))
