@@ -22,7 +22,7 @@ from rich.table import Table
 from timm_sumix import MixedTarget, correct
 
 from .common.figures import hide_ticks, plt
-from .common.record import describe_run
+from .common.record import describe_run, wall_time
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
 from .data.drawn import place_seen_drawings
@@ -231,7 +231,7 @@ def main() -> None:
         "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
         'ten mixed test images, evenly spaced by how far the area is from the truth')
     run = describe_run('benchmarks.demo', args.seed)
-    write_result(args.out / 'results.json', {**run, 'data': name, 'pairs': count, 'rows': rows})
+    write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})
     console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')
 
 

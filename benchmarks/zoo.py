@@ -18,7 +18,7 @@ from rich.progress import track
 
 from timm_sumix import SUMixMixup, SUMixTask
 
-from .common.record import describe_run
+from .common.record import describe_run, wall_time
 from .common.results import RESULTS, ROOT, write_result
 
 # {module of timm.models: its smallest model}; to find them takes minutes, as there are well over a thousand
@@ -65,7 +65,7 @@ def main() -> None:
     torch.manual_seed(0)
     models = {
         module: measure(name) for module, name in track(MODELS.items(), description='Architectures')}
-    write_result(args.out, {**describe_run('benchmarks.zoo', 0), 'architectures': models})
+    write_result(args.out, {**describe_run('benchmarks.zoo', 0), **wall_time(), 'architectures': models})
 
 
 if __name__ == '__main__':

@@ -73,6 +73,21 @@ def test_only_the_named_runs_are_collected(tiny, tmp_path, monkeypatch, capsys):
         comparison.main()
 
 
+def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tmp_path, monkeypatch):
+    out = tmp_path / 'controls.json'
+    for folder, arm in (('first', 'area'), ('second', 'none'), ('third', 'area')):
+        run_one(('placed-14', arm, 0, tmp_path / folder, {**MADE_BY, 'command': folder}))
+        monkeypatch.setattr(sys, 'argv', [
+            'comparison', '--settings', 'placed-14', '--arms', arm, '--seeds', '1', '--out', str(tmp_path / folder),
+            '--collect', str(out)])
+        with pytest.raises(SystemExit, match='0'):
+            comparison.main()
+    result = json.loads(out.read_text())
+    assert [(run['arm'], run['command']) for run in result['runs']] == [('area', 'third'), ('none', 'second')]
+    assert result['command'] == ['second', 'third']
+    assert result['seconds'] == sum(run['seconds'] for run in result['runs']) > 0
+
+
 def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():
     names = runs('comparison', ['placed-14', 'plain'], seeds=2)
     assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)

@@ -42,7 +42,7 @@ def test_steps_and_parts_are_measured_and_written(run_main, tmp_path):
     rows = result['steps']['test_vit']
     assert list(rows)[0] == 'timm' and rows['timm']['ratio'] == rows['timm']['memory'] == 1.
     assert rows['grad (preset paper)']['memory'] > 1.2 and result['collate']['collate']['ms'] > 0
-    assert result['processes'] == 1 and {'command', 'seed', 'versions', 'commit', 'device'} <= set(result)
+    assert result['processes'] == 1 and {'command', 'seed', 'versions', 'commit', 'device', 'wall_s'} <= set(result)
 
 
 def test_the_loss_is_measured_beside_cross_entropy_for_one_mask_and_for_many():

@@ -3,6 +3,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from typing import Any, Dict, List, Union
 
 import timm
@@ -11,6 +12,8 @@ import torch
 import timm_sumix
 
 from .results import ROOT
+
+_BEGAN = time.monotonic()
 
 
 def describe_run(command: str, seed: Union[int, List[int]], device: Union[str, torch.device] = 'cpu') -> Dict[str, Any]:
@@ -30,6 +33,11 @@ def describe_run(command: str, seed: Union[int, List[int]], device: Union[str, t
         'commit': _git('rev-parse', '--short', 'HEAD') + ('+' if _git('status', '--porcelain', '-uno') else ''),
         'device': torch.cuda.get_device_name(device) if on_gpu else f'{device.type}, {os.cpu_count()} cores',
     }
+
+
+def wall_time() -> Dict[str, float]:
+    """Return {'wall_s': seconds since this command began}."""
+    return {'wall_s': round(time.monotonic() - _BEGAN, 1)}
 
 
 def _git(*arguments: str) -> str:

@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each (default: 2)')
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
-    parser.add_argument('--collect', type=Path, help='write the results of these runs in --out to this file instead')
+    parser.add_argument(
+        '--collect', type=Path,
+        help='write the results of these runs in --out to this file instead, beside those that it holds')
     args = parser.parse_args()
     if args.seeds is not None and args.seeds < 1:
         parser.error(f'--seeds must be 1 or greater, got {args.seeds}')

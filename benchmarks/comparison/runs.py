@@ -68,31 +68,43 @@ def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:
 def collect(out: Path, chosen: Sequence[Run], path: Path) -> int:
     """Write the results of runs to one file, with every command and commit that made some of them.
 
+    Runs that the file already holds stay in it, unless `out` has the same run.
+
     Args:
         out: Folder of all runs.
         chosen: Which to collect; those that are not done are left out.
         path: The file.
 
     Returns:
-        How many of them are not done.
+        How many of them the file lacks.
 
     Raises:
         FileNotFoundError: If none is done.
         ValueError: If versions or devices differ among the runs.
     """
-    files = [run_folder(out, *run) / 'result.json' for run in chosen]
-    results = [json.loads(file.read_text()) for file in files if file.is_file()]
+    found = {_key(run): run for run in json.loads(path.read_text())['runs']} if path.is_file() else {}
+    for run in chosen:
+        file = run_folder(out, *run) / 'result.json'
+        if file.is_file():
+            found[run] = json.loads(file.read_text())
+    results = list(found.values())
     if not results:
         raise FileNotFoundError(f'--out must hold results of runs, {out} holds none')
     for key in ('versions', 'device'):
         if any(run[key] != results[0][key] for run in results):
-            raise ValueError(f'{key} must be the same for all runs in {out}, got several: make the older ones again')
+            raise ValueError(
+                f'{key} must be the same for all runs of {out} and {path}, got several: make the older ones again')
     write_result(path, {
         'command': sorted({run['command'] for run in results}),
         'seed': sorted({run['seed'] for run in results}),
         'versions': results[0]['versions'],
         'commit': sorted({run['commit'] for run in results}),
         'device': results[0]['device'],
+        'seconds': sum(run['seconds'] for run in results),
         'settings': {name: SETTINGS[name]._asdict() for name in dict.fromkeys(run['setting'] for run in results)},
         'runs': results})
-    return len(files) - len(results)
+    return sum(run not in found for run in chosen)
+
+
+def _key(result: Dict[str, Any]) -> Run:
+    return result['setting'], result['arm'], result['seed']

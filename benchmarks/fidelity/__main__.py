@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..common.processes import run_jobs
-from ..common.record import describe_run
+from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, write_result
 from .compare import compare
 from .predictions import read_predictions
@@ -36,7 +36,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.rescore:
         rows = compare(read_predictions(args.rescore), {})
-        write_result(args.rescore.with_suffix('.json'), {**describe_run('benchmarks.fidelity', 0), 'rows': rows})
+        description = describe_run('benchmarks.fidelity', 0)
+        write_result(args.rescore.with_suffix('.json'), {**description, **wall_time(), 'rows': rows})
         return
     for share in args.shares:
         if not 0. < share <= 1.:
@@ -47,7 +48,7 @@ def main() -> None:
         for seed in range(args.seeds) for name, scene in scenes.items()]
     description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
     rows = [row for rows in run_jobs(run_scene, jobs, args.jobs, 'Probe models') for row in rows]
-    write_result(args.out, {**description, 'rows': rows})
+    write_result(args.out, {**description, **wall_time(), 'rows': rows})
 
 
 if __name__ == '__main__':

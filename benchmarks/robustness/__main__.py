@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from timm.utils import ParseKwargs
 
-from ..common.record import describe_run
+from ..common.record import describe_run, wall_time
 from ..common.results import ROOT, write_result
 from ..common.robustness_plot import draw_robustness
 from ..data.settings import SETTINGS
@@ -96,7 +96,8 @@ def main() -> None:
     rows = measure(models, images, corruptions, args)
     show(rows)
     write_result(args.out, {
-        **describe_run('benchmarks.robustness', args.seed, args.device), 'images': len(images.labels), 'rows': rows})
+        **describe_run('benchmarks.robustness', args.seed, args.device), **wall_time(), 'images': len(images.labels),
+        'rows': rows})
     draw_robustness(rows, args.out.with_suffix('.png'))
 
 

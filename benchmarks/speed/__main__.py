@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..common.record import describe_run
+from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from . import parts
 from .steps import SETTINGS, Workload, grow, measure, number_of_processes
@@ -133,8 +133,8 @@ def main() -> None:
             _show(console, part, figures[part])
     if is_first:
         write_result(args.out, {
-            **run, 'processes': processes, 'batch_size': args.batch_size, 'size': args.size, 'amp': args.amp,
-            'repeats': args.repeats, **figures})
+            **run, **wall_time(), 'processes': processes, 'batch_size': args.batch_size, 'size': args.size,
+            'amp': args.amp, 'repeats': args.repeats, **figures})
     if processes > 1:
         torch.distributed.destroy_process_group()
 
