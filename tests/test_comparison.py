@@ -8,12 +8,12 @@ import timm
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison.runs import run_one
-from benchmarks.comparison.sets import MAIN, SETS, runs
+from benchmarks.comparison.sets import SETS, runs
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
 from benchmarks.evidence.runs import gains
-from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS
+from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS, MAIN
 from benchmarks.training import SMALL_MODEL
 
 MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'}

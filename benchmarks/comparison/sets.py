@@ -1,9 +1,7 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, IDEAS
-
-MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
+from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, HALF_UNMIXED, IDEAS, MAIN
 
 
 class Part(NamedTuple):
@@ -17,12 +15,13 @@ _LABELLED = ('placed-14', 'placed-22', 'placed-32', 'plain', 'placed-14-alpha0.2
 SETS: Dict[str, List[Part]] = {
     'comparison': [Part(name, list(ARMS) if name == 'placed-14' else EVERYWHERE, 3) for name in _LABELLED],
     'seeds': [
-        *(Part(name, MAIN, 8) for name in ('placed-14', 'plain', 'placed-emoji')),
+        *(Part(name, MAIN, 8) for name in ('placed-14', 'plain')),
+        Part('placed-emoji', (*MAIN, *HALF_UNMIXED), 8),
         Part('placed-22', ('area', 'evidence'), 8)],
     'controls': [
         *(Part(name, (*MAIN, 'evidence, fade 0.6', *CONTROLS, *IDEAS), 3) for name in ('placed-14', 'placed-emoji')),
-        Part('placed-14-vit', ('area', 'evidence', 'evidence 1', 'true', *ATTENTION), 3)],
-    'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true'), 1)],
+        Part('placed-14-vit', (*MAIN, *ATTENTION), 3)],
+    'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
 Run = Tuple[str, str, int]
 

@@ -10,6 +10,7 @@ from ..common.robustness_plot import draw_robustness
 from .blocks import TRAINED_TABLES, fill
 from .model_tables import paper_table
 from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_speed
+from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
 NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies', 'tables')
@@ -24,7 +25,8 @@ def main() -> None:
     draw_fidelity(DOCS / 'fidelity.png')
     draw_comparison(DOCS / 'comparison.png')
     draw_gains(DOCS / 'gains.png')
-    draw_controls(DOCS / 'controls.png')
+    for name in ('controls', 'ideas'):
+        draw_controls(DOCS / f'{name}.png', COMPARISONS[name])
     draw_speed(DOCS / 'speed.png')
     draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
     for name in TRAINED_TABLES:

@@ -9,13 +9,15 @@ from .model_tables import (
     controls_table,
     corruptions_table,
     gains_table,
+    half_unmixed_table,
     models_in_short,
     paper_table,
     robustness_table,
-    seeds_table,
     settings_table,
+    test_sets_table,
     wall_time,
 )
+from .runs import COMPARISONS
 from .speed_tables import (
     collate_ratio,
     growth_table,
@@ -58,10 +60,12 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
-    'seeds': seeds_table,
-    **{f'controls {setting}': lambda setting=setting: controls_table(setting)
-       for setting in ('placed-14', 'placed-emoji')},
-    **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls')},
+    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger')},
+    **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
+       for what, compared in COMPARISONS.items()
+       for setting in ('placed-14', 'placed-emoji', 'placed-14-vit')},
+    'half unmixed': half_unmixed_table,
+    **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls', 'larger')},
     'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
     'models in short': models_in_short,
@@ -81,7 +85,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'robustness',
+            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'robustness',
             'speed', 'speed-two-processes', 'zoo')},
 }
 

@@ -6,8 +6,8 @@ from typing import Callable, List, Optional
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
-from ..labels.arms import ALL_ARMS, ARMS, DEFAULT
-from .runs import Rows, by_arm, gains, grid, test_sets
+from ..labels.arms import ALL_ARMS, ARMS, DEFAULT, HALF_UNMIXED
+from .runs import Comparison, Rows, by_arm, gains, grid, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
@@ -62,14 +62,14 @@ def gains_table() -> str:
     return table_by_setting(cell)
 
 
-def seeds_table() -> str:
-    """Return the scores of each label over more seeds, and its change over CutMix with its 95 % interval."""
+def test_sets_table(name: str) -> str:
+    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval."""
     lines = []
-    for setting, arms in grid('seeds').items():
+    for setting, arms in grid(name).items():
         for other in test_sets(arms):
             for arm, runs in arms.items():
-                name = setting if other is None else f'{setting}, {other}'
-                lines.append([name, arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
+                test_set = setting if other is None else f'{setting}, {other}'
+                lines.append([test_set, arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
     return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
@@ -78,7 +78,7 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     cells = []
     for score, digits in DIGITS.items():
         own = [(run if other is None else run['others'][other])[score] for run in runs]
-        if score != 'top1' and ALL_ARMS[runs[0]['arm']].criterion != 'cross-entropy':
+        if score != 'top1' and ALL_ARMS[runs[0]['arm']].is_binary:
             cells += ['-', '-']  # such a model's probabilities are no softmax
             continue
         change = '-' if runs is base else mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')
@@ -86,11 +86,23 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     return cells
 
 
-def controls_table(setting: str) -> str:
-    """Return the scores of labels and controls in a setting, and their change over CutMix with its 95 % interval."""
+def controls_table(setting: str, compared: Comparison) -> str:
+    """Return the scores of some arms of a setting, and their change over one of them with its 95 % interval."""
     arms = grid('controls')[setting]
     return table(['label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], [
-        [arm, str(len(runs)), *_scores_and_gains(runs, arms['area'])] for arm, runs in arms.items()])
+        [arm, str(len(runs)), *_scores_and_gains(runs, arms[compared.base])]
+        for arm, runs in arms.items() if arm in compared.arms])
+
+
+def half_unmixed_table() -> str:
+    """Return the scores of corrected labels where half of the samples are unmixed, and the change over area there."""
+    lines = []
+    for name, setting in (('controls', 'placed-14'), ('seeds', 'placed-emoji')):
+        base, corrected = (grid(name)[setting][arm] for arm in HALF_UNMIXED)
+        for other in test_sets({DEFAULT: corrected}):
+            test_set = setting if other is None else f'{setting}, {other}'
+            lines.append([test_set, str(len(corrected)), *_scores_and_gains(corrected, base, other)])
+    return table(['test set', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
 def wall_time(name: str) -> str:

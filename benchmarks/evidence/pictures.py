@@ -6,9 +6,8 @@ from typing import Dict, List
 from ..common.figures import plt, save
 from ..common.markdown import interval
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS
 from .label_tables import label_name
-from .runs import gains, grid, test_sets
+from .runs import Comparison, gains, grid, test_sets
 
 ARMS_DRAWN = (
     'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
@@ -70,14 +69,16 @@ def draw_gains(picture: Path) -> None:
         for arm in drawn})
 
 
-def draw_controls(picture: Path) -> None:
-    """Draw the change of labels and controls over CutMix, with 95 % intervals, in each setting that has them."""
+def draw_controls(picture: Path, compared: Comparison) -> None:
+    """Draw the change of some arms over one of them, with 95 % intervals, in each setting that has them."""
     found = grid('controls')
-    arms = [arm for arm in ALL_ARMS if arm not in ('none', 'area') and any(arm in own for own in found.values())]
+    shown = [arm for arm in compared.arms if arm not in ('none', compared.base)]
+    arms = [arm for arm in shown if any(arm in own for own in found.values())]
     _draw_changes(picture, arms, {
         setting: [
-            {score: gains(own[arm], own['area'], score) for score in SCORES} if arm in own else {} for arm in arms]
-        for setting, own in found.items()})
+            {score: gains(own[arm], own[compared.base], score) for score in SCORES} if arm in own else {}
+            for arm in arms]
+        for setting, own in found.items() if any(arm in own for arm in arms)})
 
 
 def _draw_changes(picture: Path, names: List[str], groups: Dict[str, List[Dict[str, List[float]]]]) -> None:

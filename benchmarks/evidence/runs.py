@@ -1,10 +1,24 @@
 """The runs of the comparison, by setting and arm, and what they gain over CutMix."""
-from typing import Any, Dict, List, Optional
+from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS
+from ..labels.arms import ALL_ARMS, ATTENTION, CONTROLS, DEFAULT, IDEAS, MAIN
 
 Rows = List[Dict[str, Any]]
+
+
+class Comparison(NamedTuple):
+    """Arms that are shown together, and the one that they are compared with."""
+    base: str
+    arms: Collection[str]
+
+
+_BINARY = [name for name, arm in IDEAS.items() if arm.is_binary]
+COMPARISONS = {
+    'controls': Comparison('area', (*MAIN, 'area, same time', *CONTROLS, *ATTENTION)),
+    'ideas': Comparison(DEFAULT, (DEFAULT, 'evidence, fade 0.6', *(name for name in IDEAS if name not in _BINARY))),
+    'BCE': Comparison('area, BCE', _BINARY),
+}
 
 
 def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:

@@ -26,6 +26,11 @@ class Arm(NamedTuple):
     smoothing: float = 0.
     epochs: float = 1.
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the model's probabilities are those of a sigmoid."""
+        return self.criterion == 'binary cross-entropy'
+
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
 _EVIDENCE = {'ratio': 'evidence', 'gamma': 0.}
@@ -84,6 +89,10 @@ IDEAS: Dict[str, Arm] = {
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
 ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION}
 DEFAULT = 'evidence'  # the arm of SUMixTask's defaults
+# run with many seeds, and shown beside every control
+MAIN = ('none', 'area', DEFAULT, 'evidence 1', 'true')
+# where less mixing is better, do corrected labels still help?
+HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting
 EVERYWHERE = (
     'none', 'area', 'evidence', 'evidence, fade 0.6', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
