@@ -1,15 +1,17 @@
 """The robustness benchmark, on small models and images made here."""
 import json
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.data.settings import SETTINGS
 from benchmarks.robustness import __main__ as robustness
 from benchmarks.robustness.changes import attack, corrupt, occlude
 from benchmarks.robustness.images import Images, Normalised
 from benchmarks.robustness.measure import clean_scores
-from benchmarks.training import create_model
+from benchmarks.training import MODELS, create_model
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -58,6 +60,15 @@ def test_checkpoints_are_measured_on_an_image_folder(run_main, tmp_path, checkpo
     assert row['occlusion']['0.0'] == row['top1'] and set(row['fgsm']) == {'0.5', '1.0', '2.0', '4.0', '8.0'}
     assert 'half' in capsys.readouterr().out
     run_main(robustness, '--render', out)
+
+
+@pytest.mark.parametrize('name', ['placed-14-vit', 'placed-emoji', 'placed-emoji-48'])
+def test_a_settings_checkpoints_are_read_by_its_model_and_classes(monkeypatch, tmp_path, name):
+    setting, path = SETTINGS[name], tmp_path / 'checkpoint.pth.tar'
+    torch.save({'state_dict': create_model(setting.classes, **MODELS[setting.model]).state_dict()}, path)
+    monkeypatch.setattr(sys, 'argv', ['robustness', str(path), '--setting', name])
+    model, = robustness.load_models(robustness.parse_args()).values()
+    assert model.num_classes == setting.classes
 
 
 def test_common_corruptions_come_from_their_package(images):

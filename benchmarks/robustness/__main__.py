@@ -24,7 +24,7 @@ from ..common.record import describe_run, wall_time
 from ..common.results import ROOT, write_result
 from ..common.robustness_plot import draw_robustness
 from ..data.settings import SETTINGS
-from ..training import SMALL_MODEL
+from ..training import MODELS
 from .changes import corruption_names
 from .images import Normalised, load_images
 from .measure import measure
@@ -32,8 +32,8 @@ from .measure import measure
 
 def load_models(args: argparse.Namespace) -> Dict[str, torch.nn.Module]:
     """Return {checkpoint: model}; every checkpoint is loaded before anything is measured."""
-    kwargs = dict(SMALL_MODEL) if args.setting else {'model_name': args.model}
-    kwargs.update(args.model_kwargs)
+    kwargs = MODELS[SETTINGS[args.setting].model] if args.setting else {'model_name': args.model}
+    kwargs = {**kwargs, **args.model_kwargs}
     return {
         str(path): timm.create_model(**kwargs, num_classes=args.num_classes, checkpoint_path=str(path)).eval()
         for path in args.checkpoints}
@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-dir', help='folder of validation images, as timm reads them')
     parser.add_argument('--model', help='timm model of the checkpoints')
     parser.add_argument('--model-kwargs', nargs='*', default={}, action=ParseKwargs)
-    parser.add_argument('--num-classes', type=int, default=None, help="number of classes (default: the model's; 10)")
+    parser.add_argument('--num-classes', type=int, default=None, help="classes (default: the model's or the setting's)")
     parser.add_argument('--setting', choices=list(SETTINGS), help="a comparison's setting, in place of the above")
     parser.add_argument('--images', type=int, default=2000, help='number of images (default: 2000)')
     parser.add_argument('--corruptions', nargs='*', help="names of common corruptions (default: the benchmark's 15)")
@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     if bool(args.setting) == bool(args.data_dir and args.model):
         parser.error('either --setting, or --data-dir and --model, must be given')
     if args.setting and args.num_classes is None:
-        args.num_classes = 10
+        args.num_classes = SETTINGS[args.setting].classes
     return args
 
 
