@@ -81,12 +81,13 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'zoo': zoo_table,
     **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
     'robustness': robustness_table,
+    'robustness of the default': lambda: robustness_table('robustness-default'),
     'corruptions': corruptions_table,
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
             'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'robustness',
-            'speed', 'speed-two-processes', 'zoo')},
+            'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
 }
 
 

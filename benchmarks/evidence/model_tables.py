@@ -129,16 +129,16 @@ def paper_table(name: str, picture: Optional[Path] = None) -> str:
     return render(name, TABLES[name], results, picture)
 
 
-def robustness_table() -> str:
-    """Return the robustness of each arm, mean over its seeds."""
-    rows, lines = read_result('robustness')['rows'], []
+def robustness_table(name: str = 'robustness') -> str:
+    """Return the robustness of each arm of a committed result, mean over its seeds."""
+    rows, lines = read_result(name)['rows'], []
     strengths, dropped = ('1.0', '2.0', '4.0'), ('0.2', '0.5', '0.7')
-    for name in dict.fromkeys(row['name'] for row in rows):
-        own = [row for row in rows if row['name'] == name]
+    for arm in dict.fromkeys(row['name'] for row in rows):
+        own = [row for row in rows if row['name'] == arm]
         corrupted = [value for row in own for by_severity in row['corruptions'].values()
                      for value in by_severity.values()]
         lines.append([
-            name, *(mean([row[score] for row in own], digits) for score, digits in DIGITS.items()),
+            arm, *(mean([row[score] for row in own], digits) for score, digits in DIGITS.items()),
             ' / '.join(mean([row['fgsm'][strength] for row in own], 1) for strength in strengths),
             ' / '.join(mean([row['occlusion'][share] for row in own], 1) for share in dropped), mean(corrupted, 1)])
     return table([
