@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import timm
+import torch
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison.runs import run_one
 from benchmarks.comparison.sets import SETS, runs
+from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
@@ -86,6 +88,31 @@ def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tm
     assert [(run['arm'], run['command']) for run in result['runs']] == [('area', 'third'), ('none', 'second')]
     assert result['command'] == ['second', 'third']
     assert result['seconds'] == sum(run['seconds'] for run in result['runs']) > 0
+
+
+def test_a_temperature_is_fitted_that_undoes_another():
+    torch.manual_seed(0)
+    logits = 2. * torch.randn(20000, 10)
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    for temperature in (0.25, 1., 4.):
+        assert fit_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_checkpoints_are_calibrated_on_images_that_are_not_measured(tiny, tmp_path, monkeypatch):
+    run_one(('placed-14', 'area', 0, tmp_path, MADE_BY))
+    out = tmp_path / 'temperature.json'
+    arguments = ['comparison', '--settings', 'placed-14', '--arms', 'area', '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--seeds', '1', '--temperature', str(out)])
+    comparison.main()
+    result = json.loads(out.read_text())
+    row, = result['rows']
+    assert row['before']['top1'] == row['after']['top1'] and row['before']['nll'] != row['after']['nll']
+    right = row['before']['top1'] / 100 * 50  # half of the 100 test images
+    assert right == pytest.approx(round(right), abs=1e-4)
+    assert {'command', 'wall_s'} <= set(result)
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--seeds', '2', '--temperature', str(out)])
+    with pytest.raises(FileNotFoundError, match='must hold the checkpoint of each run'):
+        comparison.main()
 
 
 def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():

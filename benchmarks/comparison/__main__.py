@@ -3,6 +3,7 @@
 python -m benchmarks.comparison [--set comparison|seeds|controls|larger] [--jobs 2] [--out .comparison]
 python -m benchmarks.comparison --set seeds --collect benchmarks/results/seeds.json
 python -m benchmarks.comparison --settings S ... --arms A ... --seeds 3
+python -m benchmarks.comparison --settings S ... --arms A ... --temperature benchmarks/results/temperature.json
 
 Each run leaves a result and a plain timm checkpoint in its own folder; runs that are done are not repeated, whichever
 set they were made for.
@@ -11,13 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.progress import track
+
 from ..common.processes import run_jobs
-from ..common.record import describe_run
-from ..common.results import ROOT
+from ..common.record import describe_run, wall_time
+from ..common.results import ROOT, write_result
 from ..data.settings import SETTINGS
 from ..labels.arms import ALL_ARMS
 from .runs import collect, run_one
 from .sets import SETS, runs
+from .temperature import scale_run
 
 
 def main() -> None:
@@ -34,6 +38,9 @@ def main() -> None:
     parser.add_argument(
         '--collect', type=Path,
         help='write the results of these runs in --out to this file instead, beside those that it holds')
+    parser.add_argument(
+        '--temperature', type=Path,
+        help='write the scores of these runs in --out, calibrated by a temperature each, to this file instead')
     args = parser.parse_args()
     if args.seeds is not None and args.seeds < 1:
         parser.error(f'--seeds must be 1 or greater, got {args.seeds}')
@@ -46,6 +53,10 @@ def main() -> None:
         print(f'{len(chosen) - missing} of {len(chosen)} runs are done')
         sys.exit(1 if missing else 0)
     description = describe_run('benchmarks.comparison', sorted({seed for *_, seed in chosen}))
+    if args.temperature:
+        rows = [scale_run(run, args.out) for run in track(chosen, 'Checkpoints')]
+        write_result(args.temperature, {**description, **wall_time(), 'rows': rows})
+        return
     jobs = [(*run, args.out, description) for run in chosen]
     for _ in run_jobs(run_one, jobs, args.jobs, 'Runs'):
         pass

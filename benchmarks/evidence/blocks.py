@@ -14,6 +14,7 @@ from .model_tables import (
     paper_table,
     robustness_table,
     settings_table,
+    temperature_table,
     test_sets_table,
     wall_time,
 )
@@ -65,6 +66,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji', 'placed-14-vit')},
     'half unmixed': half_unmixed_table,
+    'temperature': temperature_table,
     **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls', 'larger')},
     'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
@@ -86,8 +88,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'robustness',
-            'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
+            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'temperature',
+            'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
 }
 
 

@@ -105,6 +105,32 @@ def half_unmixed_table() -> str:
     return table(['test set', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
+def temperature_table() -> str:
+    """Return NLL and ECE of models with labels by area and corrected, as trained and calibrated by a temperature."""
+    rows, lines = read_result('temperature')['rows'], []
+    for setting in dict.fromkeys(row['setting'] for row in rows):
+        for base, arm in (('area', DEFAULT), HALF_UNMIXED):
+            pair = [[row for row in rows if (row['setting'], row['arm']) == (setting, name)] for name in (base, arm)]
+            for other in test_sets({arm: [row['before'] for row in pair[0]]}):
+                lines.append([
+                    setting if other is None else f'{setting}, {other}', f'{base} -> {arm}', str(len(pair[0])),
+                    *_calibrated_gains(pair, other)])
+    header = ['test set', 'labels', 'seeds', 'NLL', 'change', 'calibrated NLL', 'change', 'calibrated ECE %', 'change']
+    return table(header, lines)
+
+
+def _calibrated_gains(pair: List[Rows], other: Optional[str]) -> List[str]:
+    """Return 'mean of base -> mean of runs' and the change with its 95 % interval, before and after calibration."""
+    cells = []
+    for when, score in (('before', 'nll'), ('after', 'nll'), ('after', 'ece')):
+        base, runs = ([{'seed': row['seed'], **row[when]} for row in rows] for rows in pair)
+        both = ([(run if other is None else run['others'][other])[score] for run in own] for own in (base, runs))
+        cells += [
+            ' -> '.join(mean(values, DIGITS[score]) for values in both),
+            mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')]
+    return cells
+
+
 def wall_time(name: str) -> str:
     """Return one sentence: how many runs a result holds, and how long they took."""
     runs = read_result(name)['runs']
