@@ -1,6 +1,6 @@
 """Models trained with each kind of label, on data whose truth is known: which labels make better models?
 
-python -m benchmarks.comparison [--set comparison|seeds|controls|larger] [--jobs 2] [--out .comparison]
+python -m benchmarks.comparison [--set comparison|seeds|controls|larger|transformer] [--jobs 2] [--out .comparison]
 python -m benchmarks.comparison --set seeds --collect benchmarks/results/seeds.json
 python -m benchmarks.comparison --settings S ... --arms A ... --seeds 3
 python -m benchmarks.comparison --settings S ... --arms A ... --temperature benchmarks/results/temperature.json
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--set', choices=list(SETS), default='comparison',
-        help='which runs: every label, the main ones at many seeds, controls and ideas, or a larger model')
+        help='every label, the main ones at many seeds, controls and ideas, a larger model, or a transformer')
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), help="settings in place of the set's")
     parser.add_argument('--arms', nargs='+', choices=list(ALL_ARMS), help="arms in place of the set's")
     parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")

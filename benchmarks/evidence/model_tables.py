@@ -159,8 +159,9 @@ def robustness_table(name: str = 'robustness') -> str:
     """Return the robustness of each arm of a committed result, mean over its seeds."""
     rows, lines = read_result(name)['rows'], []
     strengths, dropped = ('1.0', '2.0', '4.0'), ('0.2', '0.5', '0.7')
-    for arm in dict.fromkeys(row['name'] for row in rows):
-        own = [row for row in rows if row['name'] == arm]
+    names = [row.get('name', Path(row['checkpoint']).parts[-3]) for row in rows]  # SETTING/ARM/seedN/checkpoint.pth.tar
+    for arm in dict.fromkeys(names):
+        own = [row for row, name in zip(rows, names) if name == arm]
         corrupted = [value for row in own for by_severity in row['corruptions'].values()
                      for value in by_severity.values()]
         lines.append([

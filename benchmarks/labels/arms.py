@@ -67,8 +67,7 @@ ARMS: Dict[str, Arm] = {
 CONTROLS: Dict[str, Arm] = {
     'evidence, shuffled': Arm(_OWN, ratio='evidence, shuffled'),
     'evidence 1, shuffled': Arm(_OWN, ratio='evidence 1, shuffled'),
-    **{f'{name}, smoothing {smoothing:g}': Arm(options, smoothing=smoothing)
-       for smoothing in (0.05, 0.1, 0.2) for name, options in (('area', _AREA), ('evidence', _EVIDENCE))},
+    **{f'area, smoothing {smoothing:g}': Arm(_AREA, smoothing=smoothing) for smoothing in (0.05, 0.1, 0.2)},
     'area, half unmixed': Arm(_AREA, prob=0.5),
     'evidence, half unmixed': Arm(_EVIDENCE, prob=0.5),
     'area, decoupled': Arm(_AREA, extra='decoupled'),
