@@ -64,7 +64,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
-       for setting in ('placed-14', 'placed-emoji', 'placed-14-vit')},
+       for setting in ('placed-14', 'placed-emoji')},
     'half unmixed': half_unmixed_table,
     'temperature': temperature_table,
     **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls', 'larger')},

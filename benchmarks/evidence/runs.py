@@ -2,7 +2,7 @@
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, ATTENTION, CONTROLS, DEFAULT, IDEAS, MAIN
+from ..labels.arms import ALL_ARMS, CONTROLS, DEFAULT, IDEAS, MAIN
 
 Rows = List[Dict[str, Any]]
 
@@ -15,7 +15,7 @@ class Comparison(NamedTuple):
 
 _BINARY = [name for name, arm in IDEAS.items() if arm.is_binary]
 COMPARISONS = {
-    'controls': Comparison('area', (*MAIN, 'area, same time', *CONTROLS, *ATTENTION)),
+    'controls': Comparison('area', (*MAIN, 'area, same time', *CONTROLS)),
     'ideas': Comparison(DEFAULT, (DEFAULT, 'evidence, fade 0.6', *(name for name in IDEAS if name not in _BINARY))),
     'BCE': Comparison('area, BCE', _BINARY),
 }
