@@ -125,7 +125,7 @@ def test_the_sets_hold_what_their_names_say():
     seeds = {(setting, arm): seed for setting, arm, seed in runs('seeds')}
     assert all(seeds[setting, arm] == 7 for setting in ('placed-14', 'plain', 'placed-emoji') for arm in MAIN)
     assert {arm for setting, arm, _ in runs('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS, *IDEAS}
-    assert {('placed-14-vit', arm, 2) for arm in (*ATTENTION, 'area', 'evidence')} <= set(runs('transformer'))
+    assert {('placed-14-vit', arm, 0) for arm in (*ATTENTION, 'area', 'evidence')} <= set(runs('transformer'))
     assert {run[0] for run in runs('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in runs('larger')}
     for name in SETS:
         assert len(set(runs(name))) == len(runs(name))

@@ -61,13 +61,14 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
-    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger')},
+    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
     'half unmixed': half_unmixed_table,
     'temperature': temperature_table,
-    **{f'wall time {name}': lambda name=name: wall_time(name) for name in ('seeds', 'controls', 'larger')},
+    **{f'wall time {name}': lambda name=name: wall_time(name)
+       for name in ('seeds', 'controls', 'larger', 'transformer')},
     'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
     'models in short': models_in_short,
@@ -88,8 +89,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'temperature',
-            'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
+            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'transformer',
+            'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
 }
 
 
