@@ -23,7 +23,7 @@ SETS: Dict[str, List[Part]] = {
     'controls': [
         Part('placed-14', (*MAIN, 'area, same time', 'evidence, fade 0.6', *CONTROLS, *IDEAS), 3),
         Part('placed-emoji', (*MAIN, 'evidence, fade 0.6', *_CONTROLS_OF_EMOJI, *_IDEAS_OF_EMOJI), 3)],
-    'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 1)],
+    'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 2)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
 Run = Tuple[str, str, int]
