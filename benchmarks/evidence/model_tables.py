@@ -7,7 +7,7 @@ from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
 from ..labels.arms import ALL_ARMS, ARMS, DEFAULT, HALF_UNMIXED
-from .runs import Comparison, Rows, by_arm, gains, grid, test_sets
+from .runs import Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
@@ -68,8 +68,8 @@ def test_sets_table(name: str) -> str:
     for setting, arms in grid(name).items():
         for other in test_sets(arms):
             for arm, runs in arms.items():
-                test_set = setting if other is None else f'{setting}, {other}'
-                lines.append([test_set, arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
+                lines.append([
+                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
     return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
@@ -77,7 +77,7 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     """Return each score's mean, and its change over the base with half of its 95 % interval."""
     cells = []
     for score, digits in DIGITS.items():
-        own = [(run if other is None else run['others'][other])[score] for run in runs]
+        own = [score_of(run, score, other) for run in runs]
         if score != 'top1' and ALL_ARMS[runs[0]['arm']].is_binary:
             cells += ['-', '-']  # such a model's probabilities are no softmax
             continue
@@ -98,10 +98,11 @@ def half_unmixed_table() -> str:
     """Return the scores of corrected labels where half of the samples are unmixed, and the change over area there."""
     lines = []
     for name, setting in (('controls', 'placed-14'), ('seeds', 'placed-emoji')):
-        base, corrected = (grid(name)[setting][arm] for arm in HALF_UNMIXED)
-        for other in test_sets({DEFAULT: corrected}):
-            test_set = setting if other is None else f'{setting}, {other}'
-            lines.append([test_set, str(len(corrected)), *_scores_and_gains(corrected, base, other)])
+        arms = grid(name)[setting]
+        base, corrected = (arms[arm] for arm in HALF_UNMIXED)
+        for other in test_sets(arms):
+            lines.append([
+                test_set_name(setting, other), str(len(corrected)), *_scores_and_gains(corrected, base, other)])
     return table(['test set', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
@@ -113,7 +114,7 @@ def temperature_table() -> str:
             pair = [[row for row in rows if (row['setting'], row['arm']) == (setting, name)] for name in (base, arm)]
             for other in test_sets({arm: [row['before'] for row in pair[0]]}):
                 lines.append([
-                    setting if other is None else f'{setting}, {other}', f'{base} -> {arm}', str(len(pair[0])),
+                    test_set_name(setting, other), f'{base} -> {arm}', str(len(pair[0])),
                     *_calibrated_gains(pair, other)])
     header = ['test set', 'labels', 'seeds', 'NLL', 'change', 'calibrated NLL', 'change', 'calibrated ECE %', 'change']
     return table(header, lines)
@@ -124,7 +125,7 @@ def _calibrated_gains(pair: List[Rows], other: Optional[str]) -> List[str]:
     cells = []
     for when, score in (('before', 'nll'), ('after', 'nll'), ('after', 'ece')):
         base, runs = ([{'seed': row['seed'], **row[when]} for row in rows] for rows in pair)
-        both = ([(run if other is None else run['others'][other])[score] for run in own] for own in (base, runs))
+        both = ([score_of(run, score, other) for run in own] for own in (base, runs))
         cells += [
             ' -> '.join(mean(values, DIGITS[score]) for values in both),
             mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')]

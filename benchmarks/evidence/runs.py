@@ -37,6 +37,11 @@ def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
     return {arm: own for arm, own in found.items() if own}
 
 
+def score_of(run: Dict[str, Any], score: str, other: Optional[str] = None) -> float:
+    """Return a score of a run on its setting's own test set, or on a further one by its name."""
+    return (run if other is None else run['others'][other])[score]
+
+
 def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = None) -> List[float]:
     """Return the change of a score at each seed.
 
@@ -46,11 +51,8 @@ def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = No
         score: 'top1', 'nll' or 'ece'.
         other: Name of a further test set; None: the setting's own.
     """
-    def value(run):
-        return (run if other is None else run['others'][other])[score]
-
-    values = {run['seed']: value(run) for run in base}
-    return [value(run) - values[run['seed']] for run in runs]
+    values = {run['seed']: score_of(run, score, other) for run in base}
+    return [score_of(run, score, other) - values[run['seed']] for run in runs]
 
 
 def grid(name: str) -> Dict[str, Dict[str, Rows]]:
@@ -63,3 +65,8 @@ def grid(name: str) -> Dict[str, Dict[str, Rows]]:
 def test_sets(arms: Dict[str, Rows]) -> List[Optional[str]]:
     """Return the test sets of a setting's runs: None for its own, then the names of further ones."""
     return [None, *next(iter(arms.values()))[0].get('others', {})]
+
+
+def test_set_name(setting: str, other: Optional[str]) -> str:
+    """Return how tables name a test set."""
+    return setting if other is None else f'{setting}, {other}'
