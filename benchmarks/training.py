@@ -1,5 +1,5 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import timm
 import torch
@@ -22,8 +22,23 @@ MODELS: Dict[str, Dict[str, Any]] = {
     'cnn': SMALL_MODEL,
     'vit': SMALL_VIT,
     'resnet10t': {'model_name': 'resnet10t', 'output_stride': 16},  # 5 M parameters
+    'wide': {**SMALL_MODEL, 'layers': (2, 2, 2), 'channels': (32, 64, 128)},  # 0.7 M parameters
 }
-LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3}
+LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3, 'wide': 0.1}
+
+
+class Recipe(NamedTuple):
+    """How a model is trained: timm's optimizer, its weight decay, the batch size, and whether half the images flip."""
+    opt: str
+    weight_decay: float
+    batch_size: int
+    flips: bool
+
+
+RECIPES = {
+    'adamw': Recipe('adamw', 0.05, 64, flips=False),
+    'sgd': Recipe('sgd', 5e-4, 128, flips=True),  # with Nesterov's momentum of 0.9
+}
 
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
@@ -32,11 +47,13 @@ def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     return timm.create_model(**kwargs, num_classes=num_classes).to(memory_format=torch.channels_last)
 
 
-def cutmix(num_classes: int = 10, prob: float = 1., label_smoothing: float = 0., **kwargs: Any) -> SUMixMixup:
-    """Return CutMix at alpha 1 for each element, or another policy."""
+def cutmix(
+        num_classes: int = 10, prob: float = 1., label_smoothing: float = 0., mode: str = 'elem', **kwargs: Any,
+) -> SUMixMixup:
+    """Return CutMix at alpha 1 for each element, or another mode or policy."""
     kwargs = kwargs or {'cutmix_alpha': 1.}
     return SUMixMixup(
-        mixup_alpha=0., mode='elem', num_classes=num_classes, prob=prob, label_smoothing=label_smoothing, **kwargs)
+        mixup_alpha=0., mode=mode, num_classes=num_classes, prob=prob, label_smoothing=label_smoothing, **kwargs)
 
 
 def train(
@@ -46,9 +63,8 @@ def train(
         *,
         epochs: int,
         seed: int,
-        batch_size: int = 64,
         lr: float = 4e-3,
-        weight_decay: float = 0.05,
+        recipe: Recipe = RECIPES['adamw'],
         task_kwargs: Optional[Dict[str, Any]] = None,
         labeller: Optional[Labeller] = None,
         criterion: Optional[torch.nn.Module] = None,
@@ -56,7 +72,7 @@ def train(
         fading: Optional[torch.nn.Module] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
 ) -> None:
-    """Train a model, in place, by SUMixTask, with timm's AdamW and cosine schedule.
+    """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
     Args:
         model: The model.
@@ -64,9 +80,8 @@ def train(
         mixup: Mixes the batches.
         epochs: Number of epochs.
         seed: Seed of everything that is drawn.
-        batch_size: Images a step; what remains of an epoch is left out.
         lr: Highest learning rate; it rises over one epoch.
-        weight_decay: Weight decay.
+        recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
         task_kwargs: Arguments of SUMixTask.
         labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
         criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
@@ -78,24 +93,28 @@ def train(
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
     task.criterion.fading = task.criterion.fading if fading is None else fading
     mixup.keep_original = mixup.keep_original or labeller is not None  # labellers may ask for the unmixed images
-    optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=lr, weight_decay=weight_decay)
-    steps = len(data.labels) // batch_size
+    optimizer = create_optimizer_v2(
+        task.get_trainable_module(), opt=recipe.opt, lr=lr, weight_decay=recipe.weight_decay)
+    steps = len(data.labels) // recipe.batch_size
     schedule, _ = create_scheduler_v2(
         optimizer, 'cosine', num_epochs=epochs, warmup_epochs=1, warmup_lr=lr / 20, step_on_epochs=False,
         updates_per_epoch=steps)
     random_seed(seed)  # only now: a head draws its weights, and what follows is to be the same with and without one
     for epoch in range(epochs):
         model.train()
-        order = torch.randperm(len(data.labels))[:steps * batch_size]
-        for step, rows in enumerate(order.view(steps, batch_size)):
-            mixed, target = mixup(data.images[rows], data.labels[rows])
+        order = torch.randperm(len(data.labels))[:steps * recipe.batch_size]
+        for step, rows in enumerate(order.view(steps, recipe.batch_size)):
+            images, masks = data.images[rows], data.masks[rows]
+            if recipe.flips:
+                images, masks = _flip_half(images, masks)
+            mixed, target = mixup(images, data.labels[rows])
             if labeller is not None:
                 with torch.no_grad():
-                    found = labeller(model, mixed, target, data.masks[rows])
+                    found = labeller(model, mixed, target, masks)
                 target.lam, criterion.sample_weight = found if isinstance(found, Labels) else Labels(found)
             optimizer.zero_grad()
             result = task(mixed, target)
-            more = 0. if extra is None else extra(model, data.images[rows], result['output'], target)
+            more = 0. if extra is None else extra(model, images, result['output'], target)
             (result['loss'] + more).backward()
             optimizer.step()
             schedule.step_update(epoch * steps + step + 1)
@@ -103,6 +122,14 @@ def train(
             model.eval()
             after_epoch(epoch + 1)
     model.eval()
+
+
+def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return images [N, 3, S, S] and masks [N, S, S], a random half of them flipped horizontally."""
+    flip = torch.rand(len(images)) < 0.5
+    return (
+        torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images),
+        torch.where(flip.view(-1, 1, 1), masks.flip(-1), masks))
 
 
 @torch.no_grad()

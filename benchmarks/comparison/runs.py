@@ -15,7 +15,7 @@ from ..labels.labellers import LABELLERS
 from ..labels.losses import CRITERIA, EXTRAS, FADINGS
 from ..labels.ratios import create_own_ratio
 from ..labels.rivals import attention_labellers
-from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
+from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
 from .sets import Run
 
 
@@ -52,11 +52,12 @@ def train_arm(
     if by_attention and setting.model != 'vit':
         raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
-    mixup = cutmix(setting.classes, arm.prob, arm.smoothing, cutmix_alpha=setting.alpha)
+    mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
     options = {**arm.options, **({} if arm.ratio is None else {'ratio': create_own_ratio(arm.ratio)})}
     train(
-        model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], task_kwargs=options,
-        labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](), extra=EXTRAS.get(arm.extra),
+        model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
+        task_kwargs=options, labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](),
+        extra=EXTRAS.get(arm.extra),
         fading=None if arm.fading is None else FADINGS[arm.fading](setting.classes, arm.options['fade']))
 
 

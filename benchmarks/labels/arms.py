@@ -75,6 +75,11 @@ CONTROLS: Dict[str, Arm] = {
     'area, regmixup': Arm(_AREA, extra='regmixup'),
     'evidence, regmixup': Arm(_EVIDENCE, extra='regmixup'),
 }
+# of one pass each, for the settings of common models
+ONE_PASS: Dict[str, Arm] = {
+    'evidence of the mixture': Arm(_EVIDENCE),
+    'true, one pass': Arm(_AREA, labeller='true, one pass'),
+}
 # other ideas of what a label can do
 IDEAS: Dict[str, Arm] = {
     "evidence, soft augmentation's curve": Arm({**_EVIDENCE, 'fade': 1.}, fading='soft augmentation'),
@@ -86,7 +91,7 @@ IDEAS: Dict[str, Arm] = {
     'visible, BCE': Arm(_AREA, labeller='visible', criterion='binary cross-entropy'),
 }
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
-ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION}
+ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION, **ONE_PASS}
 DEFAULT = 'evidence'  # the arm of SUMixTask's defaults
 # run with many seeds, and shown beside every control
 MAIN = ('none', 'area', DEFAULT, 'evidence 1', 'true')

@@ -16,10 +16,14 @@ def _pass_only(model, mixed, target, masks):
     return target.lam
 
 
-def _true(model, mixed, target, masks):
+def _true_in_one_pass(model, mixed, target, masks):
     share = true_shares(masks, target)
-    model(target.original)  # as above
     return torch.where(share.isnan(), target.lam, share)
+
+
+def _true(model, mixed, target, masks):
+    model(target.original)  # as above
+    return _true_in_one_pass(model, mixed, target, masks)
 
 
 def _true_faded(model, mixed, target, masks):
@@ -45,6 +49,7 @@ LABELLERS: Dict[str, Labeller] = {
     'lumix': lumix,
     'pass': _pass_only,
     'true': _true,
+    'true, one pass': _true_in_one_pass,
     'true, faded': _true_faded,
     'visible': _visible,
     'evidence, faded': _evidence_faded,
