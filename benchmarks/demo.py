@@ -138,10 +138,10 @@ def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) 
     options = (
         f'{model} --num-classes {classes} --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
         '--batch-size 128 --no-aug --crop-pct 1.0 --opt adamw --lr 3e-3 --weight-decay 0.05 --warmup-epochs 1 '
-        f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode elem --smoothing 0 --device cpu --channels-last --workers 1 '
+        f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode pair --smoothing 0 --device cpu --channels-last --workers 1 '
         f'--log-interval 2 --checkpoint-hist 1 --seed {args.seed}')
     return [
-        sys.executable, '-m', 'train_patch', str(ROOT / 'benchmarks' / 'train.py'), '--data-dir', str(data),
+        sys.executable, '-m', 'benchmarks.launcher', str(ROOT / 'benchmarks' / 'train.py'), '--data-dir', str(data),
         '--output', str(args.out.resolve()), '--experiment', slug(arm), *options.split(),
     ]
 
@@ -149,7 +149,7 @@ def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) 
 def make_pairs(test: ImageSet, classes: int, seed: int) -> Pairs:
     """Mix the test images by CutMix."""
     torch.manual_seed(seed)
-    mixed, target = cutmix(classes)(test.images, test.labels)
+    mixed, target = cutmix(classes, mode='pair')(test.images, test.labels)
     true = true_shares(test.masks, target)
     return Pairs(mixed, target, true, comparable(target, true))
 

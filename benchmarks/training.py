@@ -7,9 +7,9 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
 
-import timm_sumix.models  # noqa: F401 (registers the models)
 from timm_sumix import SUMixMixup, SUMixTask
 
+from . import models  # noqa: F401 (registers them with timm)
 from .data.images import ImageSet
 from .labels.base import Labeller, Labels
 from .labels.losses import FadingCrossEntropy
@@ -69,7 +69,6 @@ def train(
         labeller: Optional[Labeller] = None,
         criterion: Optional[torch.nn.Module] = None,
         extra: Optional[Callable[..., torch.Tensor]] = None,
-        fading: Optional[torch.nn.Module] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
 ) -> None:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
@@ -86,13 +85,10 @@ def train(
         labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
         criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
         extra: One of labels.losses.EXTRAS, which is added to the loss.
-        fading: What fades the targets in place of the library's, whose option `fade` must be on.
         after_epoch: Called with the number of epochs done.
     """
     criterion = FadingCrossEntropy() if criterion is None else criterion
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
-    task.criterion.fading = task.criterion.fading if fading is None else fading
-    mixup.keep_original = mixup.keep_original or labeller is not None  # labellers may ask for the unmixed images
     optimizer = create_optimizer_v2(
         task.get_trainable_module(), opt=recipe.opt, lr=lr, weight_decay=recipe.weight_decay)
     steps = len(data.labels) // recipe.batch_size

@@ -9,7 +9,7 @@ computed.
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import timm
 import torch
@@ -17,6 +17,7 @@ import yaml
 from rich.progress import track
 
 from timm_sumix import SUMixMixup, SUMixTask
+from timm_sumix.maps import NO_MAP, find_map
 
 from .common.record import describe_run, wall_time
 from .common.results import RESULTS, ROOT, write_result
@@ -37,23 +38,37 @@ def _number_of_parameters(name: str) -> int:
 
 
 def measure(name: str) -> Dict[str, Any]:
-    """Return what a model gets: {'model', 'size', 'map': [h, w], 'source', 'meta'}; raises where a step fails."""
+    """Return what a model gets; raises where a step fails.
+
+    Returns:
+        'model', 'size', 'map' [h, w], 'source', 'meta', and 'gets': 'all', every ratio and the uncertainty term in one
+        pass, 'evidence', ratios 'evidence' and 'feature' alone, or 'area', no correction.
+    """
     meta = _number_of_parameters(name) > MOST_PARAMETERS
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
-    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='elem', num_classes=NUM_CLASSES)
-    task = SUMixTask(model, mixup, verbose=False)
+    places = _step(model, size, meta)
+    found = find_map(model)
+    if found.head_reads_map:
+        _step(model, size, meta, ratio='similarity', gamma=0.5)
+    gets = 'area' if found.source == NO_MAP else 'all' if found.head_reads_map else 'evidence'
+    return {'model': name, 'size': size[1:], 'map': places, 'source': found.source, 'gets': gets, 'meta': meta}
+
+
+def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -> List[int]:
+    """Train a step in one pass, and return the height and width of the unmixed map; raises where it fails."""
+    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=NUM_CLASSES)
+    task = SUMixTask(model, mixup, verbose=False, **options)
     mixed, target = (
         part.to('meta' if meta else 'cpu') for part in mixup(torch.randn(2, *size), torch.arange(2)))
-    module, outputs = task.get_trainable_module(), []
-    module.register_forward_hook(lambda _, inputs, both: outputs.append(both[0]))
+    outputs: List[Any] = []
+    task.get_trainable_module().register_forward_hook(lambda _, inputs, both: outputs.append(both[1]))
     loss = task(mixed, target)['loss']
     loss.backward()
     if not meta and not loss.isfinite():
-        raise ValueError(f'the loss of {name} must be finite, got {loss}')
-    _create(name, meta).load_state_dict(task.get_eval_model().state_dict())
-    places = list(outputs[0].evidence.shape[1:])
-    return {'model': name, 'size': size[1:], 'map': places, 'source': module.map_source, 'meta': meta}
+        raise ValueError(f'the loss of {type(model).__name__} must be finite, got {loss}')
+    _create(model.pretrained_cfg['architecture'], meta).load_state_dict(task.get_eval_model().state_dict())
+    return [] if options else list(outputs[0].evidence.shape[1:])
 
 
 def main() -> None:

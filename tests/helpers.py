@@ -5,12 +5,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from timm_sumix import HeadOutput, MixedTarget
-from timm_sumix.correction.ratios import RATIOS, WITH_ORIGINAL
+from timm_sumix import MixedTarget, ModelOutput
+from timm_sumix.correction import RATIOS
 
-# every formula, by a name for the test's id
-FORMULAS = {**{name: kind() for name, kind in RATIOS.items()}, **{
-    f'{name} of both': kind() for name, kind in WITH_ORIGINAL.items()}}
+# every formula, by its name
+FORMULAS = {name: kind() for name, kind in RATIOS.items()}
 
 
 def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, seed=0):
@@ -25,7 +24,7 @@ def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, se
         return values.clamp(-1e4, 1e4).to(dtype).requires_grad_()
 
     mixed, original = (
-        HeadOutput(
+        ModelOutput(
             draw(size, num_classes), draw(size, num_classes) if head else None, draw(size, 6, by=1.),
             torch.rand(size, 4, 4, generator=generator))
         for _ in range(2))

@@ -16,32 +16,32 @@ MOST_LINES = 260
 LIBRARY = {
     'target': (),
     'compat': (),
-    'models': (),
     'maps': ('compat',),
     'masks': (),
     'preview': ('target',),
     'metrics': ('target',),
-    'correction': ('target', 'compat', 'maps'),
+    'correction': ('target',),
     'mixing': ('target',),
     'options': ('correction',),
-    'passes': ('compat', 'correction', 'maps', 'target'),
+    'passes': ('correction', 'maps', 'options', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
-    'audit': ('options', 'passes', 'target'),
-    'task': ('compat', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
-    '__init__': ('audit', 'loss', 'mixing', 'options', 'target', 'task'),
+    'task': ('compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
+    '__init__': ('correction', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
 }
 BENCHMARKS = {
     '__init__': (),
     'common': (),
     'train': (),
+    'models': (),
+    'launcher': ('models',),
     'data': ('common',),
     'labels': ('data', 'common'),
-    'training': ('labels', 'data', 'common'),
+    'training': ('labels', 'models', 'data', 'common'),
     **dict.fromkeys(QUESTIONS, ('labels', 'training', 'data', 'common')),
 }
 LAYERS = {'timm_sumix': LIBRARY, 'benchmarks': BENCHMARKS}
 # package: the packages of this project that it may import
-ACROSS = {'timm_sumix': (), 'train_patch': ('timm_sumix',), 'benchmarks': ('timm_sumix',)}
+ACROSS = {'timm_sumix': (), 'train_patch': ('timm_sumix',), 'benchmarks': ('timm_sumix', 'train_patch')}
 TRAINING_CODE = ('torch', 'torchvision', 'torchmetrics', 'timm', 'timm_sumix')
 
 
@@ -119,7 +119,7 @@ def test_a_circle_is_found():
 def test_imports_are_found_in_functions_and_relative_ones_resolved():
     assert 'timm_sumix.correction.base' in IMPORTS['timm_sumix.correction.ratios']
     assert 'timm_sumix.target' in IMPORTS['timm_sumix.correction.base']
-    assert 'timm_sumix.models' in IMPORTS['benchmarks.training'] and 'sklearn.datasets' in IMPORTS[
+    assert 'benchmarks.models' in IMPORTS['benchmarks.training'] and 'sklearn.datasets' in IMPORTS[
         'benchmarks.data.objects']  # inside a function
     assert 'benchmarks.comparison.runs' in IMPORTS['benchmarks.comparison.__main__']
 

@@ -11,13 +11,14 @@ from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.placed import place
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS
+from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS, ONE_PASS
 from benchmarks.labels.labellers import LABELLERS
-from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS, FADINGS
+from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS
 from benchmarks.labels.ratios import NEIGHBOURS, create_own_ratio
 from benchmarks.labels.truth import visibility_of_both
 from benchmarks.training import MODELS, create_model, cutmix
-from timm_sumix import HeadOutput, MixedTarget, SUMixOptions
+from timm_sumix import MixedTarget, ModelOutput
+from timm_sumix.correction import create_ratio
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def batch():
     torch.manual_seed(0)
     data = to_image_set(place(load_digits_objects()[2], 32))
     _, target = cutmix()(data.images, data.labels)
-    outputs = HeadOutput(torch.randn(32, 10), features=torch.randn(32, 5), evidence=torch.rand(32, 8, 8))
+    outputs = ModelOutput(torch.randn(32, 10), features=torch.randn(32, 5), evidence=torch.rand(32, 8, 8))
     return target, data.masks, outputs
 
 
@@ -48,15 +49,14 @@ def _changes(name, target, outputs):
     return create_own_ratio(name)(outputs, outputs, target) - target.lam
 
 
-def _plain_changes(target, outputs, **options):
-    return SUMixOptions('evidence', **options).create_ratio()(outputs, outputs, target) - target.lam
+def _plain_changes(target, outputs):
+    return create_ratio('evidence')(outputs, outputs, target) - target.lam
 
 
-@pytest.mark.parametrize('name, options', [('evidence, shuffled', {}), ('evidence 1, shuffled', {'strength': 1.})])
-def test_shuffled_corrections_are_those_of_other_samples_of_about_the_same_area(batch, name, options):
+def test_shuffled_corrections_are_those_of_other_samples_of_about_the_same_area(batch):
     target, _, outputs = batch
-    plain, state = _plain_changes(target, outputs, **options), torch.get_rng_state()
-    shuffled = _changes(name, target, outputs)
+    plain, state = _plain_changes(target, outputs), torch.get_rng_state()
+    shuffled = _changes('shuffled', target, outputs)
     for rows in target.area.argsort().split(NEIGHBOURS):
         for row in rows.tolist():  # a correction of the group, cut where it would lead out of [0, 1]
             moved = (target.area[row] + plain[rows]).clamp(0., 1.) - target.area[row]
@@ -71,15 +71,15 @@ def test_corrections_by_confidence_are_as_large_as_the_probability_of_both_class
     for i, (a, b) in enumerate(zip(target.labels.tolist(), target.partner_labels.tolist())):
         share = q[i, a] if a == b else q[i, a] + q[i, b]
         torch.testing.assert_close(
-            _changes('evidence, by confidence', target, outputs)[i], _plain_changes(target, outputs)[i] * share)
+            _changes('by confidence', target, outputs)[i], _plain_changes(target, outputs)[i] * share)
 
 
 def test_corrections_from_area_grow_with_the_steps_and_begin_anew_in_each_run(batch):
     target, _, outputs = batch
     plain = _plain_changes(target, outputs)
     for _ in range(2):
-        ratio = create_own_ratio('evidence, from area')
-        found = [ratio(outputs, None, target) - target.lam for _ in range(600)]
+        ratio = create_own_ratio('from area')
+        found = [ratio(outputs, outputs, target) - target.lam for _ in range(600)]
         torch.testing.assert_close(found[0], plain / 500)
         torch.testing.assert_close(found[249], plain / 2)
         torch.testing.assert_close(found[-1], plain)
@@ -119,12 +119,6 @@ def test_targets_of_what_is_visible_are_each_objects_visible_fraction(batch):
     torch.testing.assert_close(criterion(outputs.logits, target.soft_target()), expected)
 
 
-def test_soft_augmentations_curve_is_flat_where_all_is_visible():
-    curve = FADINGS['soft augmentation'](10, 1.)
-    torch.testing.assert_close(
-        curve._weight(torch.tensor([0., 0.5, 1., 1.7, torch.nan])), torch.tensor([0., 0.75, 1., 1., 1.]))
-
-
 @pytest.mark.parametrize('arm', [*CONTROLS, *IDEAS])
 def test_every_control_and_idea_trains_another_model(arm, base_models):
     data = to_image_set(place(load_digits_objects()[2], 128))
@@ -132,7 +126,7 @@ def test_every_control_and_idea_trains_another_model(arm, base_models):
     model = create_model()
     train_arm(model, data, Setting(images=128), ALL_ARMS[arm], epochs=1, seed=0)
     assert model.head.fc.weight.isfinite().all()
-    for name in ('area', 'evidence'):  # it is neither of these
+    for name in ('area', 'evidence', 'unmixed'):  # it is neither of these
         base = base_models(name)
         assert not torch.equal(model.head.fc.weight, base.head.fc.weight)
 
@@ -145,4 +139,4 @@ def test_transmix_needs_a_transformer():
 
 
 def test_no_arm_has_two_meanings():
-    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(IDEAS) + len(ATTENTION)
+    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(IDEAS) + len(ATTENTION) + len(ONE_PASS)

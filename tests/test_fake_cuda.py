@@ -34,9 +34,9 @@ def pretended_cuda(monkeypatch):
             torch.set_autocast_enabled('cuda', False)
 
 
-def _pretended_model(name):
+def _pretended_model(name, **kwargs):
     with unset_fake_temporarily(), torch.device('cpu'):  # timm reads values when it makes a model
-        model = timm.create_model(name, num_classes=10)
+        model = timm.create_model(name, num_classes=10, **kwargs)
     for module in model.modules():
         for tensors, kind in ((module._parameters, torch.nn.Parameter), (module._buffers, lambda tensor: tensor)):
             for key, tensor in tensors.items():
@@ -45,8 +45,8 @@ def _pretended_model(name):
     return model
 
 
-def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked=False, **mixing):
-    model = _pretended_model(model)
+def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked=False, global_pool=None, **mixing):
+    model = _pretended_model(model, **({'global_pool': global_pool} if global_pool else {}))
     mixup = SUMixMixup(**{'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': 10, **mixing})
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
     for count in (5, 4):
@@ -63,16 +63,25 @@ def test_every_policy_stays_on_the_device(policy, mode):
 
 
 @pytest.mark.parametrize('options', [
-    *({'ratio': ratio} for ratio in RATIOS), {'strength': 1.}, {'fade': 0.6}, {'fade': 0.6, 'original_pass': 'no-grad'},
-    {'gamma': 0.5}, {'gamma': 0.5, 'uncertainty': 'logits'}, {'original_pass': 'no-grad', 'original_scale': 0.5},
+    *({'ratio': ratio} for ratio in RATIOS), {'fade': 0.6}, {'fade': 0.6, 'original_pass': 'no-grad'},
+    {'gamma': 0.5}, {'gamma': 0.5, 'uncertainty': 'logits'}, {'ratio': 'similarity', 'gamma': 0.5},
+    {'original_pass': 'no-grad'}, {'clean': 0.5}, {'clean': 0.5, 'fade': 0.6, 'gamma': 0.5},
     SUMixOptions.preset('paper').__dict__, SUMixOptions.preset('released').__dict__], ids=str)
-def test_every_setting_stays_on_the_device(options):
-    _step(mode='elem', task_kwargs=options)
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_every_setting_stays_on_the_device(options, mode):
+    _step(mode=mode, task_kwargs=options)
 
 
-@pytest.mark.parametrize('model, size', [('test_vit', 160), ('test_convnext', 96)])
-def test_maps_of_every_kind_stay_on_the_device(model, size):
-    _step(model, size, mode='elem', task_kwargs={'fade': 0.6})
+@pytest.mark.parametrize('model, size', [('test_vit', 160), ('test_convnext', 96), ('swin_s3_tiny_224', 224)])
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_maps_of_every_kind_stay_on_the_device(model, size, mode):
+    _step(model, size, mode=mode, task_kwargs={'fade': 0.6})
+
+
+@pytest.mark.parametrize('options', [{'ratio': 'similarity'}, {'gamma': 0.5}], ids=str)
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_logits_are_unmixed_of_tokens_on_the_device(options, mode):
+    _step('test_vit', 160, mode=mode, task_kwargs=options, global_pool='avg')
 
 
 def test_a_binary_criterion_stays_on_the_device():

@@ -13,6 +13,8 @@ from timm_sumix.mixing.policies import POLICIES
 GPU = pytest.param('cuda', marks=pytest.mark.gpu)
 DEVICES = pytest.mark.parametrize('device', ['cpu', GPU])
 MIXUP = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
+# one pass each
+TERMS = {'term': {'gamma': 0.5}, 'similarity with term': {'ratio': 'similarity', 'gamma': 0.5}}
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +74,12 @@ def test_the_same_draws_give_the_same_loss_and_gradient(device, policy, mode):
         torch.testing.assert_close(ours.cpu(), expected, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize('setting', list(SETTINGS))
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('setting', [*SETTINGS, *TERMS])
 @DEVICES
-def test_half_precision_trains_with_a_scaler(device, setting):
-    task = SUMixTask(_model().to(device), SUMixMixup(**MIXUP), verbose=False, **SETTINGS[setting])
+def test_half_precision_trains_with_a_scaler(device, setting, mode):
+    mixup = SUMixMixup(**{**MIXUP, 'mode': mode})
+    task = SUMixTask(_model().to(device), mixup, verbose=False, **{**SETTINGS, **TERMS}[setting])
     parameters = list(task.get_trainable_module().parameters())
     before = [parameter.detach().clone() for parameter in parameters]
     optimizer, scaler = torch.optim.SGD(parameters, lr=0.1), torch.amp.GradScaler(device, init_scale=128.)
@@ -98,13 +102,14 @@ def test_channels_last_changes_nothing(device):
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('options', [{'fade': 0.6}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
 @pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])  # the latter records CUDA graphs
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=pytest.mark.slow), GPU])
-def test_compiled_by_inductor_it_learns_the_same(device, mode):
+def test_compiled_by_inductor_it_learns_the_same(device, mode, options):
     model, batches, losses = _model().to(device), [_batch(device) for _ in range(3)], []
     for compiled in (False, True):
         torch.manual_seed(1)
-        task = SUMixTask(copy.deepcopy(model), SUMixMixup(**MIXUP), fade=0.6, verbose=False)
+        task = SUMixTask(copy.deepcopy(model), SUMixMixup(**{**MIXUP, 'mode': 'pair'}), verbose=False, **options)
         optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.01)
         if compiled:
             task.compile(mode=mode)
@@ -113,9 +118,11 @@ def test_compiled_by_inductor_it_learns_the_same(device, mode):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize('setting', list(SETTINGS))
-def test_no_step_waits_for_the_gpu(setting):
-    task = SUMixTask(_model().cuda(), SUMixMixup(**MIXUP), verbose=False, **SETTINGS[setting])
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('setting', [*SETTINGS, *TERMS])
+def test_no_step_waits_for_the_gpu(setting, mode):
+    mixup = SUMixMixup(**{**MIXUP, 'mode': mode})
+    task = SUMixTask(_model().cuda(), mixup, verbose=False, **{**SETTINGS, **TERMS}[setting])
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.01)
     batches = [_batch('cuda') for _ in range(3)]
     _steps(task, batches, optimizer)

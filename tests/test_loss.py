@@ -8,7 +8,8 @@ from helpers import FORMULAS, random_batch
 from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch.nn.functional import log_softmax, softmax
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixLoss
+from timm_sumix import MixedTarget, ModelOutput, SUMixLoss
+from timm_sumix.correction import visible_evidence
 from timm_sumix.loss import uncertainty_term
 
 GOLDEN = np.load(Path(__file__).parent / 'data' / 'released_loss.npz')
@@ -28,8 +29,8 @@ def test_released_ratio_reproduces_the_authors_loss_and_gradients(case):
     target = MixedTarget(
         golden['labels'], golden['lam'].float().expand(size), num_classes, index=golden['permutation'])
     result = SUMixLoss(ratio='released', gamma=golden['gamma'].item())(
-        HeadOutput(inputs['mixed_logits'], inputs.get('mixed_uncertainty_logits')),
-        HeadOutput(inputs['logits'], inputs.get('uncertainty_logits')),
+        ModelOutput(inputs['mixed_logits'], inputs.get('mixed_uncertainty_logits')),
+        ModelOutput(inputs['logits'], inputs.get('uncertainty_logits')),
         target)
     result['loss'].backward()
     torch.testing.assert_close(result['lam'], golden['corrected_lam'], rtol=1e-4, atol=0.)
@@ -76,7 +77,7 @@ def _reference_uncertainty(mixed, original, target, released):
 def test_uncertainty_term_follows_the_formula(size, num_classes, head, released):
     mixed, original, target = random_batch(size, num_classes, scale=1., head=head, seed=size)
     expected = _reference_uncertainty(
-        *(HeadOutput(*(None if part is None else part.detach() for part in output)) for output in (mixed, original)),
+        *(ModelOutput(*(None if part is None else part.detach() for part in output)) for output in (mixed, original)),
         target, released)
     torch.testing.assert_close(
         uncertainty_term(mixed, original, target, released).detach(), expected, rtol=1e-4, atol=1e-6)
@@ -145,9 +146,91 @@ def test_bad_options_are_refused(kwargs, message):
 
 def test_outputs_that_do_not_fit_are_refused():
     mixed, original, target = random_batch(6, 5)
-    with pytest.raises(ValueError, match='needs the outputs for the unmixed images, got None'):
-        SUMixLoss(ratio='similarity')(mixed, None, target)
+    for options, named in (
+            ({'ratio': 'similarity'}, "ratio 'similarity' with gamma 0 and clean 0"),
+            ({'ratio': 'area', 'gamma': 0.5}, 'gamma 0.5'), ({'ratio': 'area', 'clean': 0.25}, 'clean 0.25')):
+        with pytest.raises(ValueError, match=f'{named}.* needs the outputs for the unmixed images, got None'):
+            SUMixLoss(**options)(mixed, None, target)
     with pytest.raises(ValueError, match=r'mixed logits must be .* \[6, 5\], got \[5, 5\]'):
-        SUMixLoss()(HeadOutput(mixed.logits[:5]), original, target)
+        SUMixLoss()(mixed._replace(logits=mixed.logits[:5]), original, target)
     with pytest.raises(ValueError, match=r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'):
-        SUMixLoss(ratio='similarity')(mixed, HeadOutput(original.logits, original.uncertainty[:, :4]), target)
+        SUMixLoss(ratio='similarity')(mixed, ModelOutput(original.logits, original.uncertainty[:, :4]), target)
+
+
+@pytest.mark.parametrize('base, rest', [(SoftTargetCrossEntropy(), 0.2), (BinaryCrossEntropy(), 0.)])
+@pytest.mark.parametrize('fade', [0.6, 2.])
+def test_a_target_fades_by_the_visible_evidence_to_equal_probabilities_or_for_binary_losses_to_none(base, rest, fade):
+    torch.manual_seed(0)
+    mixed, original, target = random_batch(16, 5)
+    original = original._replace(evidence=original.evidence ** 12)  # of few places, that may all be hidden
+    mask = (torch.rand(16, 1, 4, 4) < 0.4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    target = MixedTarget(target.labels, mask.float().mean((1, 2, 3)), 5, index=target.index, mask=mask)
+    result = SUMixLoss(base, fade=fade)(mixed, original, target)
+    rows, weights = [], []
+    for i, lam in enumerate(result['lam'].tolist()):
+        j, visible = target.index[i].item(), 0.
+        for image, shown in ((i, target.mask[i, 0]), (j, ~target.mask[i, 0])):
+            evidence = original.evidence[image]
+            cells = [(y, x) for y in range(4) for x in range(4)]
+            visible += sum(
+                evidence[y, x].item() * shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item()
+                for y, x in cells) / evidence.sum().item()
+        weights.append(min(1., visible / fade))
+        row = [rest * (1 - weights[-1])] * 5
+        row[target.labels[i]] += weights[-1] * lam
+        row[target.labels[j]] += weights[-1] * (1 - lam)
+        rows.append(row)
+    assert min(weights) < 0.9
+    torch.testing.assert_close(result['classification'], base(mixed.logits, torch.tensor(rows)))
+
+
+def test_what_is_not_finite_does_not_fade():
+    mixed, original, target = random_batch(16, 5)
+    evidence = original.evidence.clone()
+    evidence[3, 0, 0], evidence[4] = float('nan'), float('inf')
+    result = SUMixLoss(fade=2.)(mixed, original._replace(evidence=evidence), target)
+    assert result['loss'].isfinite() and result['lam'].isfinite().all()
+    first, second = visible_evidence(original.evidence, target)
+    weight = ((first + second) / 2.).clamp(max=1.).unsqueeze(1)
+    hit = torch.isin(torch.arange(16), torch.tensor([3, 4])) | torch.isin(target.index, torch.tensor([3, 4]))
+    weight[hit] = 1.
+    expected = weight * target.soft_target(result['lam']) + (1 - weight) / 5
+    torch.testing.assert_close(result['classification'], SoftTargetCrossEntropy()(mixed.logits, expected))
+
+
+def test_an_unmixed_batch_does_not_fade():
+    mixed, original, target = random_batch(6, 5)
+    target = MixedTarget(target.labels, torch.ones(6), 5, mixed=False)
+    result = SUMixLoss(fade=2.)(mixed, original, target)
+    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.soft_target()))
+
+
+@pytest.mark.parametrize('gamma', [0., 0.5])
+@pytest.mark.parametrize('ratio', ['evidence', 'similarity', 'area'])
+def test_clean_weighs_the_plain_loss_of_the_unmixed_images(ratio, gamma):
+    mixed, original, target = random_batch(8, 5)
+    target = MixedTarget(target.labels, target.lam, 5, 0.1, index=target.index, mask=target.mask)
+    result = SUMixLoss(ratio=ratio, gamma=gamma, clean=0.3)(mixed, original, target)
+    lam, expected = FORMULAS[ratio](mixed, original, target), 0.
+    for i, share in enumerate(lam.tolist()):
+        log_p, log_clean = (log_softmax(output.logits[i].detach(), 0) for output in (mixed, original))
+        first, second = (0.9 * log_p[label] + 0.1 * log_p.mean() for label in (
+            target.labels[i], target.partner_labels[i]))
+        plain = 0.9 * log_clean[target.labels[i]] + 0.1 * log_clean.mean()
+        expected -= (0.7 * (share * first + (1 - share) * second) + 0.3 * plain).item() / 8
+    assert result['classification'].item() == pytest.approx(expected, rel=1e-5)
+    term = uncertainty_term(mixed, original, target).item()
+    assert result['loss'].item() == pytest.approx(expected + gamma * term, rel=1e-5)
+    result['loss'].backward()
+    assert original.logits.grad.abs().max() > 0
+
+
+def test_without_clean_no_gradient_flows_into_the_unmixed_images_logits():
+    mixed, original, target = random_batch(8, 5)
+    SUMixLoss()(mixed, original, target)['loss'].backward()
+    assert original.logits.grad is None and mixed.logits.grad is not None
+
+
+def test_its_repr_holds_the_settings():
+    assert 'ratio=Evidence(strength=1.0), gamma=0.5, clean=0.25, fade=0.6' in repr(
+        SUMixLoss(gamma=0.5, clean=0.25, fade=0.6))

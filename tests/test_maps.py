@@ -1,41 +1,52 @@
 """Where the last feature map of a model is found, at construction, and what is said where there is none."""
 import logging
-import warnings
 
 import pytest
 import timm
 import torch
 
-from timm_sumix import MixedTarget, SUMixMixup, SUMixOptions, SUMixTask, correct
-from timm_sumix.maps import FEATURES, INTERMEDIATES, NO_MAP, features_by_place, find_map
+from timm_sumix import SUMixMixup, SUMixTask, correct
+from timm_sumix.maps import (
+    FEATURES,
+    INTERMEDIATES,
+    NO_MAP,
+    Found,
+    features_by_place,
+    find_map,
+    watch_features,
+    with_features,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
 
 
 def _task(model, **options):
-    mixup = SUMixMixup(0., 1., mode='elem', num_classes=10)
-    return SUMixTask(model, mixup, verbose=False, **{'original_pass': 'none', **options})
+    return SUMixTask(model, SUMixMixup(0., 1., mode='pair', num_classes=10), verbose=False, **options)
 
 
-@pytest.mark.parametrize('name, side, grid, original_pass', [
-    pytest.param('coat_tiny', 224, (7, 7), 'none', marks=pytest.mark.slow),
-    ('crossvit_tiny_240', 240, (14, 14), 'none'),
-    ('efficientvim_m1', 224, (4, 4), 'none'), ('pit_ti_224', 224, (7, 7), 'none'), ('pit_ti_224', 224, None, 'no-grad'),
-])
+@pytest.mark.parametrize('name, side, grid', [
+    pytest.param('coat_tiny', 224, (7, 7), marks=pytest.mark.slow),
+    ('crossvit_tiny_240', 240, (14, 14)), ('efficientvim_m1', 224, (4, 4)), ('pit_ti_224', 224, (7, 7))])
+@pytest.mark.parametrize('original_pass', ['none', 'no-grad'])
 def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_output(
         name, side, grid, original_pass):
     model = timm.create_model(name, num_classes=10)
     task = _task(model, original_pass=original_pass)
     images = torch.randn(2, 3, side, side)
     module = task.get_trainable_module()
-    assert module.map_source == INTERMEDIATES
-    result = task(images, torch.arange(2))
+    assert module.found.source == INTERMEDIATES and not module.found.head_reads_map
+    mixed, target = task.mixup(images, torch.arange(2))
+    result = task(mixed, target)
     result['loss'].backward()
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
     with torch.no_grad():
-        output, _ = module(images)
-        torch.testing.assert_close(output.logits, model(images))
-    if original_pass == 'none':
-        assert output.evidence.shape == (2, *grid) and output.evidence.std() > 0
+        output, unmixed = module(mixed, *((None, target.mixing) if original_pass == 'none' else (images,)))
+        torch.testing.assert_close(output.logits, model(mixed))
+    assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0 and unmixed.features.std() > 0
 
 
 @pytest.mark.parametrize('name, size, grid, kwargs', [
@@ -75,11 +86,8 @@ def test_with_patch_drop_labels_stay_by_area_and_it_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         task = _task(model)
     assert 'drops patches' in caplog.text and 'by area' in caplog.text
-    images = torch.randn(4, 3, 128, 128)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        mixed, target = task.mixup(images, torch.arange(4))
-        result = task(mixed, target)
+    mixed, target = task.mixup(torch.randn(4, 3, 128, 128), torch.arange(4))
+    result = task(mixed, target)
     torch.testing.assert_close(result['lam'], target.lam)
     result['loss'].backward()
 
@@ -99,9 +107,12 @@ def test_a_model_without_any_map_keeps_labels_by_area_and_it_is_said(caplog):
         def forward_head(self, x, pre_logits=False):
             return x
 
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
+
     with caplog.at_level(logging.WARNING):
         task = _task(Pooled())
-    assert 'no feature map' in caplog.text and task.get_trainable_module().map_source == NO_MAP
+    assert 'no feature map' in caplog.text and task.get_trainable_module().found.source == NO_MAP
     mixed, target = task.mixup(torch.randn(4, 3, 8, 8), torch.arange(4))
     torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
 
@@ -111,36 +122,105 @@ def test_looking_for_the_map_changes_nothing_in_the_model():
     model.bn1.eval()  # frozen by its user
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    assert find_map(model) == FEATURES
+    assert find_map(model) == Found(FEATURES, head_reads_map=True, is_plain=True)
+    assert 'forward_features' not in vars(model)
     assert model.training and not model.bn1.training and model.layer1.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_map_is_looked_for_once_in_each_model():
+def test_the_map_is_looked_for_once_in_each_model_and_pooling():
     seen = []
     model = timm.create_model('test_resnet', num_classes=10).eval()
     model.register_forward_hook(lambda *_: seen.append('all'))
     model.conv1.register_forward_hook(lambda *_: seen.append('stem'))
     mixed, target = SUMixMixup(0., 1., num_classes=10)(torch.randn(4, 3, 64, 64), torch.arange(4))
     for _ in range(3):
-        correct(model, mixed, target, SUMixOptions(original_pass='none'))
-    assert seen == ['stem'] * 4  # one trial image, three batches
+        correct(model, mixed, target)
+    assert seen == ['stem'] * 2 + ['stem', 'all'] * 3  # a trial, which the model's own hooks do not see; three batches
+    vit = timm.create_model('test_vit', num_classes=10, img_size=32)
+    assert not find_map(vit).head_reads_map
+    vit.reset_classifier(10, 'avg')
+    assert find_map(vit).head_reads_map
+
+
+@pytest.mark.parametrize('name, kwargs, reads_map', [
+    ('test_resnet', {}, True), ('test_convnext', {}, True), ('test_efficientnet', {}, True),
+    ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2)}, True),  # channels last
+    ('mobilevitv2_050', {}, True), ('mixer_s32_224', {}, True), ('xcit_nano_12_p16_224', {}, False),
+    ('test_vit', {}, False), ('test_vit', {'global_pool': 'avg'}, True), ('test_vit', {'fc_norm': True}, False),
+    ('test_vit', {'global_pool': 'avg', 'class_token': False}, True),
+    ('test_vit', {'global_pool': 'avg', 'reg_tokens': 4}, True),
+    ('deit_tiny_distilled_patch16_224', {'depth': 2, 'embed_dim': 24}, False),
+    ('cait_xxs24_224', {'depth': 2, 'embed_dim': 24, 'num_heads': 2}, False),
+])
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map, device):
+    model = timm.create_model(name, num_classes=10, **kwargs).to(device)
+    assert find_map(model) == Found(FEATURES, reads_map, is_plain=True)
+
+
+@pytest.mark.parametrize('name, kwargs', [
+    ('test_resnet', {}), ('test_vit', {}), ('test_vit', {'class_token': False, 'global_pool': 'avg', 'reg_tokens': 3}),
+    ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2), 'img_size': 64, 'window_size': 2})])
+def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
+    model = timm.create_model(name, num_classes=10, **({'img_size': 64} if 'vit' in name else {}), **kwargs)
+    maps = model.forward_features(torch.randn(2, 3, 64, 64))
+    features = features_by_place(model, maps, (64, 64))
+    assert torch.equal(with_features(model, maps, features, (64, 64)), maps)
+    changed = with_features(model, maps, features + 1., (64, 64))
+    torch.testing.assert_close(features_by_place(model, changed, (64, 64)), features + 1.)
+    prefix = getattr(model, 'num_prefix_tokens', 0)
+    assert torch.equal(changed[:, :prefix], maps[:, :prefix]) or not prefix
+
+
+def test_watching_leaves_the_model_as_it_was_and_sees_its_own_call():
+    model = timm.create_model('test_resnet', num_classes=10).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with pytest.raises(ZeroDivisionError), watch_features(model, FEATURES) as seen:
+        logits = model(x)
+        raise ZeroDivisionError
+    assert 'forward_features' not in vars(model) and len(seen) == 1
+    assert torch.equal(model.forward_head(seen[0][0]), logits)
+    model.forward_features = own = lambda x: type(model).forward_features(model, x)
+    with watch_features(model, FEATURES) as seen:
+        model(x)
+    assert model.forward_features is own and len(seen) == 1
 
 
 def test_a_model_made_for_images_of_which_the_map_is_one_place_is_told_of(caplog):
     model = timm.create_model('test_resnet', num_classes=10)
     model.pretrained_cfg = {**model.pretrained_cfg, 'input_size': (3, 32, 32)}
     with caplog.at_level(logging.WARNING):
-        assert find_map(model) == NO_MAP
+        assert find_map(model).source == NO_MAP
     assert 'single place' in caplog.text
 
 
-def test_a_single_place_in_the_mixed_image_warns_and_keeps_the_area():
-    task = _task(timm.create_model('test_resnet', num_classes=10))
-    lam = torch.tensor([0.3, 0.8])
-    mask = (torch.arange(32).view(1, 1, 1, 32) < 32 * lam.view(2, 1, 1, 1)).expand(2, 1, 32, 32)
-    target = MixedTarget(torch.arange(2), mask.float().mean((1, 2, 3)), 10, mask=mask)
-    with pytest.warns(UserWarning, match='single place'):
-        result = task(torch.randn(2, 3, 32, 32), target)
+@pytest.mark.parametrize('size, source', [((32, 32), NO_MAP), ((32, 64), FEATURES), ((64, 64), FEATURES)])
+def test_the_map_is_looked_for_at_the_size_of_the_images_without_a_trace(size, source):
+    model = timm.create_model('test_resnet', num_classes=10).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert find_map(model, size).source == find_map(model).source == source
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and model.training
+    assert find_map(timm.create_model('test_vit', num_classes=10), (33, 33)) == Found()  # takes no such images
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'ratio': 'feature'}, {'original_pass': 'no-grad'}, {'fade': 0.5}, {'gamma': 0.5}], ids=str)
+def test_a_single_place_keeps_the_area_and_the_logger_says_so_once(caplog, recwarn, options):
+    task = _task(timm.create_model('test_resnet', num_classes=10), **options)
+    mixed, target = task.mixup(torch.randn(4, 3, 32, 32), torch.arange(4))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            result = task(mixed, target)
+            result['loss'].backward()
     torch.testing.assert_close(result['lam'], target.lam)
+    assert not recwarn.list
+    message, = (record.getMessage() for record in caplog.records if 'single place' in record.getMessage())
+    assert '32 x 32' in message and 'output_stride=8' in message
+
+
+def test_similarity_of_a_single_place_is_corrected_all_the_same():
+    task = _task(timm.create_model('test_resnet', num_classes=10), ratio='similarity')
+    mixed, target = task.mixup(torch.randn(4, 3, 32, 32), torch.arange(4))
+    assert not torch.allclose(task(mixed, target)['lam'], target.lam)

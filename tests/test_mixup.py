@@ -10,7 +10,7 @@ from timm.data import FastCollateMixup, Mixup
 from timm.data.loader import PrefetchLoader
 from timm.loss import SoftTargetCrossEntropy
 
-from timm_sumix import FastCollateSUMix, HeadOutput, SUMixLoss, SUMixMixup
+from timm_sumix import FastCollateSUMix, ModelOutput, SUMixLoss, SUMixMixup
 from timm_sumix.mixing import Draws, Part, Policy
 from timm_sumix.mixing.policies import POLICIES, create_policy
 from timm_sumix.mixing.policies.cutmix import Box
@@ -76,7 +76,9 @@ def test_saliency_places_each_images_box_in_batch_mode_too():
         params = mixup.draw(x).parts[0][1]
         centres = torch.stack([(params.top + params.bottom) / 2, (params.left + params.right) / 2], dim=1)
         whole = (params.top > 0) & (params.left > 0) & (params.bottom < 40) & (params.right < 40)
-        expected = torch.tensor(spots[::-1], dtype=torch.float32)[:len(centres)]
+        expected = torch.tensor(spots[::-1], dtype=torch.float32)
+        if mode == 'pair':  # the first image's, for both
+            expected = torch.cat([expected[:2], expected[:2].flip(0)])
         assert ((centres - expected).abs().amax(1) <= 3)[whole].all()
     assert policy.mask(box._replace(lam=lam), x)[0].shape == (4, 1, 40, 40)
 
@@ -161,6 +163,61 @@ def test_one_policy_is_drawn_for_a_batch_by_its_probability():
     assert 0.72 < drawn.count('FMix') / 300 < 0.88 and set(drawn) == {'FMix', 'CutMix'}
 
 
+@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)], ids=str)
+@pytest.mark.parametrize('count', [1, 6, 7])
+def test_what_is_drawn_for_pairs_has_a_row_for_each_image_and_the_partner_has_the_same(policy, count):
+    torch.manual_seed(0)
+    mixup = SUMixMixup(0., policy=policy, mode='pair', prob=0.5, num_classes=8)
+    x = torch.rand(count, 3, 16, 24)
+    draws = mixup.draw(x)
+
+    def tensors(drawn):
+        return [drawn] if isinstance(drawn, torch.Tensor) else [
+            tensor for part in drawn for tensor in tensors(part)] if isinstance(drawn, (tuple, list)) else []
+
+    drawn = tensors(draws)
+    assert len(drawn) > 1 and all(len(tensor) == count and torch.equal(tensor, tensor.flip(0)) for tensor in drawn)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [*POLICIES, ['cutmix', 'mixup'], ['resizemix', 'mixup'], list(POLICIES)], ids=str)
+def test_the_target_says_whose_share_is_exact_and_whether_pairs_share_a_mask(policy, mode):
+    torch.manual_seed(0)
+    x, labels = torch.rand(30, 3, 16, 24), torch.arange(30)
+    names = policy if isinstance(policy, list) else [policy]
+    for _ in range(6):
+        _, target = SUMixMixup(0., policy=policy, mode=mode, num_classes=30)(x, labels)
+        constant = target.visible_fraction((16, 24))[0].flatten(1).std(1) < 1e-6
+        inner = (target.lam > 0.05) & (target.lam < 0.95)  # boxes of nothing and of all are constant too
+        known = torch.zeros(30, dtype=torch.bool) if target.known is None else target.known
+        assert torch.equal(constant[inner], known[inner])
+        if mode == 'batch' and len(names) > 1:  # one of them was drawn
+            continue
+        assert (target.known is not None) == ('mixup' in names)
+        assert target.mixing.complementary == {
+            'pair': 'resizemix' not in names, 'batch': policy not in ('resizemix', 'saliencymix'), 'elem': False}[mode]
+        if target.mixing.complementary:
+            assert target.partner_mask is None and torch.equal(target.lam, target.lam.flip(0))
+            cells = target.visible_fraction((4, 6))[0]
+            assert torch.equal(cells, cells.flip(0))
+
+
+@pytest.mark.parametrize('kwargs, part', [
+    ({'mixup_alpha': 0., 'cutmix_alpha': 1.}, 1.), ({'mixup_alpha': 0.2}, 0.),
+    ({'mixup_alpha': 0.8, 'cutmix_alpha': 1.}, 0.5),
+    ({'mixup_alpha': 0.8, 'cutmix_alpha': 1., 'switch_prob': 0.3, 'prob': 0.5}, 0.15),
+    ({'policy': ['fmix', 'mixup', 'resizemix'], 'policy_probs': [0.5, 0.2, 0.3]}, 0.8)])
+def test_the_part_of_images_that_can_be_corrected_is_that_of_what_is_drawn(kwargs, part):
+    torch.manual_seed(0)
+    mixup = SUMixMixup(**kwargs, mode='elem', num_classes=2)
+    assert mixup.corrected_part == pytest.approx(part)
+    _, target = mixup(torch.rand(2000, 1, 8, 8), torch.zeros(2000, dtype=torch.long))
+    free = torch.ones(2000, dtype=torch.bool) if target.known is None else ~target.known
+    draws = mixup.draw(torch.rand(2000, 1, 8, 8))
+    active = torch.ones(2000, dtype=torch.bool) if draws.active is None else draws.active
+    assert (free & active).float().mean().item() == pytest.approx(part, abs=0.05)
+
+
 @pytest.mark.parametrize('prob', [1., 0.5])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('policy', [None, 'cutmix', 'saliencymix', 'resizemix', list(POLICIES)])
@@ -222,6 +279,10 @@ def test_options_of_a_policy_reach_it():
     assert (both[0].alpha, both[1].alpha, both[1].minmax) == (0.8, 0.5, (0.2, 0.6))
 
 
+def _for_each_image(rows, mode):
+    return torch.cat([rows, rows.flip(0)]) if mode == 'pair' else rows
+
+
 def _timm_boxes(monkeypatch, mode, x, labels):
     """Mix by timm, and return its result together with what it drew, in the form that SUMixMixup applies."""
     drawn, original = [], timm.data.mixup.cutmix_bbox_and_lam
@@ -232,7 +293,7 @@ def _timm_boxes(monkeypatch, mode, x, labels):
 
     monkeypatch.setattr(timm.data.mixup, 'cutmix_bbox_and_lam', record)
     mixed, dense = Mixup(mixup_alpha=0., cutmix_alpha=1., mode=mode, num_classes=10)(x.clone(), labels)
-    rows = torch.tensor([[*box, lam] for box, lam in drawn], dtype=torch.float32)
+    rows = _for_each_image(torch.tensor([[*box, lam] for box, lam in drawn], dtype=torch.float32), mode)
     return mixed, dense, Draws([Part(create_policy('cutmix'), Box(*rows.unbind(1)))])
 
 
@@ -244,7 +305,7 @@ def test_area_without_uncertainty_reproduces_timms_images_targets_and_loss(monke
     mixed, target = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode=mode, num_classes=10).mix(x, labels, draws)
     assert torch.equal(mixed, expected) and torch.equal(target.soft_target(), expected_dense)
     logits = torch.randn(8, 10)
-    loss = SUMixLoss(ratio='area', gamma=0.)(HeadOutput(logits), None, target)['loss']
+    loss = SUMixLoss(ratio='area', gamma=0.)(ModelOutput(logits), None, target)['loss']
     assert torch.equal(loss, SoftTargetCrossEntropy()(logits, expected_dense))
 
 
@@ -257,7 +318,7 @@ def test_mixup_reproduces_timms(monkeypatch, mode):
     monkeypatch.setattr(mixup, '_params_per_batch', lambda: (lam[0].item(), False))
     monkeypatch.setattr(mixup, '_params_per_elem', lambda n: (lam.numpy().copy(), np.zeros(n, dtype=bool)))
     expected, expected_dense = mixup(x.clone(), labels)
-    draws = Draws([Part(create_policy('mixup'), lam)])
+    draws = Draws([Part(create_policy('mixup'), _for_each_image(lam, mode))])
     mixed, target = SUMixMixup(mode=mode, num_classes=10).mix(x, labels, draws)
     torch.testing.assert_close(mixed, expected)
     assert torch.equal(target.soft_target(), expected_dense)

@@ -3,7 +3,7 @@ import pytest
 import timm
 import torch
 
-import timm_sumix.models
+from benchmarks import models
 
 
 @pytest.mark.parametrize('name, kwargs, millions', [
@@ -21,7 +21,7 @@ def test_sizes_are_those_published(name, kwargs, millions):
 @pytest.mark.parametrize('name, size', [
     ('resnet18_cifar', 4), ('resnext50_32x4d_cifar', 4), ('wide_resnet28_8', 8), ('wide_resnet10_1', 8)])
 def test_feature_maps_are_those_of_a_stem_for_small_images(name, size):
-    assert name in timm_sumix.models.__all__ and timm.is_model(name)
+    assert name in models.__all__ and timm.is_model(name)
     model = timm.create_model(name, num_classes=7, in_chans=1).eval()
     assert model.pretrained_cfg['input_size'] == (3, 32, 32)
     x = torch.rand(2, 1, 32, 32)

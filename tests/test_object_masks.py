@@ -143,6 +143,15 @@ def test_a_copy_keeps_a_share_that_was_assigned():
     assert torch.equal(target.to(torch.device('cpu')).lam, target.lam)
 
 
+def test_shares_that_masks_tell_and_those_of_mixup_are_both_known():
+    objects = _halves()[1]
+    exact = torch.tensor([False, False, False, True])
+    target = _target([1, 2, 0, 0], objects, exact=exact)
+    assert target.known.tolist() == [True, True, True, True] and target.lam[3] == 0.5
+    free = _target([1, 0, 2, 3], objects, exact=exact & False)
+    assert torch.equal(free.known, _target([1, 0, 2, 3], objects).known) and not free.known.all()
+
+
 @pytest.mark.parametrize('objects, message', [
     (torch.zeros(4, 8, 8), r'object_mask must be \[4, 1, H, W\], a mask for each image, got \[4, 8, 8\]'),
     (torch.zeros(3, 1, 8, 8), r'object_mask must be \[4, 1, H, W\]'),

@@ -11,7 +11,7 @@ from timm_sumix import SUMixMixup
 from timm_sumix.mixing.policies import POLICIES, create_policy, policy_names, split_kwargs
 from timm_sumix.mixing.policies.box import Box
 from timm_sumix.mixing.policies.cutmix import CutMix
-from timm_sumix.mixing.policies.fmix import Field, FMix, low_frequency_noise
+from timm_sumix.mixing.policies.fmix import Field, FMix, low_frequency_noise, rank_pixels
 from timm_sumix.mixing.policies.gridmix import Grid, GridMix
 from timm_sumix.mixing.policies.resizemix import ResizeMix
 from timm_sumix.mixing.policies.saliencymix import saliency
@@ -161,13 +161,20 @@ def test_fmix_keeps_the_drawn_share_to_the_pixel_where_the_noise_is_highest(size
     for i in range(20):
         assert abs(mask[i].sum().item() - field.lam[i].item() * pixels) <= 0.5 + 1e-2
         assert lam[i].item() == pytest.approx(mask[i].float().mean().item(), abs=1e-6)
-        kept, noise = mask[i, 0], field.noise[i]
-        assert noise[kept].min() >= noise[~kept].max()
+        kept, rank = mask[i, 0], field.rank[i]
+        assert sorted(rank.flatten().tolist()) == list(range(pixels)) and rank[kept].max() < rank[~kept].min()
+
+
+def test_pixels_are_ranked_from_the_highest_noise_down_in_each_field():
+    noise = torch.randn(3, *SIZE)
+    for field, rank in zip(noise, rank_pixels(noise)):
+        for row, column in ((0, 0), (3, 17), (16, 39)):
+            assert rank[row, column] == (field > field[row, column]).sum()
 
 
 @pytest.mark.parametrize('share', [0., 1.])
 def test_fmix_takes_all_or_nothing(share):
-    mask, lam = FMix(max_soft=0.2).mask(Field(torch.rand(1, *SIZE), torch.tensor([share])), _images())
+    mask, lam = FMix(max_soft=0.2).mask(Field(rank_pixels(torch.rand(1, *SIZE)), torch.tensor([share])), _images())
     assert (mask == share).all() and lam.item() == share
 
 
@@ -185,7 +192,7 @@ def test_fmix_noise_falls_by_its_power_of_frequency(size, decay):
 
 def test_fmix_soft_edges_go_from_one_to_zero_in_the_order_of_the_noise():
     noise = torch.arange(100.).view(1, 10, 10)
-    mask, lam = FMix(max_soft=0.1).mask(Field(noise, torch.tensor([0.4])), _images((10, 10)))
+    mask, lam = FMix(max_soft=0.1).mask(Field(rank_pixels(noise), torch.tensor([0.4])), _images((10, 10)))
     values = mask.flatten().flip(0)  # from the highest noise down
     assert (values[:30] == 1).all() and (values[50:] == 0).all() and lam.item() == pytest.approx(0.4, abs=1e-6)
     torch.testing.assert_close(values[30:50], 1 - (torch.arange(20) + 0.5) / 20)
@@ -346,7 +353,7 @@ def test_smoothmix_lam_is_the_first_images_share_and_not_the_blobs():
 @pytest.mark.parametrize('size', [(32, 32), (64, 64), (224, 224), (31, 50)])
 def test_fmix_masks_have_the_images_size(size):
     field = FMix().draw(1, _images(size))
-    assert field.noise.shape == (1, *size) and FMix().mask(field, _images(size))[0].shape == (1, 1, *size)
+    assert field.rank.shape == (1, *size) and FMix().mask(field, _images(size))[0].shape == (1, 1, *size)
 
 
 @pytest.mark.parametrize('size', [(8, 32), (32, 8)])

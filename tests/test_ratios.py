@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import FORMULAS, random_batch
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixOptions
-from timm_sumix.correction import Ratio, create_ratio
-from timm_sumix.correction.ratios import Area, Evidence, EvidenceOfBoth, Released, Similarity
+from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixOptions
+from timm_sumix.correction import create_ratio
+from timm_sumix.correction.ratios import Area, Evidence, Feature, Released, Similarity
 
 
 def _softmax(values):
@@ -38,7 +38,7 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name == 'evidence of both':
+    if name == 'evidence':
         cosines = [cosine / 8 for cosine in _reference_distances('feature', mixed, original, target, i)]
         visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
             original.evidence[j], ~target.mask[i, 0])
@@ -55,20 +55,16 @@ def _reference_distances(name, mixed, original, target, i):
     return [0., 0.]
 
 
-def _reference_visible(evidence, shown, power=3):
+def _reference_visible(evidence, shown):
     """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
     cells = [(y, x) for y in range(4) for x in range(4)]
-    weights = {cell: max(evidence[cell].item() / evidence.max().item(), 1e-6) ** power for cell in cells}
     parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
-    return sum(weights[cell] * parts[cell] for cell in cells) / sum(weights.values())
+    return sum(evidence[cell].item() * parts[cell] for cell in cells) / evidence.sum().item()
 
 
 def _reference_lam(name, mixed, original, target):
     shares = []
     for i, lam in enumerate(target.lam.tolist()):
-        if name == 'evidence':
-            shares.append(_reference_visible(mixed.evidence[i], target.mask[i, 0], power=2))
-            continue
         a, b = _reference_distances(name, mixed, original, target, i)
         first, second = lam * math.exp(-a), (1 - lam) * math.exp(-b)
         shares.append(first / (first + second))
@@ -89,7 +85,7 @@ def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence', 'evidence of both'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
     whole = FORMULAS[name](mixed, original, target)
@@ -97,7 +93,7 @@ def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
         rows = torch.tensor([i, j])
         alone = MixedTarget(
             target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]), mask=target.mask[rows])
-        parts = (HeadOutput(*(part[rows] for part in output)) for output in (mixed, original))
+        parts = (ModelOutput(*(part[rows] for part in output)) for output in (mixed, original))
         torch.testing.assert_close(FORMULAS[name](*parts, alone)[0], whole[i])
 
 
@@ -129,44 +125,42 @@ def test_bad_options_are_refused(ratio, strength, message):
 
 def test_feature_without_features_is_refused():
     mixed, original, target = random_batch(4, 3)
-    with pytest.raises(ValueError, match="ratio 'feature' needs HeadOutput.features"):
-        create_ratio('feature')(mixed, HeadOutput(original.logits), target)
+    with pytest.raises(ValueError, match="ratio 'feature' needs ModelOutput.features"):
+        create_ratio('feature')(mixed, ModelOutput(original.logits), target)
 
 
 def test_evidence_without_its_map_is_refused():
     mixed, original, target = random_batch(4, 3)
-    with pytest.raises(ValueError, match="ratio 'evidence' needs HeadOutput.evidence"):
-        EvidenceOfBoth()(mixed, original._replace(evidence=None), target)
+    with pytest.raises(ValueError, match="ratio 'evidence' needs ModelOutput.evidence"):
+        Evidence()(mixed, original._replace(evidence=None), target)
 
 
-def test_evidence_without_a_mask_warns_and_does_what_feature_does():
+def test_evidence_without_a_mask_is_refused():
     mixed, original, target = random_batch(16, 10)
     bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
-    with pytest.warns(UserWarning, match='without the mask'):
-        found = EvidenceOfBoth(4.)(mixed, original, bare)
-    torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, bare), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="ratio 'evidence' needs the mask that the images were mixed by, got .* None"):
+        Evidence()(mixed, original, bare)
 
 
-def test_evidence_with_a_single_place_warns_and_does_what_feature_does():
+def test_evidence_with_a_single_place_does_what_feature_does():
     mixed, original, target = random_batch(16, 10)
-    original = original._replace(evidence=torch.zeros(16, 1, 1))
-    with pytest.warns(UserWarning, match='a single place') as warned:
-        found = EvidenceOfBoth(4.)(mixed, original, target)
-    assert warned[0].filename == __file__
+    original = original._replace(evidence=torch.ones(16, 1, 1))
+    found = Evidence(4.)(mixed, original, target)
     torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, target), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('part, shape', [
-    ('features', (4, 5, 1)), ('features', (1, 5)), ('evidence', (1, 2, 2)), ('evidence', (4, 1, 2, 2))])
+    ('features', [4, 5, 1]), ('features', [1, 5]), ('evidence', [1, 2, 2]), ('evidence', [4, 1, 2, 2])])
 def test_outputs_of_another_shape_are_refused(part, shape):
     mixed, original, target = random_batch(4, 3)
-    with pytest.raises(ValueError, match=f'needs HeadOutput.{part} .* got .*{re.escape(str(shape))}'):
-        EvidenceOfBoth()(mixed, original._replace(**{part: torch.zeros(shape)}), target)
+    got = re.escape(str(shape))
+    with pytest.raises(ValueError, match=f'needs ModelOutput.{part} .* for the unmixed images, got {got}'):
+        Evidence()(mixed, original._replace(**{part: torch.zeros(shape)}), target)
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():
     mixed, original, _ = random_batch(2, 3)
-    evidence = torch.full((2, 4, 4), 1e-3)
+    evidence = torch.full((2, 4, 4), 1e-6)
     evidence[0, 0, 0] = evidence[1, 0, 3] = 1.  # first object at the top left, its partner at the top right
     original = original._replace(evidence=evidence)
     mask = torch.ones(2, 1, 8, 8, dtype=torch.bool)
@@ -174,20 +168,20 @@ def test_evidence_by_place_follows_what_is_shown_of_it():
     mask[1, :, :4, :4] = False  # the second image keeps its own object, and gets its partner's
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
     torch.testing.assert_close(
-        EvidenceOfBoth(0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
+        Evidence(0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
     mask[0, :, :, 4:], mask[0, :, 6:] = True, False  # nothing of the partner's object
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
-    assert EvidenceOfBoth(0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
+    assert Evidence(0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
 
 
 def test_where_the_features_are_alike_everywhere_the_area_stays():
     mixed, original, target = random_batch(16, 10)
-    original = original._replace(evidence=torch.zeros(16, 4, 4))
-    torch.testing.assert_close(EvidenceOfBoth(0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
+    original = original._replace(evidence=torch.full((16, 4, 4), 0.1))
+    torch.testing.assert_close(Evidence(0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
 
 
 def test_an_overflow_leaves_the_area_to_its_pairs_alone():
-    for name, part in (('evidence of both', 'evidence'), ('evidence of both', 'features'), ('similarity', 'logits')):
+    for name, part in (('evidence', 'evidence'), ('evidence', 'features'), ('similarity', 'logits')):
         mixed, original, target = random_batch(16, 10)
         expected = FORMULAS[name](mixed, original, target)
         values = getattr(original, part).detach().clone()
@@ -197,27 +191,32 @@ def test_an_overflow_leaves_the_area_to_its_pairs_alone():
         assert torch.equal(found[hit], target.lam[hit]) and torch.equal(found[~hit], expected[~hit])
 
 
-def test_the_power_of_the_evidence_is_an_argument():
-    mixed, original, target = random_batch(16, 10)
-    shares = [EvidenceOfBoth(strength=0., power=power)(mixed, original, target) for power in (1., 3., 50.)]
-    assert torch.equal(shares[1], EvidenceOfBoth(0.)(mixed, original, target))
-    assert not torch.allclose(shares[0], shares[1]) and not torch.allclose(shares[1], shares[2])
-
-
 class _Halfway(Ratio):
-    needs_original = False
+    reads = ()
+    reads_mixed = ()
 
     def shares(self, mixed, original, target):
         return (target.lam + 0.5) / 2
+
+
+class _Cautious(Ratio):
+    """A formula of distances, which the base class makes a share of."""
+    reads = ('logits',)
+    reads_mixed = ('logits',)
+
+    def distances(self, mixed, original, target):
+        first = (mixed.logits - original.logits).norm(dim=1)
+        return first, (mixed.logits - target.partner(original.logits)).norm(dim=1)
 
 
 def test_a_ratio_of_ones_own_is_an_object_or_a_function():
     mixed, original, target = random_batch(4, 3)
     for ratio in (_Halfway(), lambda mixed, original, target: (target.lam + 0.5) / 2):
         torch.testing.assert_close(create_ratio(ratio)(mixed, original, target), (target.lam + 0.5) / 2)
-    assert SUMixOptions(_Halfway()).resolved_pass == 'none'
-    assert SUMixOptions(lambda *_: None).resolved_pass == 'no-grad'
-    assert SUMixOptions(lambda *_: None, original_pass='none').resolved_pass == 'none'
+    assert not SUMixOptions(_Halfway()).unmixes and SUMixOptions(lambda *_: None).unmixes
+    for ratio in (_Halfway(), lambda *_: None):
+        assert SUMixOptions(ratio).resolved_pass == 'none'
+    assert SUMixOptions(lambda *_: None, original_pass='no-grad').resolved_pass == 'no-grad'
     with pytest.raises(ValueError, match=r"must return shares of shape \[4\], got \[2\]"):
         create_ratio(lambda *_: torch.zeros(2))(mixed, original, target)
     with pytest.raises(ValueError, match=r"must return shares in \[0, 1\], got"):
@@ -226,44 +225,71 @@ def test_a_ratio_of_ones_own_is_an_object_or_a_function():
         SUMixOptions(_Halfway(), strength=2.)
 
 
+def test_distances_of_ones_own_become_shares_by_the_common_formula():
+    mixed, original, target = random_batch(16, 3)
+    first, second = _Cautious().distances(mixed, original, target)
+    weights = target.lam * (-first).exp(), (1 - target.lam) * (-second).exp()
+    torch.testing.assert_close(_Cautious()(mixed, original, target), (weights[0] / sum(weights)).detach())
+    with pytest.raises(ValueError, match="ratio '_cautious' needs the outputs for the unmixed images, got None"):
+        _Cautious()(mixed, None, target)
+
+
 @pytest.mark.parametrize('options, made, kind', [
-    ({}, 'none', Evidence), ({'original_pass': 'none'}, 'none', Evidence),
-    ({'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
-    ({'original_pass': 'grad'}, 'no-grad', EvidenceOfBoth), ({'strength': 1.}, 'no-grad', EvidenceOfBoth),
-    ({'gamma': 0.5}, 'grad', EvidenceOfBoth), ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', EvidenceOfBoth),
-    ({'gamma': 0.5, 'uncertainty': 'none'}, 'none', Evidence),
-    ({'ratio': 'similarity'}, 'no-grad', Similarity),
-    ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
-    ({'ratio': 'area', 'gamma': 0.5}, 'grad', Area),
+    ({}, 'none', Evidence), ({'original_pass': 'none'}, 'none', Evidence), ({'strength': 1.}, 'none', Evidence),
+    ({'original_pass': 'no-grad'}, 'no-grad', Evidence), ({'gamma': 0.5}, 'none', Evidence),
+    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', Evidence),
+    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', Evidence), ({'clean': 0.5}, 'grad', Evidence),
+    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', Evidence),
+    ({'ratio': 'feature'}, 'none', Feature), ({'ratio': 'similarity'}, 'none', Similarity),
+    ({'ratio': 'similarity', 'gamma': 0.5}, 'none', Similarity),
+    ({'ratio': 'released'}, 'no-grad', Released), ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released),
+    ({'ratio': Released(), 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
+    ({'ratio': 'area', 'gamma': 0.5}, 'none', Area), ({'ratio': 'area', 'clean': 0.5}, 'grad', Area),
 ])
-def test_the_pass_that_is_made_follows_from_ratio_and_gamma(options, made, kind):
+def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(options, made, kind):
     found = SUMixOptions(**options)
-    assert found.resolved_pass == made and type(found.create_ratio()) is kind
+    assert found.resolved_pass == made and found.create_ratio() == kind()
+    assert found.unmixes == (made == 'none' and (found.gamma > 0 or kind is not Area))
 
 
-@pytest.mark.parametrize('options, what', [
-    ({'ratio': 'feature'}, "ratio 'feature'"), ({'strength': 1.}, "the strength of ratio 'evidence'"),
-    ({'gamma': 0.5}, r'the uncertainty term \(gamma 0.5\)')])
-def test_no_pass_where_one_is_needed_is_refused_with_what_would_work(options, what):
-    with pytest.raises(ValueError, match=f"which {what} needs: use 'no-grad' or 'grad', or ratio 'evidence' without"):
-        SUMixOptions(original_pass='none', **options)
-    with pytest.raises(ValueError, match="original_scale 0.5 has no effect .* give original_pass 'no-grad' too"):
-        SUMixOptions('area', original_scale=0.5)
+@pytest.mark.parametrize('options, message', [
+    ({'fade': 0.6, 'ratio': 'similarity'}, "fade 0.6 needs the evidence, which ratio 'similarity' does not read: use"),
+    ({'clean': 0.5, 'original_pass': 'none'}, "clean 0.5 passes .*: use original_pass 'grad', .* got 'none'"),
+    ({'clean': 0.5, 'original_pass': 'no-grad'}, "clean 0.5 passes the unmixed images with gradient: .* got 'no-grad'"),
+    ({'ratio': 'released', 'original_pass': 'none'}, "ratio 'released' is of two passes: use original_pass 'no-grad'"),
+    ({'original_pass': 'grad'}, "original_pass 'grad' has no effect with gamma 0 and clean 0.*: use 'no-grad'"),
+    ({'ratio': 'area', 'original_pass': 'no-grad'}, "original_pass 'no-grad' has no effect with ratio 'area'"),
+    ({'ratio': 'area', 'fade': 1.}, "fade 1 needs the evidence, which ratio 'area' does not read"),
+    ({'clean': 1.}, r'clean must be in \[0, 1\), got 1'),
+    ({'clean': -0.1}, r'clean must be in \[0, 1\), got -0.1'),
+    ({'fade': 3.}, r'fade must be in \[0, 2\], got 3'),
+    ({'uncertainty': 'none'}, r"uncertainty must be one of \['head', 'logits'\], got 'none'"),
+])
+def test_options_that_contradict_each_other_or_have_no_effect_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixOptions(**options)
 
 
-def test_evidence_of_the_mixed_image_needs_no_original():
-    mixed, _, target = random_batch(16, 10)
-    lam = Evidence()(mixed._replace(features=None), None, target)
-    torch.testing.assert_close(lam, _reference_lam('evidence', mixed, None, target), rtol=1e-4, atol=1e-6)
-    with pytest.raises(ValueError, match="ratio 'evidence' needs HeadOutput.evidence .16, h, w. for the mixed images"):
-        Evidence()(mixed._replace(evidence=None), None, target)
-    constant = MixedTarget(target.labels, target.lam, 10, index=target.index)  # as of mixup
-    torch.testing.assert_close(Evidence()(mixed, None, constant), target.lam, rtol=0, atol=1e-6)
+def test_an_option_that_is_gone_is_unknown():
+    with pytest.raises(TypeError, match='original_scale'):
+        SUMixOptions(original_scale=0.5)
 
 
-def test_where_the_partner_is_shown_whole_the_evidence_counts_half():
-    mixed, _, target = random_batch(16, 10)
+def test_where_the_partner_is_shown_whole_a_quarter_of_the_correction_is_kept():
+    mixed, original, target = random_batch(16, 10)
     whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
         1 - target.lam).view(-1, 1, 1, 1))
-    expected = (Evidence()(mixed, None, target) + target.lam) / 2
-    torch.testing.assert_close(Evidence()(mixed, None, whole), expected)
+    inner = (target.lam > 0) & (target.lam < 1)
+    full = torch.sigmoid(torch.logit(target.lam) - torch.sub(*Evidence().distances(mixed, original, whole)))
+    expected = target.lam + 0.25 * (full - target.lam)
+    torch.testing.assert_close(Evidence()(mixed, original, whole), expected.detach())
+    assert ((full - target.lam).abs()[inner] > 1e-3).all()
+
+
+def test_shares_that_are_known_are_corrected_by_no_ratio():
+    mixed, original, target = random_batch(16, 10)
+    exact = torch.arange(16) % 2 == 0
+    told = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, exact=exact)
+    for name, ratio in FORMULAS.items():
+        lam, free = ratio(mixed, original, told), ratio(mixed, original, target)
+        assert torch.equal(lam[exact], target.lam[exact]) and torch.equal(lam[~exact], free[~exact]), name

@@ -36,12 +36,17 @@ def test_behaves_like_labels_and_moves_whole():
     original = torch.rand(2, 3, 4, 4)
     labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mask, partner_mask=~mask)
+    exact = torch.tensor([True, False])
+    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mask, partner_mask=~mask, exact=exact)
+    assert target.visible_fraction((2, 2))[0].device.type == 'cpu'
     assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
     moved = target.to('meta')
-    parts = (moved.labels, moved.lam, moved.index, moved.original, moved.mask, moved.partner_mask)
+    parts = (
+        moved.labels, moved.lam, moved.area, moved.index, moved.original, moved.mask, moved.partner_mask, moved.known,
+        moved.mixing.index, *moved.visible_fraction((2, 2)), moved.mixing.as_partner(moved.lam))
     assert all(part.device.type == 'meta' for part in parts)
-    assert (moved.num_classes, moved.smoothing, moved.mixed) == (2, 0., True)
+    assert (moved.num_classes, moved.smoothing, moved.mixed, moved.mixing.complementary) == (2, 0., True, False)
+    assert target.lam.device.type == target.mixing.mask.device.type == 'cpu'
 
 
 @pytest.mark.parametrize('change, error, message', [
@@ -103,3 +108,21 @@ def test_its_repr_says_where_its_tensors_are_and_copies_are_whole():
     for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
         assert torch.equal(other.soft_target(), target.soft_target()) and other != target == target
     assert len({target, target}) == 1
+
+
+def test_without_a_mask_nothing_is_known_of_the_mixing():
+    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.25, 0.5]), 2)
+    assert target.mixing is target.mask is target.partner_mask is target.known is None
+    first, second = target.visible_fraction((1, 2))
+    assert first.tolist() == [[[0.25, 0.25]], [[0.5, 0.5]]] and second.tolist() == [[[0.75, 0.75]], [[0.5, 0.5]]]
+
+
+def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
+    mask = torch.zeros(4, 1, 4, 4)
+    mask[..., :2] = 1.
+    partner_mask = 1. - mask
+    partner_mask[1], partner_mask[2] = 0.5, mask[2] / 2
+    labels, lam = torch.arange(4), torch.full((4,), 0.5)
+    target = MixedTarget(labels, lam, 4, mask=mask, partner_mask=partner_mask)
+    assert target.mixing.partner_in_place((2, 2)).tolist() == [True, False, False, True]
+    assert MixedTarget(labels, lam, 4, mask=mask).mixing.partner_in_place((2, 2)) is None

@@ -14,8 +14,8 @@ from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SU
 SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
 
-# several places in the last map for images of 32 x 32
-SMALL = {'test_resnet': {'output_stride': 8}, 'test_vit': {'img_size': 32}}
+# several places in the last map for images of 32 x 32, which the head reads
+SMALL = {'test_resnet': {'output_stride': 8}, 'test_vit': {'img_size': 32, 'global_pool': 'avg'}}
 
 
 def _model(name='test_resnet', **kwargs):
@@ -44,14 +44,14 @@ def _seen_shapes(module):
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
 @pytest.mark.parametrize('kwargs', [
-    {'ratio': 'feature'}, {'ratio': 'evidence'}, {'uncertainty': 'logits'}, {'original_pass': 'no-grad'}])
+    {'ratio': 'feature'}, {'ratio': 'evidence'}, {'ratio': 'similarity'}, {'uncertainty': 'logits'},
+    {'original_pass': 'no-grad'}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
 def test_every_parameter_of_any_model_learns(name, kwargs):
     task = _task(name, **kwargs)
     result = task(*_batch())
     result['loss'].backward()
     assert result['output'].shape == (6, 10) and result['lam'].shape == (6,)
-    gamma = task.criterion.gamma
-    torch.testing.assert_close(result['loss'], result['classification'] + gamma * result['uncertainty'])
+    torch.testing.assert_close(result['loss'], result['classification'] + 0.5 * result['uncertainty'])
     assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
 
 
@@ -81,16 +81,15 @@ def test_mixed_batches_and_mixed_targets_mean_the_same():
     assert torch.equal(results[0]['loss'], results[1]['loss']) and results[0]['uncertainty'] > 0
 
 
-def test_originals_are_passed_once_more_at_their_scale():
-    for scale, side in ((1., 32), (0.5, 16)):
-        task = _task(original_scale=scale)
-        shapes = _seen_shapes(task.get_eval_model())
-        task(*_batch())
-        assert shapes == [(32, 32), (side, side)]
-    task = _task(ratio='area', gamma=0.)
+@pytest.mark.parametrize('kwargs, passes', [
+    ({}, 1), ({'gamma': 0.}, 1), ({'original_pass': 'none'}, 1), ({'ratio': 'similarity'}, 1), ({'ratio': 'area'}, 1),
+    ({'original_pass': 'no-grad'}, 2), ({'original_pass': 'grad'}, 2), ({'gamma': 0., 'clean': 0.5}, 2),
+    ({'ratio': 'released'}, 2), ({'ratio': 'released', 'gamma': 0.}, 2), ({'ratio': 'area', 'clean': 0.5}, 2)], ids=str)
+def test_originals_have_a_pass_of_their_own_where_an_option_asks_for_it_alone(kwargs, passes):
+    task = _task(**kwargs)
     shapes = _seen_shapes(task.get_eval_model())
-    task(*_batch())
-    assert shapes == [(32, 32)]
+    task(*_batch())['loss'].backward()
+    assert shapes == [(32, 32)] * passes
 
 
 def test_without_gradient_through_the_originals_the_model_learns_from_the_mixture_alone():
@@ -129,7 +128,7 @@ def test_a_checkpoint_is_a_plain_timm_model_with_the_head_beside_it():
     assert not torch.equal(head, ema_head)
 
 
-@pytest.mark.parametrize('saved, loading', [({}, {'gamma': 0.}), ({'uncertainty': 'none'}, {})])
+@pytest.mark.parametrize('saved, loading', [({}, {'gamma': 0.}), ({'gamma': 0.}, {})])
 def test_a_head_that_is_missing_or_left_over_is_refused(saved, loading):
     state = _task(**saved).get_checkpoint_state()
     with pytest.raises(ValueError, match='resume with the same uncertainty and gamma'):
@@ -196,7 +195,8 @@ def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
     plain.load_checkpoint_state(task.get_checkpoint_state()['state_dict'])
 
 
-@pytest.mark.parametrize('kwargs', [{}, {'ratio': 'similarity'}, {'fade': 0.6, 'gamma': 0.}])
+@pytest.mark.parametrize('kwargs', [
+    {}, {'ratio': 'similarity'}, {'fade': 0.6, 'gamma': 0.}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
 def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(kwargs):
     task = _task(mixup={'label_smoothing': 0.1}, **kwargs).eval()
     input, labels = _batch()
@@ -241,16 +241,17 @@ def test_layer_decay_treats_the_model_as_without_sumix(name):
 
 def test_a_model_without_layer_groups_leaves_them_to_timm():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), ratio='similarity', verbose=False)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), ratio='similarity', original_pass='no-grad', verbose=False)
     assert not hasattr(task.get_trainable_module(), 'group_matcher')
     task(*_batch())['loss'].backward()
     create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)
 
 
-def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path):
+@pytest.mark.parametrize('kwargs', [{}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
+def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path, kwargs):
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
     try:
-        task = _task()
+        task = _task(**kwargs)
         task.prepare_distributed(device_ids=[torch.device('cpu')])
         for enabled in (True, False, True, False, False):
             task.mixup.mixup_enabled = enabled
@@ -264,10 +265,10 @@ def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path):
 def test_synchronised_batch_norm_makes_both_passes_always():
     task = SUMixTask(
         nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), ratio='similarity',
-        verbose=False)
+        original_pass='no-grad', verbose=False)
     input, target = task.mixup(*_batch())
     assert task._original(input, target) is target.original  # processes would wait for each other's missing pass
-    assert _task(mixup={'prob': 0.})._original(input, target) is None
+    assert _task(mixup={'prob': 0.}, original_pass='no-grad')._original(input, target) is None
     assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
 
 
@@ -306,9 +307,11 @@ def test_a_step_in_bfloat16_autocast_is_finite():
 
 
 @pytest.mark.parametrize('kwargs, error, message', [
-    ({'uncertainty': 'both'}, ValueError, r"uncertainty must be one of \['head', 'logits', 'none'\], got 'both'"),
+    ({'uncertainty': 'both'}, ValueError, r"uncertainty must be one of \['head', 'logits'\], got 'both'"),
     ({'original_pass': 'half'}, ValueError, r"original_pass must be one of \['none', 'no-grad', 'grad'\], got 'half'"),
-    ({'original_scale': 0.}, ValueError, r'original_scale must be in \(0, 1\], got 0'),
+    ({'original_scale': 0.5}, TypeError, r"options must be among \['ratio', .*'fade'\], got \['original_scale'\]"),
+    ({'clean': 1.}, ValueError, r'clean must be in \[0, 1\), got 1'),
+    ({'clean': 0.5, 'original_pass': 'none'}, ValueError, "clean 0.5 passes the unmixed images with gradient"),
     ({'ratio': 'best'}, ValueError, 'ratio must be one of'),
     ({'strength': -2.}, ValueError, 'strength must be 0 or greater'),
     ({'gamma': -2.}, ValueError, 'gamma must be 0 or greater'),
@@ -323,11 +326,10 @@ def test_what_a_model_or_mixup_lacks_is_said():
     with pytest.raises(TypeError, match='mixup must be a SUMixMixup .*got FastCollateSUMix'):
         SUMixTask(_model(), FastCollateSUMix(**SETTINGS))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use uncertainty"):
-        SUMixTask(plain, SUMixMixup(**SETTINGS), gamma=0.5)
-    with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer'):
-        SUMixTask(_model('vit_tiny_patch16_224'), SUMixMixup(**SETTINGS), original_pass='no-grad', original_scale=0.5)
-    _task('test_vit', original_scale=0.5)(*_batch())  # timm makes this one flexible
+    for options in ({}, {'ratio': 'similarity'}, {'ratio': 'area', 'gamma': 0.5}, {'original_pass': 'no-grad'}, {
+            'ratio': 'similarity', 'original_pass': 'grad', 'gamma': 0.5}):
+        with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use ratio 'simil"):
+            SUMixTask(plain, SUMixMixup(**SETTINGS), **options)
     with pytest.raises(ValueError, match='either criterion or criterion_kwargs'):
         _task(criterion=BinaryCrossEntropy(), criterion_kwargs={'loss_type': 'bce'})
 
@@ -343,19 +345,22 @@ def test_the_uncertainty_term_is_off_unless_a_preset_or_an_option_asks_for_it():
     mixup = SUMixMixup(**SETTINGS)
     for options, gamma in ((None, 0.), (SUMixOptions.preset('paper'), 0.5), (SUMixOptions.preset('released'), 0.5)):
         task = SUMixTask(_model(), mixup, options=options, verbose=False)
-        assert task.criterion.gamma == gamma and ('uncertainty' in task.get_task_state()) == (gamma > 0)
+        assert task.criterion.options.gamma == gamma and ('uncertainty' in task.get_task_state()) == (gamma > 0)
 
 
-def test_without_uncertainty_term_no_graph_is_kept_of_the_originals_pass():
-    task = _task(gamma=0., original_pass='grad')
+@pytest.mark.parametrize('kwargs, has_graph', [
+    ({'original_pass': 'no-grad'}, False), ({'original_pass': 'grad'}, True), ({}, True), ({'gamma': 0.}, False)])
+def test_a_graph_is_kept_of_the_unmixed_outputs_where_gradient_flows_through_them_alone(kwargs, has_graph):
+    task = _task(ratio='similarity', **{'uncertainty': 'logits', **kwargs})
     mixed, target = task.mixup(*_batch())
-    assert not task.get_trainable_module()(mixed, target.original)[1].logits.requires_grad
+    inputs = (target.original,) if task.criterion.options.original_pass else (None, target.mixing)
+    assert task.get_trainable_module()(mixed, *inputs)[1].logits.requires_grad == has_graph
 
 
 def test_loss_and_task_without_arguments_mean_the_same():
     task = SUMixTask(_model(), SUMixMixup(**SETTINGS), verbose=False)
     assert SUMixLoss().options == task.criterion.options == SUMixOptions()
-    assert SUMixLoss().ratio == task.criterion.ratio and SUMixLoss().gamma == task.criterion.gamma
+    assert SUMixLoss().ratio == task.criterion.ratio
 
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
@@ -370,18 +375,8 @@ def test_a_head_has_its_models_dtype_and_device(name):
     assert task.get_trainable_module().uncertainty.weight.device.type == 'meta'
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('scale, size', [(0.6, (32, 16)), (0.8, (32, 32)), (0.1, (16, 16))])
-def test_originals_are_scaled_to_whole_patches_in_any_dtype(scale, size, dtype):
-    model = timm.create_model('test_vit', num_classes=10, img_size=(48, 32), dynamic_img_size=True).to(dtype)
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), original_pass='no-grad', original_scale=scale, verbose=False)
-    shapes = _seen_shapes(model)
-    task(torch.randn(6, 3, 48, 32, dtype=dtype), torch.arange(6))['loss'].backward()
-    assert shapes == [(48, 32), size]
-
-
 def test_originals_have_the_memory_format_of_the_mixed_images():
-    task, formats = _task(), []
+    task, formats = _task(original_pass='grad'), []
     first = next(part for part in task.get_eval_model().modules() if isinstance(part, nn.Conv2d))
     first.register_forward_pre_hook(
         lambda _, inputs: formats.append(inputs[0].is_contiguous(memory_format=torch.channels_last)))
@@ -413,25 +408,86 @@ def test_an_unknown_option_is_refused():
         _task(temprature=2.)
 
 
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
-def test_evidence_of_one_pass_keeps_no_originals_and_sees_each_image_once(name):
-    task = _task(name, gamma=0., original_pass='none')
+def test_the_default_sees_each_mixed_image_once_and_no_original(name, mode):
+    task = _task(name, mixup={'mode': mode}, gamma=0.)
     model = task.get_eval_model()
     shapes, norms = _seen_shapes(model), [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
-    input, labels = _batch()
-    mixed, target = task.mixup(input, labels)
-    assert target.original is None and target.mixed
+    mixed, target = task.mixup(*_batch())
+    target.original = None
     result = task(mixed, target)
     result['loss'].backward()
     assert shapes == [(32, 32)] and not torch.equal(result['lam'], target.lam)
     assert all(norm.num_batches_tracked == 1 for norm in norms) and (norms or name == 'test_vit')
     assert all(parameter.grad is not None for parameter in model.parameters())
+    with pytest.raises(ValueError, match="a second pass needs target.original, .* got None"):
+        _task(original_pass='no-grad')(mixed, target)
 
 
-def test_evidence_of_one_pass_learns_as_timm_does_from_the_corrected_target():
-    task = _task(gamma=0., original_pass='none')
+def test_the_default_learns_as_timm_does_from_the_corrected_target():
+    task = _task(gamma=0.)
     mixed, target = task.mixup(*_batch())
     plain = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
     result = task(mixed, target)
     expected = plain(mixed, target.soft_target(result['lam']))
     assert torch.equal(result['loss'], expected['loss']) and torch.equal(result['output'], expected['output'])
+    result['loss'].backward()
+    expected['loss'].backward()
+    for ours, theirs in zip(task.get_eval_model().parameters(), plain.get_eval_model().parameters()):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_clean_learns_as_timm_does_from_both_batches():
+    task = _task('test_vit', gamma=0., clean=0.3)  # no batch norm, so that passes are as one
+    mixed, target = task.mixup(*_batch())
+    plain, base = copy.deepcopy(task.get_eval_model()), task.criterion.base
+    result = task(mixed, target)
+    result['loss'].backward()
+    parts = base(plain(mixed), target.soft_target(result['lam'])), base(
+        plain(target.original), target.soft_target(torch.ones(6)))
+    expected = 0.7 * parts[0] + 0.3 * parts[1]
+    expected.backward()
+    torch.testing.assert_close(result['loss'], expected)
+    for ours, theirs in zip(task.get_eval_model().parameters(), plain.parameters()):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    two_passes = SUMixTask(plain, task.mixup, original_pass='no-grad', verbose=False)
+    torch.testing.assert_close(result['lam'], two_passes(mixed, target)['lam'])
+
+
+def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
+    mixup = SUMixMixup(**SETTINGS)
+    before = copy.deepcopy(vars(mixup))
+    options = ({}, {'ratio': 'area'}, {'ratio': 'released'}, {'clean': 0.5}, {'original_pass': 'no-grad'})
+    tasks = [SUMixTask(_model(), mixup, verbose=False, **part) for part in options]
+    for task in (*tasks, *tasks[::-1]):
+        assert task(*_batch())['loss'].isfinite()
+    assert vars(mixup) == before and all(task.mixup is mixup for task in tasks)
+
+
+@pytest.mark.parametrize('mixup, kwargs, said, level', [
+    ({'mode': 'elem'}, {}, "mode 'pair' (--mixup-mode pair) gives truer labels", 'INFO'),
+    ({'mixup_alpha': 0.8}, {}, 'labels of 50% of the images can be corrected', 'INFO'),
+    ({'mixup_alpha': 0.8, 'switch_prob': 0.8, 'prob': 0.5}, {}, 'labels of 40% of the images can be corrected', 'INFO'),
+    ({'mixup_alpha': 0.2, 'cutmix_alpha': 0.}, {}, 'labels of 0% of the images can be corrected', 'WARNING'),
+    ({'policy': ['mixup', 'fmix', 'resizemix', 'gridmix']}, {}, 'labels of 75% of the images', 'INFO'),
+    ({}, {'gamma': 0.25, 'uncertainty': 'logits'}, 'Uncertainty term: gamma 0.25 (logits).', 'INFO'),
+    ({}, {'clean': 0.25}, 'Plain loss of the unmixed images: weight 0.25.', 'INFO'),
+    ({}, {'fade': 0.6}, 'Targets fade below 0.6 of one object.', 'INFO'),
+    ({}, {}, 'pass over the unmixed images: none; cost: as CutMix', 'INFO'),
+    ({}, {'original_pass': 'no-grad'}, 'pass over the unmixed images: no-grad; cost: a second forward.', 'INFO'),
+    ({}, {'clean': 0.5}, 'pass over the unmixed images: grad; cost: a second forward and backward', 'INFO'),
+])
+def test_the_log_says_what_a_recipe_corrects_and_costs(caplog, mixup, kwargs, said, level):
+    caplog.set_level('INFO')
+    SUMixTask(_model(), SUMixMixup(**{**SETTINGS, 'cutmix_alpha': 0. if 'policy' in mixup else 1., **mixup}), **kwargs)
+    assert [record.levelname for record in caplog.records if said in record.getMessage()] == [level]
+
+
+@pytest.mark.parametrize('mixup, kwargs', [
+    ({'mode': 'pair'}, {}), ({'mode': 'batch'}, {}), ({'mode': 'elem'}, {'ratio': 'area'}),
+    ({'mode': 'elem'}, {'original_pass': 'no-grad'})])
+def test_the_log_does_not_ask_for_pairs_where_nothing_would_be_truer(caplog, mixup, kwargs):
+    caplog.set_level('INFO')
+    SUMixTask(_model(), SUMixMixup(**{**SETTINGS, **mixup}), **kwargs)
+    assert 'truer' not in caplog.text and 'can be corrected' not in caplog.text and 'labels corrected by' in caplog.text

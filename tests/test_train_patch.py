@@ -249,7 +249,7 @@ def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
 @pytest.mark.parametrize('arguments, expected', [
     ('', SUMixOptions()),
     ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
-    ('--sumix-preset released --sumix-gamma 0', SUMixOptions('released', original_pass='grad')),
+    ('--sumix-preset released --sumix-gamma 0', SUMixOptions('released')),
     ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
 ])
 def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expected):

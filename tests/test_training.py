@@ -23,8 +23,8 @@ def test_a_labeller_replaces_the_shares_that_the_loss_sees(monkeypatch):
     torch.manual_seed(0)
     model = create_model()
     before, forward = model.head.fc.weight.detach().clone(), SUMixLoss.forward
-    monkeypatch.setattr(SUMixLoss, 'forward', lambda self, mixed, original, target, new_step=True: (
-        used.append(target.lam), forward(self, mixed, original, target, new_step))[1])
+    monkeypatch.setattr(SUMixLoss, 'forward', lambda self, mixed, original, target: (
+        used.append(target.lam), forward(self, mixed, original, target))[1])
     train(model, data, cutmix(), epochs=1, seed=0, task_kwargs={'ratio': 'area', 'gamma': 0.}, labeller=labeller)
     assert len(seen) == len(used) == 2 and ((seen[0] >= 0) & (seen[0] <= 1)).all()
     assert not torch.equal(model.head.fc.weight, before)

@@ -6,7 +6,7 @@ from benchmarks.zoo import MODELS, measure
 
 
 def test_every_module_of_timm_that_has_models_is_tried():
-    timms = set(list_modules()) - {'models'}  # timm_sumix.models registers its own, where a test has loaded it
+    timms = set(list_modules()) - {'models'}  # benchmarks.models registers its own, where a test has loaded it
     assert set(MODELS) == {module for module in timms if list_models(module=module)}
     assert all(name in list_models(module=module) for module, name in MODELS.items())
 

@@ -2,13 +2,15 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 """
-from .audit import correct
+from .correction import Ratio
 from .loss import SUMixLoss
-from .mixing import FastCollateSUMix, SUMixMixup
+from .mixing import FastCollateSUMix, Policy, SUMixMixup
 from .options import SUMixOptions
-from .target import HeadOutput, MixedTarget
+from .passes import correct
+from .target import MixedTarget, ModelOutput
 from .task import SUMixTask
 
 __version__ = '0.1.0'
 __all__ = [
-    'SUMixMixup', 'FastCollateSUMix', 'MixedTarget', 'SUMixLoss', 'HeadOutput', 'SUMixTask', 'SUMixOptions', 'correct']
+    'SUMixMixup', 'FastCollateSUMix', 'MixedTarget', 'SUMixLoss', 'ModelOutput', 'SUMixTask', 'SUMixOptions', 'Ratio',
+    'Policy', 'correct']

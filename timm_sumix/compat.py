@@ -36,7 +36,7 @@ def num_features(model: nn.Module) -> int:
     if not size:
         raise TypeError(
             f"uncertainty 'head' needs a model with head_hidden_size or num_features, {type(model).__name__} has "
-            "neither: use uncertainty 'logits' or 'none'")
+            "neither: use uncertainty 'logits', or gamma 0")
     return size
 
 
@@ -44,23 +44,6 @@ def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
     """Return where the model's parameters are and their dtype, so that a head can be made to match."""
     parameter = next(model.parameters(), torch.empty(0))
     return parameter.device, parameter.dtype
-
-
-def has_fixed_size(model: nn.Module) -> bool:
-    """Whether the model takes images of one size alone: some say so in their configuration, unless made flexible."""
-    config = getattr(model, 'pretrained_cfg', None) or {}
-    flexible = getattr(model, 'dynamic_img_size', False)
-    strict = getattr(getattr(model, 'patch_embed', None), 'strict_img_size', True)
-    return bool(config.get('fixed_input_size', False)) and not flexible and strict
-
-
-def scaled_size(model: nn.Module, size: Tuple[int, int], scale: float) -> Tuple[int, int]:
-    """Return the size nearest to `scale` times `size` that the model takes: whole patches, where it has patches."""
-    patch_embed = getattr(model, 'patch_embed', None)
-    patch = getattr(patch_embed, 'patch_size', 1)
-    steps = patch if isinstance(patch, (tuple, list)) else (patch, patch)
-    height, width = (max(1, round(side * scale / step)) * step for side, step in zip(size, steps))
-    return height, width
 
 
 def has_sync_batch_norm(model: nn.Module) -> bool:

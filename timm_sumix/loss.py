@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
 from .compat import is_binary
-from .correction import Fading
+from .correction import visible_evidence
 from .correction.ratios import Released, prediction_changes
 from .options import SUMixOptions, resolve_options
-from .target import HeadOutput, MixedTarget
+from .target import MixedTarget, ModelOutput
 
 
 class SUMixLoss(nn.Module):
@@ -47,7 +47,6 @@ class SUMixLoss(nn.Module):
         super().__init__()
         self.options = resolve_options(options, changes)
         self.ratio = self.options.create_ratio()
-        self.fading: Optional[Fading] = None  # once the number of classes is known
         self.base = SoftTargetCrossEntropy() if base is None else base
         if isinstance(self.base, (LabelSmoothingCrossEntropy, JsdCrossEntropy)):
             raise ValueError(
@@ -62,55 +61,29 @@ class SUMixLoss(nn.Module):
                 "ratio 'released' needs SoftTargetCrossEntropy or CrossEntropyLoss as its base, "
                 f'got {getattr(base, "__name__", type(base).__name__)}')
 
-    @property
-    def gamma(self) -> float:
-        """Weight of the uncertainty term, 0 where there is none."""
-        return self.options.term_weight
-
-    @property
-    def needs_original(self) -> bool:
-        """Whether a mixed batch needs the outputs for its unmixed images."""
-        return self.options.resolved_pass != 'none'
-
     def extra_repr(self) -> str:
-        return f'ratio={self.ratio}, gamma={self.gamma}, fade={self.options.fade}'
-
-    def create_fading(self, num_classes: int, device: torch.device) -> Optional[Fading]:
-        """Return what weighs faded targets, made once; None where none fade.
-
-        It holds state: who saves or restores it has it made before the first batch.
-        """
-        if self.options.fade > 0 and self.fading is None:
-            by_totals = not (self.needs_original and self.ratio.original_evidence)
-            self.fading = Fading(num_classes, self.options.fade, by_totals).to(device)
-        return self.fading
-
-    def _fade(self, soft_target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the soft target [N, C], nearer to equal probabilities the lower its weight [N]."""
-        # binary cross-entropy asks of each class whether it is there: of nothing visible none is
-        rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
-        return weight.unsqueeze(1) * soft_target + (1. - weight.unsqueeze(1)) * rest
+        options = self.options
+        return f'ratio={self.ratio}, gamma={options.gamma:g}, clean={options.clean:g}, fade={options.fade:g}'
 
     def forward(
             self,
-            mixed: HeadOutput,
-            original: Optional[HeadOutput],
+            mixed: ModelOutput,
+            original: Optional[ModelOutput],
             target: MixedTarget,
-            new_step: bool = True,
     ) -> Dict[str, torch.Tensor]:
         """Compute the loss of one batch.
 
         Args:
             mixed: Outputs for the mixed images.
-            original: Outputs for the same batch unmixed. None where nothing was mixed (`target.mixed` is False) or
-                they are not needed (`needs_original` is False).
+            original: Outputs for the same batch unmixed, of a pass of their own or unmixed, as SUMixTask makes them.
+                None where nothing was mixed (`target.mixed` is False) or they are not needed.
             target: Labels of the mixed batch.
-            new_step: Whether the optimizer stepped since the last batch; False where batches are accumulated.
 
         Returns:
             Dictionary containing:
                 - 'loss': classification + gamma * uncertainty, a scalar with gradient
-                - 'classification': the base criterion under the corrected labels, a scalar
+                - 'classification': the base criterion under the corrected labels, a scalar; with `clean`, the
+                  weighted sum of it and of the unmixed images' own
                 - 'uncertainty': the uncertainty term before gamma, a scalar; 0 if it was left out
                 - 'lam': corrected shares of the first images [N], no gradient
 
@@ -118,14 +91,13 @@ class SUMixLoss(nn.Module):
             ValueError: If shapes do not fit each other, or original is missing.
         """
         _check_logits('mixed', mixed, target)
-        if target.mixed and self.needs_original:
+        if target.mixed and self._needs_original:
             if original is None:
                 raise ValueError(
-                    f'ratio {self.ratio.name!r} with gamma {self.gamma:g} needs the outputs for the unmixed images, '
-                    'got None')
+                    f'ratio {self.ratio.name!r} with gamma {self.options.gamma:g} and clean {self.options.clean:g} '
+                    'needs the outputs for the unmixed images, got None')
             _check_logits('original', original, target)
-
-        if self.is_released and target.known is not None:
+        if self.is_released and target.object_mask is not None:
             raise ValueError(
                 "ratio 'released' gives a batch one share, and masks of objects give each image its own: leave out "
                 'object_mask, or use another ratio')
@@ -133,27 +105,49 @@ class SUMixLoss(nn.Module):
         # float32 throughout: under autocast logits may be half precision
         logits = mixed.logits.float()
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
-        uncertainty = logits.new_zeros(())
-        if target.mixed and original is not None and self.gamma > 0:
-            uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
-        share = lam.mean().expand_as(lam) if self.is_released else lam
-        soft_target, fading = target.soft_target(share), self.create_fading(target.num_classes, target.lam.device)
-        if fading is not None:
-            soft_target = self._fade(soft_target, fading(mixed, original, target, new_step))
+        soft_target = target.soft_target(lam.mean().expand_as(lam) if self.is_released else lam)
+        uncertainty = logits.new_zeros(())
+        if target.mixed and original is not None:
+            if self.options.gamma > 0:
+                uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
+            if self.options.fade > 0:
+                soft_target = self._fade(soft_target, original, target)
         classification = self.base(logits, soft_target)
         if classification.ndim:
             raise ValueError(f'base must return one loss for the batch, a scalar, got {list(classification.shape)}')
-        loss = classification + self.gamma * uncertainty
+        if target.mixed and original is not None and self.options.clean > 0:
+            plain = self.base(original.logits.float(), target.soft_target(torch.ones_like(lam)))
+            classification = torch.lerp(classification, plain, self.options.clean)
+        loss = classification + self.options.gamma * uncertainty
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
             loss = loss + 0. * mixed.uncertainty.float().sum()
         return {'loss': loss, 'classification': classification, 'uncertainty': uncertainty, 'lam': lam}
 
+    @property
+    def _needs_original(self) -> bool:
+        return bool(self.ratio.reads) or self.options.gamma > 0 or self.options.clean > 0
+
+    def _fade(self, soft_target: torch.Tensor, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
+        """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
+        assert original.evidence is not None  # the ratio reads it, see SUMixOptions
+        first, second = visible_evidence(original.evidence, target)
+        weight = _visible_weight(first + second, self.options.fade).unsqueeze(1)
+        # binary cross-entropy asks of each class whether it is there: of nothing visible none is
+        rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
+        return weight * soft_target + (1. - weight) * rest
+
+
+def _visible_weight(visible: torch.Tensor, fade: float) -> torch.Tensor:
+    """Return the weight of a target [N] of which so much is visible [N], in units of one object: 1 from `fade` on."""
+    weight = (visible / fade).clamp(max=1.)
+    return torch.where(weight.isfinite(), weight, torch.ones_like(weight))
+
 
 def uncertainty_term(
-        mixed: HeadOutput,
-        original: HeadOutput,
+        mixed: ModelOutput,
+        original: ModelOutput,
         target: MixedTarget,
         released: bool = False,
 ) -> torch.Tensor:
@@ -188,13 +182,13 @@ def uncertainty_term(
     return (target.area * entropies[0] + (1. - target.area) * entropies[1]).mean()
 
 
-def _uncertainty(output: HeadOutput) -> torch.Tensor:
+def _uncertainty(output: ModelOutput) -> torch.Tensor:
     if output.uncertainty is None:
         return output.logits.float()
     return F.normalize(output.uncertainty.float().softmax(dim=-1), dim=-1)
 
 
-def _check_logits(name: str, output: HeadOutput, target: MixedTarget) -> None:
+def _check_logits(name: str, output: ModelOutput, target: MixedTarget) -> None:
     expected = (len(target), target.num_classes)
     for part, value in (('logits', output.logits), ('uncertainty', output.uncertainty)):
         if value is not None and tuple(value.shape) != expected:

@@ -1,4 +1,4 @@
-"""Where a timm model's last feature map is, and how its places lie.
+"""Where a timm model's last feature map is, how its places lie, and whether its head reads it.
 
 Most of timm's models return the map from forward_features. CoaT, CrossViT, EfficientViM and PiT return tokens of
 several grids, or of classes alone; they give the map beside the same output from timm's forward_intermediates.
@@ -7,7 +7,7 @@ import logging
 import math
 import weakref
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -19,77 +19,140 @@ _logger = logging.getLogger(__name__)
 FEATURES, INTERMEDIATES, NO_MAP = 'forward_features', 'forward_intermediates', 'none'
 
 
-# what find_map found, as long as a model lives: correct() asks anew for each batch
-_FOUND: 'weakref.WeakKeyDictionary[nn.Module, str]' = weakref.WeakKeyDictionary()
+class Found(NamedTuple):
+    """What is known of a model's last feature map.
 
-
-def find_map(model: nn.Module) -> str:
-    """Return what gives the model's last map: FEATURES, INTERMEDIATES, or NO_MAP, with a warning.
-
-    It is found once for each model, see `_search`.
+    Args:
+        source: What gives it: FEATURES, INTERMEDIATES or NO_MAP.
+        head_reads_map: Whether forward_head reads the map alone, rather than a class token or something else.
+        is_plain: Whether the model's forward is forward_head(forward_features(x)).
     """
-    if model not in _FOUND:
-        _FOUND[model] = _search(model)
-    return _FOUND[model]
+    source: str = FEATURES
+    head_reads_map: bool = True
+    is_plain: bool = True
 
 
-def output_and_map(model: Any, input: torch.Tensor, source: str) -> Tuple[Any, Any]:
+# pooling and what find_map found with it, as long as a model lives: correct() asks anew for each batch
+_FOUND: 'weakref.WeakKeyDictionary[nn.Module, Tuple[str, Found]]' = weakref.WeakKeyDictionary()
+
+
+def find_map(model: nn.Module, size: Optional[Tuple[int, int]] = None) -> Found:
+    """Return where the model's last map is; a warning says where there is none. It is found once for each model.
+
+    One image of zeros is passed, in eval mode and without gradient. A model that does not say which size it takes, or
+    takes no such image, is taken for one whose head reads what forward_features returns.
+
+    Args:
+        model: A timm model.
+        size: Height and width of its images; None: the size that it was made for.
+    """
+    pool = str(getattr(model, 'global_pool', None))  # timm's reset_classifier may change it
+    if model not in _FOUND or _FOUND[model][0] != pool:
+        _FOUND[model] = pool, _search(model, size)
+    return _FOUND[model][1]
+
+
+@contextmanager
+def watch_features(model: Any, source: str) -> Iterator[List[Tuple[Any, Any]]]:
+    """Keep what the model's forward_features returns while the model is called as it is, hooks and all.
+
+    Yields:
+        A list that fills with (what forward_head takes, the last map), as output_and_map returns them.
+    """
+    seen: List[Tuple[Any, Any]] = []
+    before, own = vars(model).get('forward_features'), model.forward_features
+
+    def forward_features(*args: Any, **kwargs: Any) -> Any:
+        seen.append(output_and_map(model, source, own, *args, **kwargs))
+        return seen[-1][0]
+
+    model.forward_features = forward_features
+    try:
+        yield seen
+    finally:
+        if before is None:
+            del model.forward_features
+        else:
+            model.forward_features = before
+
+
+def output_and_map(model: Any, source: str, forward_features: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
     """Return what the model's forward_head takes, and its last map, of one pass; with NO_MAP the second is no map."""
     if source == INTERMEDIATES:
-        output, (maps,) = model.forward_intermediates(input, indices=1)
+        output, (maps,) = model.forward_intermediates(args[0], indices=1)
         return output, maps
-    output = model.forward_features(input)
+    output = forward_features(*args, **kwargs)
     return output, output
 
 
-def _search(model: nn.Module) -> str:
-    """Try out where the map is.
-
-    One image of zeros is passed, of the size that the model was made for, in eval mode and without gradient. A model
-    that does not say its size, or takes no such image, is left to its forward_features.
-    """
-    if _drops_patches(model):
+def _search(model: nn.Module, size: Optional[Tuple[int, int]]) -> Found:
+    if not hasattr(model, 'forward_features'):
+        return _without_map(model, 'has no forward_features')
+    if getattr(getattr(model, 'patch_drop', None), 'prob', 0.) > 0.:
         return _without_map(model, 'drops patches at random in training, and does not say which')
-    for image in _trial_images(model):
+    for image in _trial_images(model, size):
         try:
             with _eval_mode(model), torch.no_grad():
                 return _try_out(model, image)
         except Exception as error:  # of another size or number of channels than supposed
             _logger.debug(f'SUMix: {type(model).__name__} did not take an image of {list(image.shape)}: {error}')
-    return FEATURES
+    return Found()
 
 
-def _try_out(model: Any, image: torch.Tensor) -> str:
-    size = (image.shape[-2], image.shape[-1])
-    source, features = FEATURES, _by_place(model, model.forward_features(image), size)
-    if features is None and hasattr(model, 'forward_intermediates'):
-        output, maps = output_and_map(model, image, INTERMEDIATES)
-        # the labels must be of the very pass that is trained
-        if image.is_meta or torch.allclose(model.forward_head(output), model(image), rtol=1e-3, atol=1e-3):
-            source, features = INTERMEDIATES, _by_place(model, maps, size)
-    if features is None:
-        return _without_map(model, 'has no feature map that forward_features or forward_intermediates return')
-    if features.shape[1:3] == (1, 1):
-        return _without_map(model, f'has a map of a single place for images of {size[0]} x {size[1]}')
-    return source
+def _try_out(model: Any, image: torch.Tensor) -> Found:
+    size, logits = (image.shape[-2], image.shape[-1]), model.forward(image)
+    for source in (FEATURES, INTERMEDIATES) if hasattr(model, 'forward_intermediates') else (FEATURES,):
+        with watch_features(model, source) as seen:
+            watched = model.forward(image)
+        if not seen:
+            return _without_map(model, 'has a forward of its own, which does not call forward_features')
+        output, maps = seen[-1]
+        features = _by_place(model, maps, size)
+        if features is None or not _same(watched, logits):  # the labels must be of the very pass that is trained
+            continue
+        if features.shape[1:3] == (1, 1):
+            return warn_of_single_place(model, size)
+        reads_map = source == FEATURES and _head_reads_map(model, output, maps, size)
+        return Found(source, reads_map, _same(model.forward_head(output), logits))
+    return _without_map(model, 'has no feature map that forward_features or forward_intermediates return')
 
 
-def _without_map(model: nn.Module, why: str) -> str:
+def _same(first: Any, second: Any) -> bool:
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return False
+    return first.shape == second.shape and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
+
+
+def _head_reads_map(model: Any, output: torch.Tensor, maps: torch.Tensor, size: Tuple[int, int]) -> bool:
+    """Whether forward_head gives the same features when all but the map is changed: a class token, for example."""
+    features = _by_place(model, maps, size)
+    if features is None or output.ndim == 4 or output.shape[1] == features.shape[1] * features.shape[2]:
+        return features is not None
+    if output.is_meta:  # without values, what timm calls the pooling tells
+        return getattr(model, 'global_pool', 'token') not in ('', 'token')
+    changed = with_features(model, output.roll(1, dims=-1) + 1., features, size)  # a head's norm undoes a shift alone
+    return torch.equal(*(model.forward_head(tokens, pre_logits=True) for tokens in (output, changed)))
+
+
+def _without_map(model: nn.Module, why: str) -> Found:
     _logger.warning(
-        f"SUMix: {type(model).__name__} {why}: ratio 'evidence' leaves its labels as they are by area (with a pass "
-        "over the unmixed images: corrects as 'feature' does). Ratios 'feature' and 'similarity' need no map.")
-    return NO_MAP
+        f"SUMix: {type(model).__name__} {why}: ratios 'evidence' and 'feature' leave its labels as they are by area. "
+        "Ratio 'similarity' with original_pass 'no-grad' needs no map.")
+    return Found(NO_MAP, head_reads_map=False)
 
 
-def _drops_patches(model: nn.Module) -> bool:
-    return getattr(getattr(model, 'patch_drop', None), 'prob', 0.) > 0.
+def warn_of_single_place(model: nn.Module, size: Tuple[int, int]) -> Found:
+    """Say that the map has a single place for images of height and width `size`, and what helps; return no map."""
+    return _without_map(
+        model, f'has a map of a single place for images of {size[0]} x {size[1]} (--model-kwargs output_stride=8 gives '
+        'a larger one, where the model takes it)')
 
 
-def _trial_images(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield images of zeros [1, C, H, W] that the model may take; none if nothing says its size."""
+def _trial_images(model: nn.Module, side: Optional[Tuple[int, int]] = None) -> Iterator[torch.Tensor]:
+    """Yield images of zeros [1, C, H, W] that the model may take, of `side` or the size that it says."""
     config = getattr(model, 'pretrained_cfg', None) or {}
     channels, *size = config.get('input_size') or (3,)
-    size = getattr(getattr(model, 'patch_embed', None), 'img_size', None) or size
+    size = side or getattr(getattr(model, 'patch_embed', None), 'img_size', None) or size
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     device, dtype = device_and_dtype(model)
     if isinstance(size, (tuple, list)) and len(size) == 2:
@@ -128,16 +191,23 @@ def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> tor
     if features is None:
         shape = list(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
         raise TypeError(
-            "ratio 'evidence' needs forward_features to return maps [N, D, h, w], [N, h, w, D] or a grid of tokens "
-            f"[N, T, D], {type(model).__name__} returned {shape}: use ratio 'feature' or 'similarity'")
+            "forward_features must return maps [N, D, h, w], [N, h, w, D] or a grid of tokens [N, T, D], "
+            f"{type(model).__name__} returned {shape}: use ratio 'similarity' with original_pass 'no-grad'")
     return features
+
+
+def with_features(model: nn.Module, maps: torch.Tensor, features: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+    """Return maps as features_by_place takes them, with other features by place [N, h, w, D] in their places."""
+    if maps.ndim == 4:
+        return features if _is_channels_last(model, maps) else features.permute(0, 3, 1, 2)
+    prefix = maps.shape[1] - features.shape[1] * features.shape[2]
+    return torch.cat([maps[:, :prefix], features.flatten(1, 2)], dim=1)
 
 
 def _by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> Optional[torch.Tensor]:
     shape = tuple(maps.shape) if isinstance(maps, torch.Tensor) else ()
     if len(shape) == 4:
-        channels_last = shape[3] == getattr(model, 'num_features', shape[1]) != shape[1]
-        return maps if channels_last else maps.permute(0, 2, 3, 1)
+        return maps if _is_channels_last(model, maps) else maps.permute(0, 2, 3, 1)
     if len(shape) == 3:
         prefixes = getattr(model, 'num_prefix_tokens', None)
         # without it: one or two tokens are those of classes and of distillation
@@ -146,6 +216,10 @@ def _by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> Optional[to
             if grid:
                 return maps[:, prefix:].unflatten(1, grid)
     return None
+
+
+def _is_channels_last(model: nn.Module, maps: torch.Tensor) -> bool:
+    return maps.shape[3] == getattr(model, 'num_features', maps.shape[1]) != maps.shape[1]
 
 
 def _reductions(model: Any) -> Iterable[int]:

@@ -5,16 +5,17 @@ SUMixLoss, SUMixTask, correct() and the launcher's --sumix flags are all made fr
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable, Dict, Optional, Sequence, Union
 
-from .correction import RATIOS, WITH_ORIGINAL, Ratio, create_ratio
+from .correction import RATIOS, Ratio, create_ratio
+from .correction.ratios import Released
 
-UNCERTAINTIES = ('head', 'logits', 'none')
+UNCERTAINTIES = ('head', 'logits')
 ORIGINAL_PASSES = ('none', 'no-grad', 'grad')
 
 # name: the options that differ from the defaults
 PRESETS: Dict[str, Dict[str, Any]] = {
     'default': {},
     'paper': {'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'},
-    'released': {'ratio': 'released', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'},
+    'released': {'ratio': 'released', 'gamma': 0.5, 'uncertainty': 'head'},
 }
 
 
@@ -51,38 +52,36 @@ class SUMixOptions:
 
     Args:
         ratio: How labels are corrected: 'evidence', 'feature', 'similarity', 'released' or 'area' (not at all), or a
-            callable of your own, (mixed HeadOutput, original HeadOutput or None, MixedTarget) -> lam [N].
-        strength: Strength of the correction, 0 or greater; None: the ratio's own default (similarity 2, feature 8).
-            For 'evidence' it is the weight of the unmixed images' features, and asks for a pass over them; there it is
-            1 by default.
-            'released', 'area' and a callable have none.
+            callable of your own, (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
+        strength: Strength of the correction, 0 or greater; None: the ratio's own default (similarity 2, feature 8,
+            evidence 1, where it is the weight of the features beside the evidence). The others have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
-            as task state; 'logits': the logits themselves; 'none': no uncertainty term, whatever gamma is.
-        original_pass: The pass over the unmixed images. 'none': there is none, and a step costs what CutMix's does;
-            'no-grad': a second forward; 'grad': with gradient for the uncertainty term, as in the authors' code
-            (without the term there is no such gradient). None: the cheapest that ratio and gamma need, 'none' for
-            'evidence' and 'area', 'no-grad' for the others, 'grad' with the term. With 'none', 'evidence' reads the
-            mixed image alone, with a pass both unmixed ones.
-        original_scale: Resolution of the unmixed images in their pass, in (0, 1], as a fraction of the input's.
+            as task state; 'logits': the logits themselves.
+        original_pass: The pass over the unmixed images. 'none': there is none, a step costs what CutMix's does, and
+            what it would give is unmixed from the mixed images' last feature map; 'no-grad': a second forward; 'grad':
+            with gradient too. None: 'grad' with `clean`, else 'none', but for 'released', which is of two passes:
+            'grad' with the uncertainty term, 'no-grad' without. It changes no formula.
+        clean: Weight, in [0, 1), of the plain loss of the unmixed images, beside 1 - clean of the mixed ones'. They
+            are passed with gradient, and tell the truest shares; a step costs twice as much. RegMixup
+            (https://arxiv.org/abs/2206.14502) adds the loss of unmixed images likewise.
         fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
             probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
+            Soft Augmentation (https://arxiv.org/abs/2211.04625) softens targets by the visibility of a crop likewise.
 
     Raises:
         TypeError: If a number is of another type.
-        ValueError: If a value is out of range or unknown, or options contradict each other.
+        ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
     ratio: Union[str, Callable] = _choice('evidence', list(RATIOS), 'how labels are corrected', or_callable=True)
     strength: Optional[float] = _number(
         None, _is_weight, '0 or greater', "strength of the correction (None: the ratio's own)")
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')
-    uncertainty: str = _choice(
-        'head', UNCERTAINTIES, 'what models uncertainty: a linear head, the logits, or nothing')
+    uncertainty: str = _choice('head', UNCERTAINTIES, 'what models uncertainty: a linear head, or the logits')
     original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, 'pass over the unmixed images (None: the cheapest that ratio and gamma need)')
-    original_scale: float = _number(
-        1., lambda value: 0. < value <= 1., 'in (0, 1]',
-        "resolution of the unmixed images in their pass, as a fraction of the input's")
+        None, ORIGINAL_PASSES, "pass over the unmixed images (None: none, but for ratio 'released' and with clean)")
+    clean: float = _number(
+        0., lambda value: 0. <= value < 1., 'in [0, 1)', "weight of the plain loss of the unmixed images")
     fade: float = _number(
         0., lambda value: 0. <= value <= 2., 'in [0, 2]',
         'fade targets to equal probabilities where less than this fraction of one object is visible, 0: never')
@@ -90,19 +89,21 @@ class SUMixOptions:
     def __post_init__(self):
         for option in fields(self):
             option.metadata['check'](option.name, getattr(self, option.name))
-        reason = self._reason_for_originals()
-        if self.original_pass == 'none' and reason:
-            raise ValueError(
-                f"original_pass 'none' leaves out the unmixed images, which {reason} needs: use 'no-grad' or 'grad', "
-                "or ratio 'evidence' without strength and with gamma 0")
-        if self.original_scale != 1. and self.resolved_pass == 'none':
-            raise ValueError(
-                f'original_scale {self.original_scale:g} has no effect without a pass over the unmixed images: give '
-                "original_pass 'no-grad' too")
         ratio = self.create_ratio()  # raises if the ratio takes no strength
-        if self.fade > 0 and not (ratio.mixed_evidence or ratio.original_evidence):
+        if self.fade > 0 and 'evidence' not in ratio.reads:
             raise ValueError(f"fade {self.fade:g} needs the evidence, which ratio {ratio.name!r} does not read: use "
                              "ratio 'evidence', or fade 0")
+        if self.clean > 0 and self.original_pass in ('none', 'no-grad'):
+            raise ValueError(
+                f"clean {self.clean:g} passes the unmixed images with gradient: use original_pass 'grad', or leave it "
+                f'out, got {self.original_pass!r}')
+        if self.original_pass == 'none' and self._is_released:
+            raise ValueError("ratio 'released' is of two passes: use original_pass 'no-grad' or 'grad', got 'none'")
+        if self.original_pass == 'grad' and self.gamma == 0 and self.clean == 0:
+            raise ValueError(
+                "original_pass 'grad' has no effect with gamma 0 and clean 0 (labels carry no gradient): use 'no-grad'")
+        if self.original_pass == 'no-grad' and self.gamma == 0 and not ratio.reads:
+            raise ValueError(f"original_pass 'no-grad' has no effect with ratio {ratio.name!r}, which reads none of it")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> 'SUMixOptions':
@@ -113,37 +114,25 @@ class SUMixOptions:
 
     def create_ratio(self) -> Ratio:
         """Return the ratio as an object, a callable (mixed, original, target) -> lam [N]."""
-        return create_ratio(self.ratio, self.strength, with_original=self.resolved_pass != 'none')
-
-    @property
-    def term_weight(self) -> float:
-        """Weight of the uncertainty term, 0 where there is no such term."""
-        return 0. if self.uncertainty == 'none' else self.gamma
+        return create_ratio(self.ratio, self.strength)
 
     @property
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
-        is_function = not isinstance(self.ratio, (str, Ratio))
-        wanted = is_function or self._reason_for_originals() is not None
-        usable = wanted or isinstance(self.ratio, Ratio) or self.ratio in WITH_ORIGINAL
-        if self.original_pass == 'none' or not (wanted if self.original_pass is None else usable):
-            return 'none'
-        # labels carry no gradient: only the uncertainty term sends one through the unmixed images
-        return (self.original_pass or 'grad') if self.term_weight > 0 else 'no-grad'
+        if self.original_pass is not None:
+            return self.original_pass
+        if self.clean > 0 or self._is_released and self.gamma > 0:
+            return 'grad'
+        return 'no-grad' if self._is_released else 'none'
 
-    def _reason_for_originals(self) -> Optional[str]:
-        """Return what needs the unmixed images, for an error; None if nothing does."""
-        if self.term_weight > 0:
-            return f'the uncertainty term (gamma {self.gamma:g})'
-        if isinstance(self.ratio, Ratio):
-            return f'ratio {self.ratio.name!r}' if self.ratio.needs_original else None
-        if not isinstance(self.ratio, str):
-            return None  # a function of one's own may do without
-        if RATIOS[self.ratio].needs_original:
-            return f'ratio {self.ratio!r}'
-        if self.strength is not None and self.ratio in WITH_ORIGINAL:
-            return f'the strength of ratio {self.ratio!r}'
-        return None
+    @property
+    def unmixes(self) -> bool:
+        """Whether the outputs for the unmixed images are unmixed from the mixed images' map."""
+        return self.resolved_pass == 'none' and (self.gamma > 0 or bool(self.create_ratio().reads))
+
+    @property
+    def _is_released(self) -> bool:
+        return self.ratio == 'released' or isinstance(self.ratio, Released)
 
 
 def resolve_options(options: Optional[SUMixOptions], changes: Dict[str, Any]) -> SUMixOptions:

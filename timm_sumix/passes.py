@@ -1,25 +1,54 @@
-"""The module that is trained: a timm model and its uncertainty head, with one or two passes in one forward."""
-from typing import Any, Callable, Optional, Tuple
+"""The passes: the module that is trained, a timm model with its uncertainty head, and correct(), without training.
+
+In one pass over the mixed images the outputs for the unmixed ones are unmixed from the last feature maps; with a second
+one they are those of the unmixed images themselves. No formula knows which.
+"""
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from timm.models import group_parameters
 
-from .compat import scaled_size
-from .correction import Ratio, evidence_map, mixed_evidence_map
-from .maps import FEATURES, NO_MAP, find_map, output_and_map
-from .target import HeadOutput
+from .correction import Ratio, evidence_map, unmix
+from .maps import (
+    FEATURES,
+    NO_MAP,
+    Found,
+    features_by_place,
+    find_map,
+    output_and_map,
+    warn_of_single_place,
+    watch_features,
+    with_features,
+)
+from .options import SUMixOptions
+from .target import MixedTarget, Mixing, ModelOutput
+
+
+class _Pass(NamedTuple):
+    """What one pass gives.
+
+    Args:
+        logits: Class scores [N, C].
+        pre_logits: What the uncertainty head takes [N, D], where there is one.
+        output: What forward_head takes.
+        features: The last map by place [N, h, w, D], None where there is none.
+    """
+    logits: Optional[torch.Tensor] = None
+    pre_logits: Optional[torch.Tensor] = None
+    output: Any = None
+    features: Optional[torch.Tensor] = None
 
 
 class SUMixModule(nn.Module):
-    """A model and its uncertainty head. Both passes are in one forward, as DistributedDataParallel and compile need it.
+    """A model and its uncertainty head. All is in one forward, as DistributedDataParallel and compile need it.
 
     Args:
         model: The timm model.
         ratio: What its outputs are for; None: logits alone.
         uncertainty: Linear head on the model's pre-logits features, or None.
-        original_grad: Whether gradient flows into the model through the pass over the unmixed images.
+        original_pass: The pass over the unmixed images: 'none', 'no-grad' or 'grad'.
+        has_term: Whether there is an uncertainty term, which sends gradient through the unmixed outputs.
     """
 
     def __init__(
@@ -27,51 +56,101 @@ class SUMixModule(nn.Module):
             model: nn.Module,
             ratio: Optional[Ratio] = None,
             uncertainty: Optional[nn.Module] = None,
-            original_grad: bool = False,
+            original_pass: str = 'none',
+            has_term: bool = False,
     ):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
-        self.uncertainty = uncertainty
-        self.features = ratio is not None and ratio.features
-        self.mixed_evidence = ratio is not None and ratio.mixed_evidence
-        self.original_evidence = ratio is not None and ratio.original_evidence
-        self.original_grad = original_grad
-        self.map_source = find_map(model) if self.mixed_evidence or self.original_evidence else FEATURES
+        self.uncertainty: Optional[nn.Module] = uncertainty
+        self.reads, self.reads_mixed = ((), ()) if ratio is None else (ratio.reads, ratio.reads_mixed)
+        self.may_lack = ratio is not None and ratio.may_lack
+        self.original_pass = original_pass
+        self.has_term = has_term
+        unmixes_logits = original_pass == 'none' and ('logits' in self.reads or has_term)
+        self.found = find_map(model) if unmixes_logits or _reads_map(ratio) else Found(NO_MAP, head_reads_map=False)
+        self.unmixes_logits = unmixes_logits and self.found.head_reads_map
+        self._told = False
 
-    def _run(self, input: torch.Tensor, read_evidence: Optional[Callable[..., torch.Tensor]] = None) -> HeadOutput:
-        """Pass images through the model; the output's features are what the head needs too."""
-        has_features = self.features or self.uncertainty is not None
-        if not has_features and read_evidence is None:
-            return HeadOutput(self.model(input))
-        output, maps = output_and_map(self.model, input, self.map_source)
-        return HeadOutput(
-            self.model.forward_head(output),
-            features=self.model.forward_head(output, pre_logits=True) if has_features else None,
-            evidence=None if read_evidence is None else self._evidence(maps, input, read_evidence))
+    def _run(self, input: torch.Tensor) -> _Pass:
+        """Pass images through the model as it is, hooks and a forward of its own included."""
+        if self.found.source == NO_MAP and self.uncertainty is None:
+            return _Pass(self.model(input))
+        source = FEATURES if self.found.source == NO_MAP else self.found.source
+        if torch.compiler.is_compiling():  # SUMixTask.compile() made sure that this is the model's forward
+            output, maps = output_and_map(self.model, source, self.model.forward_features, input)
+            logits = self.model.forward_head(output)
+        else:
+            with watch_features(self.model, source) as seen:
+                logits = self.model(input)
+            output, maps = seen[-1]
+        features = None if self.found.source == NO_MAP else self._by_place(maps, input)
+        return _Pass(logits, self._pre_logits(output), output, features)
 
-    def _evidence(self, maps: Any, input: torch.Tensor, read_evidence: Callable[..., torch.Tensor]) -> torch.Tensor:
-        if self.map_source == NO_MAP:  # a single place, of which nothing can be said
-            return torch.ones(len(input), 1, 1, device=input.device)
-        return read_evidence(self.model, maps, (input.shape[-2], input.shape[-1]))
+    def _by_place(self, maps: Any, input: torch.Tensor) -> torch.Tensor:
+        features = features_by_place(self.model, maps, image_size(input))
+        if features.shape[1:3] == (1, 1) and not self._told and not torch.compiler.is_compiling():
+            self._told = True
+            warn_of_single_place(self.model, image_size(input))
+        return features
 
-    def _add_uncertainty(self, output: HeadOutput) -> HeadOutput:
-        if self.uncertainty is not None:
-            output = output._replace(uncertainty=self.uncertainty(output.features))
-        return output if self.features else output._replace(features=None)
+    def _pre_logits(self, output: Any) -> Optional[torch.Tensor]:
+        return None if self.uncertainty is None else self.model.forward_head(output, pre_logits=True)
+
+    def _unmix(self, made: _Pass, input: torch.Tensor, mixing: Mixing) -> ModelOutput:
+        """Return the outputs for the unmixed images out of the pass over the mixed ones."""
+        if made.features is None:
+            return self._tell(_Pass(), self.reads, len(input), input.device)
+        with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
+            features, known = unmix(made.features, mixing)
+            unmixed = _Pass(features=features)
+            if self.unmixes_logits:
+                output = with_features(self.model, made.output, features, image_size(input))
+                unmixed = _Pass(self.model.forward_head(output), self._pre_logits(output), output, features)
+        return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
+
+    def _tell(
+            self,
+            made: _Pass,
+            reads: Tuple[str, ...],
+            count: int,
+            device: torch.device,
+            known: Optional[torch.Tensor] = None,
+            mixing: Optional[Mixing] = None,
+    ) -> ModelOutput:
+        """Return what a ratio reads of a pass over `count` images; of a single place nothing can be said."""
+        maps, features, evidence = made.features, None, None
+        if maps is None and self.may_lack:
+            reads = ()
+        if maps is not None and maps.shape[1:3] == (1, 1):
+            maps = None
+        if 'features' in reads:
+            features = torch.zeros(count, 1, device=device) if maps is None else maps.mean((1, 2))
+        if 'evidence' in reads:
+            evidence = torch.ones(count, 1, 1, device=device) if maps is None else evidence_map(maps, known, mixing)
+        head = None if self.uncertainty is None or made.pre_logits is None else self.uncertainty(made.pre_logits)
+        return ModelOutput(made.logits, head, features, evidence)
 
     def forward(
             self,
             mixed: torch.Tensor,
             original: Optional[torch.Tensor] = None,
-    ) -> Tuple[HeadOutput, Optional[HeadOutput]]:
-        """Return the outputs for mixed images [N, C, H, W] and, where given, for the unmixed ones."""
-        mixed_output = self._add_uncertainty(self._run(mixed, mixed_evidence_map if self.mixed_evidence else None))
-        if original is None:
-            return mixed_output, None
-        with torch.set_grad_enabled(self.original_grad and torch.is_grad_enabled()):
-            original_output = self._run(original, evidence_map if self.original_evidence else None)
-        # outside no_grad, so that the head always gets gradient
-        return mixed_output, self._add_uncertainty(original_output)
+            mixing: Optional[Mixing] = None,
+    ) -> Tuple[ModelOutput, Optional[ModelOutput]]:
+        """Return the outputs for the mixed images, and for the unmixed ones where something reads them.
+
+        Args:
+            mixed: Mixed images [N, C, H, W].
+            original: The unmixed images [N, C, H, W], for a pass of their own.
+            mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
+        """
+        made = self._run(mixed)
+        mixed_output = self._tell(made, self.reads_mixed, len(mixed), mixed.device)
+        if original is not None:
+            with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
+                made = self._run(original)
+            # outside no_grad, so that the head always gets gradient
+            return mixed_output, self._tell(made, self.reads, len(original), original.device)
+        return mixed_output, None if mixing is None else self._unmix(made, mixed, mixing)
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
         """Yield the model's parameters by the names that they have in the model, then the head's.
@@ -102,19 +181,98 @@ class SUMixModule(nn.Module):
         return group_matcher
 
 
-def prepare_originals(model: nn.Module, images: torch.Tensor, mixed: torch.Tensor, scale: float) -> torch.Tensor:
-    """Return the unmixed images as their pass takes them: at its resolution, in the memory format of the mixed ones.
+def image_size(images: torch.Tensor) -> Tuple[int, int]:
+    """Return height and width of images [N, C, H, W]."""
+    return images.shape[-2], images.shape[-1]
+
+
+def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
+    """Return the unmixed images [N, C, H, W] for their pass, in the memory format of the mixed ones."""
+    if target.original is None:
+        raise ValueError("a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
+    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
+    return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
+
+
+def check_model(
+        model: nn.Module, ratio: Ratio, original_pass: str, has_term: bool = False, has_head: bool = False) -> None:
+    """Raise TypeError for what wraps a model or one that lacks parts, ValueError for logits that cannot be unmixed."""
+    name = type(model).__name__
+    if hasattr(model, '_orig_mod'):
+        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
+    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
+        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
+    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
+        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
+    unmixes_logits = original_pass == 'none' and (has_term or 'logits' in ratio.reads and not ratio.may_lack)
+    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
+    if missing and (has_head or unmixes_logits or _reads_map(ratio) and not ratio.may_lack):
+        raise TypeError(
+            f"a model that is asked for features must have forward_features and forward_head, {name} lacks {missing}: "
+            "use ratio 'similarity' with original_pass 'no-grad' (and with a term, uncertainty 'logits')")
+    if unmixes_logits and not find_map(model).head_reads_map:
+        what, passes = ('the uncertainty term', 'grad') if has_term else (f'ratio {ratio.name!r}', 'no-grad')
+        raise ValueError(
+            f'{what} needs logits of the unmixed images, which cannot be unmixed where the head reads more than the '
+            f'feature map (a class token, for example), as in {name}: use original_pass {passes!r}, another '
+            "global_pool of the model, or ratio 'evidence' without a term")
+
+
+def _reads_map(ratio: Optional[Ratio]) -> bool:
+    return ratio is not None and not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed})
+
+
+@torch.no_grad()
+def correct(
+        model: torch.nn.Module,
+        mixed: torch.Tensor,
+        target: MixedTarget,
+        options: Optional[SUMixOptions] = None,
+) -> torch.Tensor:
+    """Return the shares that a model would give the first images of a mixed batch.
+
+    It makes the passes that the options ask for, in the mode that the model is in; `model.eval()` first leaves batch
+    norm's statistics alone.
 
     Args:
-        model: The model, which may take only whole patches.
-        images: Unmixed images [N, C, H, W].
+        model: A timm model.
         mixed: Mixed images [N, C, H, W].
-        scale: Resolution as a fraction of theirs, in (0, 1].
+        target: The MixedTarget that came with them.
+        options: How to correct; None: the defaults. The uncertainty term plays no part.
+
+    Returns:
+        Corrected shares [N], float32, in [0, 1].
+
+    Raises:
+        TypeError: If model wraps another, or lacks what the ratio needs.
+        ValueError: If target lacks what the ratio needs, or it cannot be unmixed.
+
+    Example:
+        >>> mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=1000)
+        >>> mixed, target = mixup(images, labels)
+        >>> lam = correct(model.eval(), mixed, target)
     """
-    if scale != 1.:
-        size = scaled_size(model, (images.shape[-2], images.shape[-1]), scale)
-        # in float32: a CPU has no antialiased resize in half precision
-        resized = F.interpolate(images.float(), size=size, mode='bilinear', antialias=True)
-        images = resized.to(images.dtype)
-    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
-    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+    options = options or SUMixOptions()
+    ratio = options.create_ratio()
+    check_model(model, ratio, options.resolved_pass)
+    if not target.mixed or not ratio.reads and not ratio.reads_mixed:
+        return target.lam
+    original = original_images(target, mixed) if options.resolved_pass != 'none' else None
+    module = SUMixModule(model, ratio, original_pass=options.resolved_pass)
+    mixed_output, original_output = module(mixed, original, mixing_of(target, options))
+    return ratio(mixed_output, original_output, target)
+
+
+def mixing_of(target: MixedTarget, options: SUMixOptions) -> Optional[Mixing]:
+    """Return what unmixing needs to know of a mixed batch; None where nothing is unmixed.
+
+    Raises:
+        ValueError: If the target does not say how the images were mixed.
+    """
+    if not target.mixed or not options.unmixes:
+        return None
+    if target.mixing is None:
+        raise ValueError(
+            "to unmix, target.mask must be the mask that the images were mixed by, got None: give it, or original_pass "
+            "'no-grad'")
+    return target.mixing

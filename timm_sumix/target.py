@@ -1,4 +1,4 @@
-"""What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
+"""What the loss is computed from: a model's outputs for a batch, how it was mixed, and its labels."""
 import copy
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
@@ -9,20 +9,84 @@ from timm.data.mixup import one_hot
 _NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
 
 
-class HeadOutput(NamedTuple):
+class ModelOutput(NamedTuple):
     """A model's outputs for one batch of images.
 
     Args:
-        logits: Class scores [N, C].
+        logits: Class scores [N, C]; None of unmixed images where nothing reads them.
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
-        features: Pooled pre-logits features [N, D]; the ratios 'feature' and 'evidence' need them.
-        evidence: Strength of the features at each place [N, h, w], as evidence_map returns it; only the ratio
-            'evidence' needs it.
+        features: Mean of the last feature map over its places [N, D]; ratios 'feature' and 'evidence' need it.
+        evidence: Evidence by place [N, h, w], as evidence_map returns it; only ratio 'evidence' needs it.
     """
-    logits: torch.Tensor
+    logits: Any  # a tensor, or None as above
     uncertainty: Optional[torch.Tensor] = None
     features: Optional[torch.Tensor] = None
     evidence: Optional[torch.Tensor] = None
+
+
+class Mixing:
+    """Which part of which images each mixed image shows: the masks, and who is whose partner.
+
+    Args:
+        size: Number of images N.
+        mask: As MixedTarget describes it, not None.
+        partner_mask: As MixedTarget describes it.
+        index: As MixedTarget describes it.
+        complementary: True says that the two mixtures of a pair share one mask, so that what one does not show of an
+            image the other does. A Python flag, since reading the mask would synchronise the GPU.
+    """
+
+    def __init__(
+            self,
+            size: int,
+            mask: torch.Tensor,
+            partner_mask: Optional[torch.Tensor] = None,
+            index: Optional[torch.Tensor] = None,
+            complementary: bool = False,
+    ):
+        self.size = size
+        self.mask = mask
+        self.partner_mask = partner_mask
+        self.index = index
+        self.complementary = complementary
+        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def partner(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
+        return _partner(tensor, self.index)
+
+    def as_partner(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the rows of `tensor` [N, ...] that belong to the mixed image in which each image is the partner.
+
+        An image that is nobody's partner gets zeros.
+        """
+        if self.index is None:
+            return tensor.flip(0)
+        own = torch.arange(self.size, device=self.index.device)
+        source = own.scatter(0, self.index, own)
+        found = (self.index[source] == own).view(-1, *[1] * (tensor.ndim - 1))
+        return torch.where(found, tensor[source], torch.zeros_like(tensor))
+
+    def partner_in_place(self, size: Tuple[int, int]) -> Optional[torch.Tensor]:
+        """Return whose partner is shown at its own place and size [N] bool, by cells of a grid (h, w); None: all.
+
+        There, both visible fractions sum to 1. ResizeMix shows the partner whole, at a smaller size.
+        """
+        if self.partner_mask is None:
+            return None
+        first, second = self.visible_fraction(size)
+        return (first + second - 1.).abs().amax((1, 2)) < 1e-3
+
+    def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return how much of each cell of both images each mixed image shows, as MixedTarget.visible_fraction does."""
+        if size not in self._cells:  # unmixing and ratio both ask
+            first = self._average(self.mask, size)
+            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
+            self._cells[size] = first, second
+        return self._cells[size]
+
+    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(mask.float(), size).expand(self.size, 1, *size).squeeze(1)
 
 
 class MixedTarget:
@@ -37,14 +101,17 @@ class MixedTarget:
         original: The unmixed images [N, ...], needed to correct the shares.
         mixed: False says that no image of the batch was mixed: lam is all ones, and the unmixed images need no pass. A
             Python flag, since reading lam would synchronise the GPU.
-        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]; only
-            the ratio 'evidence' uses it. None: not known, only its mean, lam.
+        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]. None:
+            not known, only its mean, lam; then labels are corrected by a second pass alone.
         partner_mask: The same for the partner's pixels, where it is not 1 - mask.
         object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; NaN
             where it is not known, zeros where it is not in the image. With it, lam is visible(a) / (visible(a) +
             visible(b)), each the visible fraction of what its unmixed image has of the object, and no ratio corrects
             it. Where one of the two is not known, or neither is visible, lam is that by area, to be corrected.
             OA-CutMix (https://arxiv.org/abs/2606.04820) likewise labels by objects, by their visible area.
+        exact: Whose lam is right as it is [N] bool, as mixup's, which shows all of both images by their share: no ratio
+            corrects it. None: nobody's.
+        complementary: Whether the two mixed images of a pair share one mask, see Mixing.
 
     Raises:
         TypeError: If labels or index are not int64 tensors.
@@ -64,6 +131,8 @@ class MixedTarget:
             mask: Optional[torch.Tensor] = None,
             partner_mask: Optional[torch.Tensor] = None,
             object_mask: Optional[torch.Tensor] = None,
+            exact: Optional[torch.Tensor] = None,
+            complementary: bool = False,
     ):
         check_labels(labels, num_classes)
         check_smoothing(smoothing)
@@ -92,15 +161,24 @@ class MixedTarget:
         self.index = index
         self.original = original
         self.mixed = mixed
-        self.mask = mask
-        self.partner_mask = partner_mask
         self.object_mask = object_mask
-        self.known: Optional[torch.Tensor] = None  # whose lam is that of known objects [N] bool
-        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
+        self.known = exact  # whose lam no ratio corrects [N] bool; None: nobody's
+        self.mixing = None if mask is None else Mixing(len(labels), mask, partner_mask, index, complementary)
         if object_mask is not None and mixed:
             share = self._share_of_objects(object_mask.squeeze(1).float())
-            self.known = share.isfinite()  # not where both are invisible, or one is not known
-            self.lam = torch.where(self.known, share, self.area)
+            told = share.isfinite()  # not where both are invisible, or one is not known
+            self.known = told if exact is None else told | exact
+            self.lam = torch.where(told, share, self.area)
+
+    @property
+    def mask(self) -> Optional[torch.Tensor]:
+        """Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W]; None if it is not known."""
+        return None if self.mixing is None else self.mixing.mask
+
+    @property
+    def partner_mask(self) -> Optional[torch.Tensor]:
+        """The same for the partner's pixels; None where it is 1 - mask."""
+        return None if self.mixing is None else self.mixing.partner_mask
 
     def _share_of_objects(self, objects: torch.Tensor) -> torch.Tensor:
         """Return the first object's part of what is visible of both [N], not finite where that cannot be told."""
@@ -108,12 +186,11 @@ class MixedTarget:
         sizes = objects.sum((1, 2)).clamp(min=1e-6)  # none of an object that is not in the image is visible
         a = (objects * first).sum((1, 2)) / sizes
         b = (self.partner(objects) * second).sum((1, 2)) / self.partner(sizes)
-        self._cells.clear()  # of the masks' own resolution, which nothing else asks for
         return a / (a + b)
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
-        return tensor.flip(0) if self.index is None else tensor[self.index]
+        return _partner(tensor, self.index)
 
     @property
     def partner_labels(self) -> torch.Tensor:
@@ -130,14 +207,10 @@ class MixedTarget:
             Fractions of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
             lam and 1 - lam in all cells where the mask is not known.
         """
-        if size not in self._cells:  # ratio and fading both ask
-            first = self._average(self.lam.view(-1, 1, 1, 1) if self.mask is None else self.mask, size)
-            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
-            self._cells[size] = first, second
-        return self._cells[size]
-
-    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
-        return F.adaptive_avg_pool2d(mask.float(), size).expand(len(self), 1, *size).squeeze(1)
+        if self.mixing is not None:
+            return self.mixing.visible_fraction(size)
+        first = self.lam.view(-1, 1, 1).expand(-1, *size)
+        return first, 1. - first
 
     def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.
@@ -185,12 +258,23 @@ class MixedTarget:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> 'MixedTarget':
         """Return a copy with every tensor on another device."""
-        result = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):
-                setattr(result, name, value.to(device, non_blocking=non_blocking))
-        result._cells = {}
+        result = _to(self, device, non_blocking)
+        if self.mixing is not None:
+            result.mixing = _to(self.mixing, device, non_blocking)
+            result.mixing._cells = {}
         return result
+
+
+def _to(source: Any, device: torch.device, non_blocking: bool) -> Any:
+    result = copy.copy(source)
+    for name, value in vars(source).items():
+        if isinstance(value, torch.Tensor):
+            setattr(result, name, value.to(device, non_blocking=non_blocking))
+    return result
+
+
+def _partner(tensor: torch.Tensor, index: Optional[torch.Tensor]) -> torch.Tensor:
+    return tensor.flip(0) if index is None else tensor[index]
 
 
 def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:

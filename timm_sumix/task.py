@@ -2,8 +2,8 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 
-Deviations from the authors' released code: the pass over the unmixed images can do without gradient, or at a lower
-resolution; the head is kept apart from the model, so that `state_dict` in a checkpoint is a plain timm model.
+Deviations from the authors' released code: what a second pass would say of the unmixed images can be unmixed from the
+mixed ones; the head is kept apart from the model, so that `state_dict` in a checkpoint is a plain timm model.
 """
 import logging
 from typing import Any, Callable, Dict, Optional, Union
@@ -13,12 +13,13 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .compat import create_criterion, device_and_dtype, has_fixed_size, has_sync_batch_norm, num_features
+from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .loss import SUMixLoss
+from .maps import find_map
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule, prepare_originals
+from .passes import SUMixModule, check_model, mixing_of, original_images
 from .target import MixedTarget
 
 _logger = logging.getLogger(__name__)
@@ -30,22 +31,21 @@ class SUMixTask(ClassificationTask):
     """Classification of mixed images under corrected labels, in place of timm's ClassificationTask.
 
     Args:
-        model: A timm model. Ratios 'evidence' and 'feature' and the uncertainty head need timm's forward_features and
-            forward_head; otherwise any classifier will do.
-        mixup: Mixes batches that come with integer labels, on their device.
+        model: A timm model. All but ratio 'area', and 'similarity' of two passes, need timm's forward_features and
+            forward_head.
+        mixup: Mixes batches that come with integer labels, on their device. It is left as it is.
         criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy.
         options: Settings of the correction, such as SUMixOptions.preset('paper'); None: the defaults.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head; None: the model's. The model is left where it is.
         dtype: Dtype of the head; None: the model's.
         verbose: Log the settings.
-        **changes: Fields of SUMixOptions that differ from `options`: ratio, strength, gamma, uncertainty,
-            original_pass, original_scale.
+        **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
     Raises:
         TypeError: If the model or mixup lacks what is needed, or a keyword is no field of SUMixOptions.
-        ValueError: If an option is out of range or unknown, the numbers of classes differ, or original_scale is given
-            for a model of fixed input size.
+        ValueError: If an option is out of range or unknown, the numbers of classes differ, or what the ratio reads
+            cannot be unmixed from the model's feature map.
 
     Example:
         >>> mixup = SUMixMixup(cutmix_alpha=1., mixup_alpha=0., num_classes=10)
@@ -75,22 +75,20 @@ class SUMixTask(ClassificationTask):
         if not isinstance(mixup, SUMixMixup):
             raise TypeError(
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
-        has_head = options.uncertainty == 'head' and loss.gamma > 0
-        needs_features = has_head or ratio.features or ratio.mixed_evidence or ratio.original_evidence
-        _check_model(model, mixup.num_classes, needs_features, options.original_scale)
+        has_term = options.gamma > 0
+        has_head = has_term and options.uncertainty == 'head'
+        check_model(model, ratio, options.resolved_pass, has_term, has_head)
+        _check_classes(model, mixup.num_classes)
         own_device, own_dtype = device_and_dtype(model)
         head = nn.Linear(
             num_features(model), mixup.num_classes, device=device or own_device,
             dtype=dtype or own_dtype) if has_head else None
-        module = SUMixModule(model, ratio, head, original_grad=options.resolved_pass == 'grad')
+        module = SUMixModule(model, ratio, head, options.resolved_pass, has_term)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
-        mixup.keep_original = loss.needs_original
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
         self.metrics = Metrics()
-        self._versions: Optional[int] = None
-        loss.create_fading(mixup.num_classes, own_device if device is None else device)
         # called with (mixed images, target, corrected lam) after each mixed batch; for previews
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
         if verbose:
@@ -98,13 +96,21 @@ class SUMixTask(ClassificationTask):
 
     def _log_settings(self) -> None:
         options, ratio = self.criterion.options, self.criterion.ratio
-        term = f'gamma {self.criterion.gamma:g}' + (f' ({options.uncertainty})' if self.criterion.gamma > 0 else '')
-        made = options.resolved_pass
+        term = f' Uncertainty term: gamma {options.gamma:g} ({options.uncertainty}).' if options.gamma else ''
+        clean = f' Plain loss of the unmixed images: weight {options.clean:g}.' if options.clean else ''
         fade = f' Targets fade below {options.fade:g} of one object.' if options.fade else ''
-        scale = '' if options.original_scale == 1. else f' at {options.original_scale:g} of the resolution'
-        _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.{fade}')
-        _logger.info(
-            f'SUMix: uncertainty term: {term}. Pass over the unmixed images: {made}{scale}; cost: {COSTS[made]}.')
+        made = options.resolved_pass
+        _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.{term}{clean}{fade}')
+        _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
+        part = self.mixup.corrected_part
+        if part < 1. and options.ratio != 'area':
+            _logger.log(logging.INFO if part else logging.WARNING, (
+                f'SUMix: labels of {part:.0%} of the images can be corrected. The others are not mixed, or by mixup, '
+                'whose share is right as it is.'))
+        if options.unmixes and self.mixup.mode == 'elem':
+            _logger.info(
+                "SUMix: in mode 'elem' the two mixed images of a pair do not show all of both: mode 'pair' "
+                '(--mixup-mode pair) gives truer labels.')
 
     def forward(
             self,
@@ -130,8 +136,9 @@ class SUMixTask(ClassificationTask):
         """
         if not isinstance(target, MixedTarget):
             input, target = self.mixup(input, target) if self.training else (input, self._unmixed(target))
-        mixed, original = self.trainable_module(input, self._original(input, target))
-        result = self.criterion(mixed, original, target, self._is_new_step())
+        mixed, original = self.trainable_module(
+            input, self._original(input, target), mixing_of(target, self.criterion.options))
+        result = self.criterion(mixed, original, target)
         if self.training:
             self.metrics.add(target, result)
             if self.after_batch is not None and target.mixed:
@@ -141,22 +148,12 @@ class SUMixTask(ClassificationTask):
     def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
         return MixedTarget(labels, torch.ones_like(labels, dtype=torch.float), self.mixup.num_classes, mixed=False)
 
-    def _is_new_step(self) -> bool:
-        """Whether the optimizer changed a parameter since the last batch; without, batches are being accumulated."""
-        if self.criterion.options.fade == 0:
-            return True
-        before, self._versions = self._versions, sum(
-            parameter._version for parameter in self.trainable_module.parameters())
-        return before != self._versions
-
     def _original(self, mixed: torch.Tensor, target: MixedTarget) -> Optional[torch.Tensor]:
         """Return the unmixed images for their pass, None where no such pass is made."""
-        if not self.criterion.needs_original or not (target.mixed or self._always_both and self.training):
+        is_made = target.mixed or self._always_both and self.training
+        if self.criterion.options.resolved_pass == 'none' or not is_made:
             return None
-        if target.original is None:
-            raise ValueError('target.original must hold the unmixed images, got None')
-        model = unwrap_model(self.trainable_module).model
-        return prepare_originals(model, target.original, mixed, self.criterion.options.original_scale)
+        return original_images(target, mixed)
 
     def pop_metrics(self) -> Dict[str, float]:
         """Return means over the samples since the last call, over all processes, and start anew.
@@ -175,8 +172,14 @@ class SUMixTask(ClassificationTask):
 
     def compile(  # type: ignore[override]  # timm's signature, which is not torch's
             self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
-        """Compile the training forward (both passes) and, apart, the model that is validated."""
+        """Compile the training forward (all passes) and, apart, the model that is validated.
+
+        Raises:
+            ValueError: If the model does more than forward_features and forward_head when it is called, which the
+                compiled forward would leave out.
+        """
         module = self.trainable_module
+        _check_compilable(unwrap_model(module).model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
         return self.eval_model
@@ -193,10 +196,9 @@ class SUMixTask(ClassificationTask):
         return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
 
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
-        """Return the state dicts of the uncertainty head and of the fading's class totals, where there are any."""
-        head, fading = self._head(module, ema), None if ema else self.criterion.fading
-        parts = {'uncertainty': head, 'fading': fading}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        """Return the state dict of the uncertainty head, where there is one."""
+        head = self._head(module, ema)
+        return {} if head is None else {'uncertainty': head.state_dict()}
 
     def load_task_state(
             self,
@@ -205,7 +207,7 @@ class SUMixTask(ClassificationTask):
             module: Optional[nn.Module] = None,
             ema: bool = False,
     ) -> None:
-        """Load the head, and the class totals where the checkpoint has them.
+        """Load the head.
 
         Raises:
             ValueError: If strict and the checkpoint has a head while the task has none, or the other way round: the
@@ -220,25 +222,22 @@ class SUMixTask(ClassificationTask):
                 'from its weights (initial_checkpoint)')
         if head is not None and saved is not None:
             head.load_state_dict(saved, strict=strict)
-        if self.criterion.fading is not None and not ema:
-            self.criterion.fading.load_totals((state or {}).get('fading'))
 
     def _head(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
         module = self.get_trainable_module(ema=ema) if module is None else module
         return None if module is None else unwrap_model(module).uncertainty
 
 
-def _check_model(model: nn.Module, num_classes: int, needs_features: bool, original_scale: float) -> None:
-    name = type(model).__name__
+def _check_classes(model: nn.Module, num_classes: int) -> None:
     model_classes = getattr(model, 'num_classes', num_classes)
     if model_classes != num_classes:
-        raise ValueError(f'mixup has num_classes {num_classes}, but {name} has {model_classes}: they must be the same')
-    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
-    if needs_features and missing:
-        raise TypeError(
-            "uncertainty 'head' and ratios 'evidence' and 'feature' need a model with forward_features and "
-            f"forward_head, {name} lacks {missing}: use uncertainty 'logits' or 'none' and ratio 'similarity'")
-    if original_scale != 1. and has_fixed_size(model):
         raise ValueError(
-            f'original_scale must be 1 for {name}, whose input size is fixed, got {original_scale} (timm makes some '
-            'such models flexible by --model-kwargs dynamic_img_size=True)')
+            f'mixup has num_classes {num_classes}, but {type(model).__name__} has {model_classes}: they must be equal')
+
+
+def _check_compilable(model: nn.Module) -> None:
+    hooks = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)
+    if any(hooks) or hasattr(model, 'forward_features') and not find_map(model).is_plain:
+        raise ValueError(
+            f'{type(model).__name__} has hooks or a forward of its own, which SUMixTask.compile would leave out: call '
+            'model.compile() instead, before the task is made')

@@ -7,14 +7,12 @@ from typing import Any, Dict, List
 
 import yaml
 
-import timm_sumix.models  # noqa: F401 (registers models with timm, for --model)
-
 from .patch import run_with_sumix
 
 USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]
 
 SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
-Without --sumix it runs as if started directly, with a few more models to choose from. With it, labels are corrected:
+Without --sumix it runs as if started directly. With it, labels are corrected:
   python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix"""
 
 

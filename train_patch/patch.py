@@ -2,6 +2,7 @@
 
 timm's train.py looks up Mixup, FastCollateMixup, ClassificationTask and train_one_epoch as globals of its module.
 """
+import argparse
 import importlib.util
 import logging
 import os
@@ -10,10 +11,12 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Optional
 
 import torch
+from timm.data import resolve_data_config
 from timm.utils import random_seed
 from torch.utils.data import DataLoader
 
 from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
+from timm_sumix.maps import find_map
 
 from .flags import Settings, add_flags, resolve
 from .preview import Preview
@@ -64,6 +67,7 @@ class Patch:
         self.settings: Settings  # once the arguments are parsed
         self.mixup: SUMixMixup  # once the script makes it
         self.task: Optional[SUMixTask] = None
+        self.args: argparse.Namespace  # as the script gets them
         self.seed = 0
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
@@ -78,7 +82,7 @@ class Patch:
         def parse_and_resolve(*args, **kwargs):
             parsed = parse_args(*args, **kwargs)
             self.settings = resolve(parsed, parser)
-            self.seed = parsed.seed
+            self.seed, self.args = parsed.seed, parsed
             return parsed
         return parse_and_resolve
 
@@ -92,6 +96,9 @@ class Patch:
         return collate
 
     def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
+        # at the run's own size: small images may leave the model's last map a single place
+        if self.settings.options.unmixes:
+            find_map(model, resolve_data_config(vars(self.args), model=model)['input_size'][1:])
         self.task = SUMixTask(model, self.mixup, criterion, self.settings.options, **kwargs)
         return self.task
 
@@ -131,7 +138,7 @@ class Patch:
             _logger.warning(
                 f'SUMix: in epoch {epoch} the {part} loss was not finite, first in step {step}: images or weights are '
                 'NaN or too large; try a lower --lr, --clip-grad, or --amp-dtype bfloat16.')
-        gamma = task.criterion.gamma
+        gamma = task.criterion.options.gamma
         _logger.info(
             f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '
             f'Loss: {means["classification"]:#.3g} + {gamma:g} * {means["uncertainty"]:#.3g} '

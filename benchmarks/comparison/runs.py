@@ -12,7 +12,7 @@ from ..data.images import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
 from ..labels.labellers import LABELLERS
-from ..labels.losses import CRITERIA, EXTRAS, FADINGS
+from ..labels.losses import CRITERIA, EXTRAS
 from ..labels.ratios import create_own_ratio
 from ..labels.rivals import attention_labellers
 from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
@@ -57,8 +57,7 @@ def train_arm(
     train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
         task_kwargs=options, labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](),
-        extra=EXTRAS.get(arm.extra),
-        fading=None if arm.fading is None else FADINGS[arm.fading](setting.classes, arm.options['fade']))
+        extra=EXTRAS.get(arm.extra))
 
 
 def run_folder(out: Path, setting: str, arm: str, seed: int) -> Path:

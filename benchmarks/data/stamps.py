@@ -33,6 +33,7 @@ LEAST_COLOURED = 0.1  # colours over pixels: large drawings have many colours al
 MOST_FILLED = 0.9  # share of the object's box that the object fills: pictures that are cut to a rectangle have no mask
 MOST_SOFT = 0.3  # share of visible pixels of alpha below 200: flames and twigs have no clear mask
 
+CLOSE, SCENES = (0.25, 0.5), (0.5, 1.)  # parts of a photograph: close-ups hold few whole things, scenes many
 VISIBLE = 16  # pixels of an object that are on its canvas at least, wherever its middle lies
 
 
@@ -73,6 +74,7 @@ def place_stamps(
         seed: int,
         canvas: int = 224,
         anywhere: bool = False,
+        background: Tuple[float, float] = CLOSE,
 ) -> PlacedImages:
     """Place photographed objects at random on crops of other photographs, half of them flipped.
 
@@ -83,6 +85,7 @@ def place_stamps(
         seed: Seed of everything that is drawn.
         canvas: Height and width S of a canvas in pixels.
         anywhere: An object's middle lies anywhere on the canvas, whose border cuts it; else it is wholly inside.
+        background: Range of the side of a background, as a part of its photograph's shorter side.
 
     Returns:
         The canvases with their masks and labels, the objects' numbers among the stamps; outside its mask a canvas is
@@ -94,7 +97,7 @@ def place_stamps(
     if not 1 <= size <= canvas:
         raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')
     generator = np.random.default_rng(seed)
-    images = _backgrounds(count, canvas, generator)
+    images = _backgrounds(count, canvas, background, generator)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
     labels = generator.permutation(len(stamps.images))[np.arange(count) % len(stamps.images)]
     for image, mask, label in zip(images, masks, labels):
@@ -150,8 +153,9 @@ def _is_photograph(image: np.ndarray) -> bool:
         and where.mean() <= MOST_FILLED and soft <= MOST_SOFT)
 
 
-def _backgrounds(count: int, canvas: int, generator: np.random.Generator) -> np.ndarray:
-    """Return square crops of photographs [count, canvas, canvas, 3] uint8, of half their shorter side or more."""
+def _backgrounds(
+        count: int, canvas: int, part: Tuple[float, float], generator: np.random.Generator) -> np.ndarray:
+    """Return square crops of photographs [count, canvas, canvas, 3] uint8, of a part of their shorter side."""
     from skimage import data
     from sklearn.datasets import load_sample_images
     photographs = [
@@ -160,9 +164,9 @@ def _backgrounds(count: int, canvas: int, generator: np.random.Generator) -> np.
     result = np.empty((count, canvas, canvas, 3), dtype=np.uint8)
     for i, which in enumerate(generator.integers(0, len(photographs), count)):
         photograph = photographs[which]
-        side = generator.integers(min(photograph.size) // 2, min(photograph.size) + 1)
+        side = round(min(photograph.size) * generator.uniform(*part))
         left, top = (int(generator.integers(0, length - side + 1)) for length in photograph.size)
-        box = (left, top, left + int(side), top + int(side))
+        box = (left, top, left + side, top + side)
         result[i] = photograph.resize((canvas, canvas), Image.Resampling.BILINEAR, box=box)
     return result
 

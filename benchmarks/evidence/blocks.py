@@ -3,7 +3,7 @@ import re
 from typing import Any, Callable, Dict, List
 
 from ..common.results import read_result
-from .label_tables import demo_table, fidelity_table, labels_in_short, probes_table
+from .label_tables import demo_table, fidelity_table, labels_in_short, photographs_table, probes_table
 from .model_tables import (
     comparison_table,
     controls_table,
@@ -54,14 +54,16 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity of scenes': lambda: fidelity_table('scene', 'scene', lambda row: not row['scene'].startswith('share ')),
     'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
     'fidelity by strength': lambda: fidelity_table('strengths', 'scene'),
-    'fidelity by power': lambda: fidelity_table('power', 'power'),
+    'fidelity by mode': lambda: fidelity_table('modes', 'mode'),
+    'photographs': photographs_table,
+    'photographs in full': lambda: fidelity_table('photographs', 'images', name='fidelity-photographs'),
     'fidelity of what was tried': lambda: fidelity_table('tried', 'scene', name='fidelity-tried'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': probes_table,
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
-    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
+    **{name: lambda name=name: test_sets_table(name) for name in ('unmixing', 'seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
@@ -89,7 +91,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds', 'controls', 'larger', 'transformer',
+            'fidelity', 'fidelity-photographs', 'unmixing', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds',
+            'controls', 'larger', 'transformer',
             'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
 }
 

@@ -6,8 +6,9 @@ from ..common.results import read_result
 
 
 def label_name(row: Dict[str, Any]) -> str:
-    """Return a label's name with its strength."""
-    return row['label'] if row['strength'] is None else f'{row["label"]} {row["strength"]:g}'
+    """Return a label's name with its strength, and the number of passes where there are two (older files have none)."""
+    name = row['label'] if row['strength'] is None else f'{row["label"]} {row["strength"]:g}'
+    return f'{name}, two passes' if row.get('passes') == 2 else name
 
 
 def fidelity_table(
@@ -50,17 +51,42 @@ def probes_table() -> str:
          mean([100 * row['neither_visible'] for row in own.values()], 2)] for scene, own in found.items()])
 
 
+NAMES = {  # of the labels of most interest
+    'area': 'area (CutMix)',
+    'evidence of the mixture': 'evidence of the mixed image alone, as TransMix reads attention',
+    'evidence 1': '**`evidence`, the default, one pass**',
+    'evidence 1, two passes': '`evidence`, two passes',
+    'feature 8': '`feature`, one pass',
+    'feature 8, two passes': '`feature`, two passes',
+    'similarity 2': "`similarity`, as the paper's abstract describes it, one pass",
+    'similarity 2, two passes': '`similarity`, two passes',
+    'released, two passes': "`released`, as the authors' code computes it",
+    'snapmix': 'SnapMix-style class activation map, two passes',
+    'central Gaussian': 'control: a fixed Gaussian in the middle of the image',
+}
+
+
 def labels_in_short() -> str:
     """Return the labels of most interest, on objects of a fifth of the canvas."""
-    names = {
-        'area': 'area (CutMix)', 'similarity 2': "as the paper's abstract describes it (`similarity`)",
-        'released': "as the authors' code computes it (`released`)",
-        'snapmix': 'SnapMix-style class activation map, re-derived',
-        'evidence': '`evidence`, the default: one pass', 'evidence 1': '`evidence` with a second pass'}
     rows = [row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
+    found = {label_name(row) for row in rows}
     return table(['label', 'Spearman with the true share', 'mean absolute error'], [
         [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]
-        for name, text in names.items()])
+        for name, text in NAMES.items() if name in found])
+
+
+def photographs_table() -> str:
+    """Return Spearman / mean absolute error of the labels of most interest, by what the photographs hold."""
+    rows = read_result('fidelity-photographs')['rows']
+    columns, found = (list(dict.fromkeys(values)) for values in (
+        (row['images'] for row in rows), (label_name(row) for row in rows)))
+
+    def cell(name, images):
+        own = [row for row in rows if (label_name(row), row['images']) == (name, images)]
+        return ' / '.join(mean([row[score] for row in own], 3) for score in ('spearman', 'mae'))
+
+    return table(['label', *columns], [
+        [text, *(cell(name, images) for images in columns)] for name, text in NAMES.items() if name in found])
 
 
 def demo_table() -> str:

@@ -6,10 +6,11 @@ from typing import Callable, List, Optional
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
-from ..labels.arms import ALL_ARMS, ARMS, DEFAULT, HALF_UNMIXED
+from ..labels.arms import ALL_ARMS, ARMS, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
 from .runs import Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
+BINARY = [name for name, arm in ALL_ARMS.items() if arm.is_binary]
 
 
 def _each(gained: List[float]) -> str:
@@ -42,7 +43,7 @@ def comparison_table(setting: str) -> str:
 def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
     """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
     found = grid('comparison')
-    arms = [arm for arm in ARMS if sum(arm in own for own in found.values()) > 1]
+    arms = [arm for arm in (*ARMS, *EARLIER_IDEAS) if sum(arm in own for own in found.values()) > 1]
     return table(['label', *found], [
         [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in found.values())] for arm in arms])
 
@@ -78,7 +79,7 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     cells = []
     for score, digits in DIGITS.items():
         own = [score_of(run, score, other) for run in runs]
-        if score != 'top1' and ALL_ARMS[runs[0]['arm']].is_binary:
+        if score != 'top1' and runs[0]['arm'] in BINARY:
             cells += ['-', '-']  # such a model's probabilities are no softmax
             continue
         change = '-' if runs is base else mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')
@@ -110,7 +111,7 @@ def temperature_table() -> str:
     """Return NLL and ECE of models with labels by area and corrected, as trained and calibrated by a temperature."""
     rows, lines = read_result('temperature')['rows'], []
     for setting in dict.fromkeys(row['setting'] for row in rows):
-        for base, arm in (('area', DEFAULT), HALF_UNMIXED):
+        for base, arm in (('area', EARLIER_DEFAULT), HALF_UNMIXED):
             pair = [[row for row in rows if (row['setting'], row['arm']) == (setting, name)] for name in (base, arm)]
             for other in test_sets({arm: [row['before'] for row in pair[0]]}):
                 lines.append([
@@ -144,8 +145,8 @@ def models_in_short() -> str:
     """Return the scores of models trained with the default label over many seeds, beside CutMix's."""
     lines = []
     for setting, arms in grid('seeds').items():
-        top1, *scores = _from_to(arms['area'], arms[DEFAULT])
-        gained = mean(gains(arms[DEFAULT], arms['area']), 2, True, '+')
+        top1, *scores = _from_to(arms['area'], arms[EARLIER_DEFAULT])
+        gained = mean(gains(arms[EARLIER_DEFAULT], arms['area']), 2, True, '+')
         lines.append([f'`{setting}`', top1, gained, *scores])
     return table(['setting', 'top-1 %', 'gain, 95 % interval', 'NLL', 'ECE %'], lines)
 

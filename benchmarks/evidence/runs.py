@@ -2,7 +2,7 @@
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, CONTROLS, DEFAULT, IDEAS, MAIN
+from ..labels.arms import ALL_ARMS, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, IDEAS, MAIN
 
 Rows = List[Dict[str, Any]]
 
@@ -15,8 +15,8 @@ class Comparison(NamedTuple):
 
 _BINARY = [name for name, arm in IDEAS.items() if arm.is_binary]
 COMPARISONS = {
-    'controls': Comparison('area', (*MAIN, 'area, same time', *CONTROLS)),
-    'ideas': Comparison(DEFAULT, (DEFAULT, 'evidence, fade 0.6', *(name for name in IDEAS if name not in _BINARY))),
+    'controls': Comparison('area', (*MAIN, 'area, same time', *EARLIER_CONTROLS, *CONTROLS)),
+    'ideas': Comparison(EARLIER_DEFAULT, (EARLIER_DEFAULT, *EARLIER_IDEAS)),
     'BCE': Comparison('area, BCE', _BINARY),
 }
 
@@ -28,7 +28,7 @@ def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
         ValueError: If an arm lacks some of CutMix's seeds, or CutMix some of its.
     """
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
-    found = {arm: [run for run in own if run['arm'] == arm] for arm in ALL_ARMS}
+    found = {arm: [run for run in own if run['arm'] == arm] for arm in (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS)}
     seeds = [run['seed'] for run in found['area']]
     for arm, own in found.items():
         found_seeds = [run['seed'] for run in own]

@@ -24,8 +24,9 @@ def steps_in_short() -> str:
     """Return time and peak memory of a step over CutMix's, their range over the models."""
     steps, lines = read_result('speed')['steps'], []
     names = {
-        'default': '`--sumix`', 'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)':
-        '`--sumix-preset paper`'}
+        'default': '`--sumix`', 'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
+        'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`',
+        'clean 0.5': '`--sumix-clean 0.5`'}
     for setting, text in names.items():
         rows = [own[setting] for own in steps.values()]
         lines.append([text, *(_range([row[score] for row in rows]) for score in ('ratio', 'memory'))])

@@ -9,5 +9,5 @@ def zoo_table() -> str:
     for module, row in read_result('zoo')['architectures'].items():
         lines.append([
             f'`{module}`', f'`{row["model"]}`', *(' x '.join(map(str, row[key])) for key in ('size', 'map')),
-            f'`{row["source"]}`', 'shapes' if row['meta'] else 'a step'])
-    return table(['module', 'model', 'pixels', 'places', 'from', 'tried'], lines)
+            row['gets'], f'`{row["source"]}`', 'shapes' if row['meta'] else 'a step'])
+    return table(['module', 'model', 'pixels', 'places', 'gets', 'from', 'tried'], lines)

@@ -1,19 +1,24 @@
 """How true is each label? Labels of mixed test images against the share of each object that is visible in truth.
 
+python -m benchmarks.fidelity --scenes photographs            (an ImageNet network on photographed objects, see below)
 python -m benchmarks.fidelity [--scenes S ...] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
 python -m benchmarks.fidelity --rescore tests/data/predictions.npz      (scores of saved predictions, beside them)
 
-For each scene a probe model is trained with CutMix, its labels by area; then its test images are mixed, and each way to
-label them is compared with the truth: Spearman's correlation, mean absolute error, and calibration (mean absolute
+Scene photographs asks a network with published weights about photographed objects; both are fetched by apt-get and pip.
+For each other scene a probe model is trained with CutMix, its labels by area. Then test images are mixed, and each way
+to label them is compared with the truth: Spearman's correlation, mean absolute error, and calibration (mean absolute
 difference between label and truth in ten bins of the label).
 """
 import argparse
 from pathlib import Path
+from typing import Any, Callable, Dict, List
 
 from ..common.processes import run_jobs
 from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, write_result
 from .compare import compare
+from .photographs import PHOTOGRAPHS, run_photographs
+from .photographs import Job as PhotographsJob
 from .predictions import read_predictions
 from .run import Job, run_scene
 from .scenes import SCENES, Scene
@@ -24,13 +29,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--shares', type=float, nargs='*', default=[0.05, 0.2, 0.4, 0.6, 1.0],
                         help="share of the canvas that an object's box takes, one scene each")
-    parser.add_argument('--scenes', nargs='*', choices=list(SCENES), default=list(SCENES), help='further scenes')
+    parser.add_argument('--scenes', nargs='*', choices=[*SCENES, 'photographs'], default=list(SCENES),
+                        help='further scenes, or photographs alone, which needs no training')
     parser.add_argument('--images', type=int, default=20000, help='training images of a probe model (default: 20000)')
-    parser.add_argument('--test-images', type=int, default=5000, help='test images (default: 5000)')
+    parser.add_argument('--test-images', type=int, help='test images (default: 5000, photographs 924 of each kind)')
     parser.add_argument('--epochs', type=int, default=15, help='epochs of a probe model (default: 15)')
     parser.add_argument('--seeds', type=int, default=1, help='number of seeds, counted from 0 (default: 1)')
     parser.add_argument('--jobs', type=int, default=2, help='probe models at a time, one thread each (default: 2)')
-    parser.add_argument('--out', type=Path, default=RESULTS / 'fidelity.json')
+    parser.add_argument('--out', type=Path, help='result file (default: fidelity.json, or fidelity-photographs.json)')
     parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's model, seed 0, here")
     parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
     args = parser.parse_args()
@@ -39,16 +45,27 @@ def main() -> None:
         description = describe_run('benchmarks.fidelity', 0)
         write_result(args.rescore.with_suffix('.json'), {**description, **wall_time(), 'rows': rows})
         return
+    if args.scenes == ['photographs']:
+        run(args, 'fidelity-photographs', run_photographs, [
+            PhotographsJob(name, args.test_images or 924, seed) for seed in range(args.seeds) for name in PHOTOGRAPHS])
+        return
+    if 'photographs' in args.scenes:
+        parser.error('--scenes photographs must stand alone: it has a result file of its own')
     for share in args.shares:
         if not 0. < share <= 1.:
             parser.error(f'--shares must be in (0, 1], got {share}')
     scenes = {**{f'share {share:g}': Scene(share) for share in args.shares}, **{n: SCENES[n] for n in args.scenes}}
     jobs = [
-        Job(name, scene, args.images, args.epochs, args.test_images, seed, None if seed else args.predictions)
+        Job(name, scene, args.images, args.epochs, args.test_images or 5000, seed, None if seed else args.predictions)
         for seed in range(args.seeds) for name, scene in scenes.items()]
+    run(args, 'fidelity', run_scene, jobs)
+
+
+def run(args: argparse.Namespace, name: str, function: Callable[[Any], List[Dict[str, Any]]], jobs: List[Any]) -> None:
+    """Run jobs, each of which returns rows of scores, and write the rows."""
     description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
-    rows = [row for rows in run_jobs(run_scene, jobs, args.jobs, 'Probe models') for row in rows]
-    write_result(args.out, {**description, **wall_time(), 'rows': rows})
+    rows = [row for rows in run_jobs(function, jobs, args.jobs, 'Probe models') for row in rows]
+    write_result(args.out or RESULTS / f'{name}.json', {**description, **wall_time(), 'rows': rows})
 
 
 if __name__ == '__main__':

@@ -1,20 +1,19 @@
 """Scores of each label against the truth."""
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
 from timm_sumix.correction import RATIOS, create_ratio
-from timm_sumix.correction.ratios import Evidence, EvidenceOfBoth
 
 from ..common.scores import agreement
 from ..labels.truth import comparable
 from .probe import Answers
 
-# strengths of each ratio; evidence without one is that of the mixed image alone
-CHOSEN = {'similarity': (2.,), 'feature': (8.,), 'evidence': (None, 0., 1., 8.)}
+# strengths of each ratio
+CHOSEN = {'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1.)}
 SWEEPS = {
-    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (None, 0., 1., 2., 4., 8.)}
-POWERS = (1, 2, 3, 4, 6)
+    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (0., 1., 2., 4., 8.)}
+Key = Tuple[str, Optional[float], int]  # label, strength, passes
 
 
 def usable(batches: List[Answers]) -> torch.Tensor:
@@ -27,7 +26,7 @@ def compare(
         shares: Dict[str, List[torch.Tensor]],
         sweep: bool = False,
 ) -> List[Dict[str, Any]]:
-    """Return a row of scores for each ratio and each labeller.
+    """Return a row of scores for each ratio, in one pass and in two, and for each labeller.
 
     Args:
         batches: Answers of a probe model.
@@ -36,25 +35,28 @@ def compare(
     """
     strengths = SWEEPS if sweep else CHOSEN
     labels = {
-        (name, value): [
-            create_ratio(name, value, with_original=value is not None)(b.mixed, b.original, b.target) for b in batches]
-        for name in RATIOS for value in strengths.get(name, (None,))}
-    labels.update({(name, None): parts for name, parts in shares.items()})
+        (name, value, passes): _labels(batches, name, value, passes)
+        for name in RATIOS for value in strengths.get(name, (None,)) for passes in _passes(batches, name)}
+    labels.update({(name, None, 0): parts for name, parts in shares.items()})
     return _score(batches, labels)
 
 
-def compare_powers(batches: List[Answers], power: float) -> List[Dict[str, Any]]:
-    """Return a row of scores of ratio 'evidence' at each strength, for one power of the evidence."""
-    ratios = {
-        strength: Evidence(power) if strength is None else EvidenceOfBoth(strength, power)
-        for strength in CHOSEN['evidence']}
-    return _score(batches, {
-        ('evidence', strength): [ratio(b.mixed, b.original, b.target) for b in batches]
-        for strength, ratio in ratios.items()})
+def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
+    """Return in how many passes a ratio can be had: a class token's logits cannot be unmixed."""
+    if not RATIOS[name].reads:
+        return (1,)
+    unmixed = batches[0].unmixed
+    has_one = unmixed is not None and all(getattr(unmixed, part) is not None for part in RATIOS[name].reads)
+    return (1, 2) if has_one and name != 'released' else (2,)
 
 
-def _score(batches: List[Answers], labels: Dict[Any, List[torch.Tensor]]) -> List[Dict[str, Any]]:
+def _labels(batches: List[Answers], name: str, strength: Optional[float], passes: int) -> List[torch.Tensor]:
+    ratio = create_ratio(name, strength)
+    return [ratio(b.mixed, b.unmixed if passes == 1 else b.original, b.target) for b in batches]
+
+
+def _score(batches: List[Answers], labels: Dict[Key, List[torch.Tensor]]) -> List[Dict[str, Any]]:
     use, true = usable(batches), torch.cat([batch.true for batch in batches])
     return [
-        {'label': name, 'strength': strength, **agreement(torch.cat(parts)[use], true[use])}
-        for (name, strength), parts in labels.items()]
+        {'label': name, 'strength': strength, 'passes': passes, **agreement(torch.cat(parts)[use], true[use])}
+        for (name, strength, passes), parts in labels.items()]

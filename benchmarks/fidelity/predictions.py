@@ -5,10 +5,11 @@ from typing import List
 import numpy as np
 import torch
 
-from timm_sumix import HeadOutput, MixedTarget
+from timm_sumix import MixedTarget, ModelOutput
 
 from .probe import BATCH, Answers
 
+PARTS = ('mixed', 'unmixed', 'original')
 FIELDS = ('logits', 'features', 'evidence')
 
 
@@ -21,7 +22,7 @@ def write_predictions(path: Path, batches: List[Answers]) -> None:
     np.savez_compressed(
         path,
         **{f'{part}_{field}': join([getattr(getattr(batch, part), field) for batch in batches])
-           for part in ('mixed', 'original') for field in FIELDS},
+           for part in PARTS for field in FIELDS},
         mask=np.packbits(masks.numpy()), mask_shape=np.array(masks.shape),
         labels=torch.cat([batch.target.labels for batch in batches]).byte().numpy(),
         true=torch.cat([batch.true for batch in batches]).numpy(), batch_size=np.array(BATCH))
@@ -41,7 +42,6 @@ def read_predictions(path: Path) -> List[Answers]:
 
         target = MixedTarget(
             torch.from_numpy(saved['labels'][rows]).long(), mask[rows].float().mean((1, 2, 3)), 10, mask=mask[rows])
-        mixed, original = (
-            HeadOutput(**{field: tensor(f'{part}_{field}') for field in FIELDS}) for part in ('mixed', 'original'))
-        batches.append(Answers(mixed, original, target, tensor('true')))
+        outputs = (ModelOutput(**{field: tensor(f'{part}_{field}') for field in FIELDS}) for part in PARTS)
+        batches.append(Answers(*outputs, target, tensor('true')))
     return batches

@@ -3,8 +3,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 
-from timm_sumix import HeadOutput, MixedTarget, SUMixMixup
-from timm_sumix.correction import Ratio
+from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixMixup
 from timm_sumix.passes import SUMixModule
 
 from ..common.scores import top1
@@ -20,8 +19,8 @@ BATCH = 128
 
 
 class _Everything(Ratio):
-    """Reads all that the passes can tell: the same outputs then serve every ratio."""
-    features = original_evidence = mixed_evidence = True
+    """Reads all that a model tells: the same outputs then serve every ratio."""
+    may_lack = True
 
 
 class Answers(NamedTuple):
@@ -29,12 +28,14 @@ class Answers(NamedTuple):
 
     Args:
         mixed: Outputs for the mixed images.
-        original: Outputs for the unmixed images.
+        unmixed: Outputs for the unmixed images, unmixed from the same pass.
+        original: Outputs for the unmixed images, of a second pass.
         target: The batch's MixedTarget.
         true: True shares of the first images [N], NaN where neither object is visible.
     """
-    mixed: HeadOutput
-    original: HeadOutput
+    mixed: ModelOutput
+    unmixed: ModelOutput
+    original: ModelOutput
     target: MixedTarget
     true: torch.Tensor
 
@@ -72,7 +73,7 @@ def train_probe(
 def rival_labellers(scene: Scene, model: torch.nn.Module) -> Dict[str, Labeller]:
     """Return the rivals that fit the probe model: class activation maps for a CNN, attention for a transformer."""
     own = {'snapmix': LABELLERS['snapmix']} if scene.probe == 'cnn' else attention_labellers(model)
-    return {**own, 'lumix': LABELLERS['lumix']}
+    return {**own, **{name: LABELLERS[name] for name in ('lumix', 'evidence of the mixture')}}
 
 
 @torch.no_grad()
@@ -98,11 +99,12 @@ def ask_probe(
         The answers for each batch, and {name: shares of each batch} by the labellers.
     """
     torch.manual_seed(seed)
-    both = SUMixModule(model, _Everything())
+    one, two = (SUMixModule(model, _Everything(), original_pass=made) for made in ('none', 'no-grad'))
     batches, shares = [], {name: [] for name in labellers}
     for images, labels, masks in zip(*(part.split(BATCH) for part in (data.images, data.labels, data.masks))):
         mixed, target = mixup(images, labels)
-        batches.append(Answers(*both(mixed, target.original), target, true_shares(masks, target)))
+        answers = (*one(mixed, None, target.mixing), two(mixed, target.original)[1])
+        batches.append(Answers(*answers, target, true_shares(masks, target)))
         for name, labeller in labellers.items():
             shares[name].append(labeller(model, mixed, target, masks))
     return batches, shares

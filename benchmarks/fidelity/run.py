@@ -4,16 +4,17 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 
-from timm_sumix.mixing.policies import POLICIES
+from timm_sumix.mixing import MODES, POLICIES
 
 from ..labels.tried import TRIED
 from ..training import cutmix
-from .compare import POWERS, compare, compare_powers, usable
+from .compare import compare, usable
 from .predictions import write_predictions
 from .probe import ask_probe, rival_labellers, train_probe
 from .scenes import Scene, make_data
 
-IN_FULL = 'share 0.2'  # the scene that has policies, sweeps and epochs too
+IN_FULL = 'share 0.2'  # the scene that has modes, policies, sweeps and epochs too
+MODE = 'pair'  # of the mixing, where nothing else is said
 WITH_TRIED = (IN_FULL, 'share 1')
 
 
@@ -50,12 +51,12 @@ def run_scene(job: Job) -> List[Dict[str, Any]]:
 
     def after_epoch(model, epoch):
         if in_full and epoch in (1, 2, 3, 5, 8, 12, epochs):
-            answers = ask_probe(model, test, cutmix(scene.classes), seed, rival_labellers(scene, model))
+            answers = ask_probe(model, test, cutmix(scene.classes, mode=MODE), seed, rival_labellers(scene, model))
             add('epochs', compare(*answers), epoch=epoch)
 
     model, top1 = train_probe(scene, data, test, epochs, seed, after_epoch)
     rivals, tried = rival_labellers(scene, model), TRIED if name in WITH_TRIED else {}
-    batches, shares = ask_probe(model, test, cutmix(scene.classes), seed, {**rivals, **tried})
+    batches, shares = ask_probe(model, test, cutmix(scene.classes, mode=MODE), seed, {**rivals, **tried})
     invisible = torch.cat([batch.true.isnan() for batch in batches]).float().mean().item()
     scores = compare(batches, shares)
     own = [row for row in scores if row['label'] not in TRIED]
@@ -64,11 +65,12 @@ def run_scene(job: Job) -> List[Dict[str, Any]]:
         add('tried', [row for row in scores if row['label'] in (*TRIED, 'evidence', 'area')])
     if in_full:
         add('strengths', compare(batches, {}, sweep=True))
-        for power in POWERS:
-            add('power', compare_powers(batches, power), power=power)
+        for mode in MODES:
+            answers = ask_probe(model, test, cutmix(scene.classes, mode=mode), seed, rivals)
+            add('modes', compare(*answers), mode=mode)
         for policy in POLICIES:
             alpha = {} if policy == 'smoothmix' else {'alpha': 1.}
-            mixup = cutmix(scene.classes, policy=policy, policy_kwargs=alpha)
+            mixup = cutmix(scene.classes, mode=MODE, policy=policy, policy_kwargs=alpha)
             add('policies', compare(*ask_probe(model, test, mixup, seed, rivals)), policy=policy)
         if predictions is not None:
             write_predictions(predictions, batches[:3])

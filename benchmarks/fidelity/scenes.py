@@ -31,7 +31,7 @@ class Scene(NamedTuple):
 
 SCENES = {
     'several': Scene(share=0.1, copies=3),
-    'photographs': Scene(clutter='photographs'),
+    'on photographs': Scene(clutter='photographs'),
     'digits': Scene(data='digits'),
     'vit': Scene(probe='vit'),
     'emoji': Scene(data='emoji', classes=20),

@@ -1,4 +1,8 @@
-"""The arms of the comparison, which differ in their labels or loss. Pure data: the page of evidence reads it too."""
+"""The arms of the comparison, which differ in their labels or loss. Pure data: the page of evidence reads it too.
+
+Arm 'unmixed' is the library's default. Arm 'evidence' is the default before it unmixed: the evidence of the mixed image
+alone. Its committed runs read it in the pass that is trained; a run made now does so in one of its own.
+"""
 from typing import Any, Dict, NamedTuple, Optional
 
 
@@ -9,7 +13,6 @@ class Arm(NamedTuple):
         options: Options of SUMixTask.
         labeller: One of labellers.py, whose shares replace those by area before the task sees them.
         ratio: One of ratios.py, where `options` name none.
-        fading: One of losses.FADINGS in place of the library's.
         criterion: One of losses.CRITERIA.
         extra: One of losses.EXTRAS, a loss that is added.
         prob: Probability that a sample is mixed.
@@ -19,7 +22,6 @@ class Arm(NamedTuple):
     options: Dict[str, Any]
     labeller: Optional[str] = None
     ratio: Optional[str] = None
-    fading: Optional[str] = None
     criterion: str = 'cross-entropy'
     extra: Optional[str] = None
     prob: float = 1.
@@ -33,9 +35,11 @@ class Arm(NamedTuple):
 
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
-_EVIDENCE = {'ratio': 'evidence', 'gamma': 0.}
-_OWN = {'gamma': 0.}  # the arm names its ratio
-_BOTH = {'ratio': 'evidence', 'gamma': 0., 'strength': 1.}
+_TWO_PASSES = {'original_pass': 'no-grad'}
+
+
+def _alone(**changes: Any) -> Arm:
+    return Arm(_AREA, labeller='evidence of the mixture', **changes)
 
 
 def _gamma(gamma: float, original_pass: str = 'no-grad', **options: Any) -> Arm:
@@ -47,13 +51,16 @@ ARMS: Dict[str, Arm] = {
     'area': Arm(_AREA),
     'area, pass over originals': Arm(_AREA, labeller='pass'),
     'area, same time': Arm(_AREA, epochs=1.4),
-    'similarity': Arm({'ratio': 'similarity', 'gamma': 0.}),
+    'similarity': Arm({'ratio': 'similarity', **_TWO_PASSES}),
     'similarity, gamma 0.5': _gamma(0.5, ratio='similarity'),
-    'feature': Arm({'ratio': 'feature', 'gamma': 0.}),
+    'feature': Arm({'ratio': 'feature', **_TWO_PASSES}),
     'feature, gamma 0.5': _gamma(0.5, ratio='feature'),
-    'evidence': Arm(_EVIDENCE),  # of the mixed image alone; those with a strength make a second pass
-    'evidence, fade 0.6': Arm({**_EVIDENCE, 'fade': 0.6}),
-    **{f'evidence {strength:g}': Arm({**_BOTH, 'strength': strength}) for strength in (0., 1., 2., 8.)},
+    'evidence': _alone(),  # those with a strength make a second pass
+    'unmixed': Arm({}),
+    'unmixed, similarity': Arm({'ratio': 'similarity'}),
+    'unmixed, feature': Arm({'ratio': 'feature'}),
+    'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
+    **{f'evidence {strength:g}': Arm({'strength': strength, **_TWO_PASSES}) for strength in (0., 1., 2., 8.)},
     **{f'evidence 1, gamma {gamma:g}': _gamma(gamma, ratio='evidence', strength=1.) for gamma in (0.1, 0.5, 1.)},
     'evidence 1, gamma 0.5, logits': _gamma(0.5, ratio='evidence', strength=1., uncertainty='logits'),
     'released': _gamma(0.5, 'grad', ratio='released'),
@@ -65,38 +72,39 @@ ARMS: Dict[str, Arm] = {
 }
 # controls: what else could be behind a gain
 CONTROLS: Dict[str, Arm] = {
-    'evidence, shuffled': Arm(_OWN, ratio='evidence, shuffled'),
-    'evidence 1, shuffled': Arm(_OWN, ratio='evidence 1, shuffled'),
+    'unmixed, shuffled': Arm({}, ratio='shuffled'),
+    'evidence 1, shuffled': Arm(_TWO_PASSES, ratio='shuffled'),
     **{f'area, smoothing {smoothing:g}': Arm(_AREA, smoothing=smoothing) for smoothing in (0.05, 0.1, 0.2)},
     'area, half unmixed': Arm(_AREA, prob=0.5),
-    'evidence, half unmixed': Arm(_EVIDENCE, prob=0.5),
+    'evidence, half unmixed': _alone(prob=0.5),
     'area, decoupled': Arm(_AREA, extra='decoupled'),
-    'evidence, decoupled': Arm(_EVIDENCE, extra='decoupled'),
+    'evidence, decoupled': _alone(extra='decoupled'),
     'area, regmixup': Arm(_AREA, extra='regmixup'),
-    'evidence, regmixup': Arm(_EVIDENCE, extra='regmixup'),
-}
-# of one pass each, for the settings of common models
-ONE_PASS: Dict[str, Arm] = {
-    'evidence of the mixture': Arm(_EVIDENCE),
-    'true, one pass': Arm(_AREA, labeller='true, one pass'),
+    'evidence, regmixup': _alone(extra='regmixup'),
 }
 # other ideas of what a label can do
 IDEAS: Dict[str, Arm] = {
-    "evidence, soft augmentation's curve": Arm({**_EVIDENCE, 'fade': 1.}, fading='soft augmentation'),
-    'evidence, by confidence': Arm(_OWN, ratio='evidence, by confidence'),
-    'evidence, from area': Arm(_OWN, ratio='evidence, from area'),
+    'unmixed, by confidence': Arm({}, ratio='by confidence'),
+    'unmixed, from area': Arm({}, ratio='from area'),
     'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
-    'evidence, BCE': Arm(_EVIDENCE, criterion='binary cross-entropy'),
+    'evidence, BCE': _alone(criterion='binary cross-entropy'),
     'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),
     'visible, BCE': Arm(_AREA, labeller='visible', criterion='binary cross-entropy'),
 }
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
+ONE_PASS: Dict[str, Arm] = {'true, one pass': Arm(_AREA, labeller='true, one pass')}  # as the default's labels
 ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION, **ONE_PASS}
-DEFAULT = 'evidence'  # the arm of SUMixTask's defaults
+# whose committed results stay, and which cannot be made anew: ideas on the evidence of the mixture alone
+EARLIER_CONTROLS = ('evidence, shuffled',)
+EARLIER_IDEAS = (
+    'evidence, fade 0.6', "evidence, soft augmentation's curve", 'evidence, by confidence', 'evidence, from area')
+EARLIER_DEFAULT = 'evidence'
 # run with many seeds, and shown beside every control
-MAIN = ('none', 'area', DEFAULT, 'evidence 1', 'true')
+MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
+# labels of one pass and of two, in mode 'pair'
+UNMIXING = ('area', 'evidence', 'unmixed', 'evidence 1', 'clean', 'true, one pass')
 # where less mixing is better, do corrected labels still help?
 HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting
 EVERYWHERE = (
-    'none', 'area', 'evidence', 'evidence, fade 0.6', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
+    'none', 'area', 'evidence', 'feature', 'evidence 0', 'evidence 1', 'evidence 8', 'true')

@@ -7,7 +7,7 @@ from timm_sumix.correction import create_ratio, visible_evidence
 from timm_sumix.passes import SUMixModule
 
 from .base import Labeller, Labels
-from .rivals import lumix, snapmix
+from .rivals import evidence_of_mixture, lumix, snapmix
 from .truth import true_shares, visibility_of_both
 
 
@@ -39,7 +39,7 @@ def _visible(model, mixed, target, masks):
 def _evidence_faded(model, mixed, target, masks):
     # correct() would give the shares alone; the weight is of the same evidence
     ratio = create_ratio('evidence')
-    mixed_output, original = SUMixModule(model, ratio)(mixed, target.original)
+    mixed_output, original = SUMixModule(model, ratio, original_pass='no-grad')(mixed, target.original)
     lam = ratio(mixed_output, original, target)
     return Labels(lam, sum(visible_evidence(original.evidence, target)))
 
@@ -53,4 +53,5 @@ LABELLERS: Dict[str, Labeller] = {
     'true, faded': _true_faded,
     'visible': _visible,
     'evidence, faded': _evidence_faded,
+    'evidence of the mixture': evidence_of_mixture,
 }

@@ -4,8 +4,6 @@ Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurI
 https://arxiv.org/abs/2203.10761
 RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Distribution Robustness, NeurIPS 2022,
 https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
-Soft Augmentation for Image Classification, CVPR 2023, https://arxiv.org/abs/2211.04625; its curve alone, without the
-weights that it gives each sample's loss
 They are not their authors' code.
 """
 from typing import Callable, Dict, Optional
@@ -15,12 +13,10 @@ import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from timm_sumix import MixedTarget
-from timm_sumix.correction import Fading
 
 from .base import fade
 
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
-CURVE_POWER = 2  # of Soft Augmentation's curve
 
 
 class FadingCrossEntropy(SoftTargetCrossEntropy):
@@ -66,18 +62,9 @@ def regmixup(
     return F.cross_entropy(model(images), target.labels)
 
 
-class _SoftAugmentation(Fading):
-    """A fading by Soft Augmentation's curve, 1 - (1 - visible) ^ 2, in place of a line."""
-
-    def _weight(self, visible: torch.Tensor) -> torch.Tensor:
-        weight = 1. - (1. - (visible / self.fade).clamp(max=1.)) ** CURVE_POWER
-        return torch.where(weight.isfinite(), weight, torch.ones_like(weight))
-
-
 CRITERIA: Dict[str, Callable[[], torch.nn.Module]] = {
     'cross-entropy': FadingCrossEntropy,
     'binary cross-entropy': WeightedBinaryCrossEntropy,
 }
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
-FADINGS: Dict[str, Callable[..., Fading]] = {'soft augmentation': _SoftAugmentation}

@@ -21,7 +21,7 @@ class _Moved(Ratio):
     part: Callable[..., torch.Tensor]
 
     def __post_init__(self):
-        for read in ('needs_original', 'features', 'original_evidence', 'mixed_evidence'):
+        for read in ('reads', 'reads_mixed'):
             object.__setattr__(self, read, getattr(self.ratio, read))
 
     def shares(self, mixed, original, target):
@@ -64,8 +64,7 @@ def create_own_ratio(name: str) -> Ratio:
 
 
 RATIOS: Dict[str, Callable[[], Ratio]] = {
-    'evidence, shuffled': lambda: _Moved(create_ratio('evidence', with_original=False), _shuffled),
-    'evidence 1, shuffled': lambda: _Moved(create_ratio('evidence', 1.), _shuffled),
-    'evidence, by confidence': lambda: _Moved(create_ratio('evidence', with_original=False), _by_confidence),
-    'evidence, from area': lambda: _Moved(create_ratio('evidence', with_original=False), _FromArea()),
+    'shuffled': lambda: _Moved(create_ratio('evidence'), _shuffled),
+    'by confidence': lambda: _Moved(create_ratio('evidence'), _by_confidence),
+    'from area': lambda: _Moved(create_ratio('evidence'), _FromArea()),
 }

@@ -11,6 +11,8 @@ from typing import Dict
 import torch
 
 from timm_sumix import MixedTarget
+from timm_sumix.correction.evidence import QUARTILE
+from timm_sumix.maps import features_by_place
 
 from .base import Labeller
 
@@ -46,6 +48,17 @@ def visible_share(evidence: torch.Tensor, target: MixedTarget) -> torch.Tensor:
 def snapmix(model, mixed, target, masks):
     """Return shares of the class activation maps of the unmixed images."""
     return visible_share(class_activation(model, target.original, target.labels), target)
+
+
+def evidence_of_mixture(model, mixed, target, masks):
+    """Return the first image's part of the evidence in the mixed image itself, as TransMix does by attention."""
+    maps = model.forward_features(mixed)
+    features = features_by_place(model, maps, (mixed.shape[-2], mixed.shape[-1])).float()
+    deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
+    weights = (features - (mean - QUARTILE * deviation)).square().sum(-1)
+    first, _ = target.visible_fraction((weights.shape[1], weights.shape[2]))
+    lam = (weights * first).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)
+    return lam if target.partner_mask is None else (lam + target.lam) / 2
 
 
 def lumix(model, mixed, target, masks):

@@ -4,13 +4,16 @@ from typing import Dict
 import torch.nn.functional as F
 
 from timm_sumix.correction import evidence_map
+from timm_sumix.correction.evidence import POWER
+from timm_sumix.maps import features_by_place
 
 from .base import Labeller
 from .rivals import class_activation, logits_by_place, to_unit_range, visible_share
 
 
 def _strength(model, images):
-    return evidence_map(model, model.forward_features(images), tuple(images.shape[-2:]))
+    maps = model.forward_features(images)
+    return evidence_map(features_by_place(model, maps, (images.shape[-2], images.shape[-1]))) ** (1 / POWER)
 
 
 def _class_activation(model, mixed, target, masks):

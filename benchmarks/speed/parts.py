@@ -9,7 +9,7 @@ from timm.data import FastCollateMixup, Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torchvision.transforms import v2
 
-from timm_sumix import FastCollateSUMix, HeadOutput, MixedTarget, SUMixLoss, SUMixMixup
+from timm_sumix import FastCollateSUMix, MixedTarget, ModelOutput, SUMixLoss, SUMixMixup
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.policies import POLICIES
 
@@ -98,9 +98,9 @@ def loss(device: torch.device, repeats: int, batch_size: int = 256, num_classes:
         num_classes: C.
     """
     logits = torch.randn(batch_size, num_classes, device=device, requires_grad=True)
-    output = HeadOutput(
+    output = ModelOutput(
         logits, None, torch.randn(batch_size, 512, device=device), torch.rand(batch_size, 7, 7, device=device))
-    settings = {'default': {}, 'fade 0.6': {'fade': 0.6}, 'no-grad': {'original_pass': 'no-grad'}}
+    settings = {'default': {}, 'fade 0.6': {'fade': 0.6}, 'similarity': {'ratio': 'similarity'}}
     criteria = {name: SUMixLoss(**options).to(device) for name, options in settings.items()}
     calls = {}
     for mode in ('batch', 'elem'):  # one mask for all images, or one for each
@@ -115,6 +115,6 @@ def loss(device: torch.device, repeats: int, batch_size: int = 256, num_classes:
     return compare(calls, PLAIN, device, repeats)
 
 
-def _loss(criterion: SUMixLoss, output: HeadOutput, target: MixedTarget) -> None:
+def _loss(criterion: SUMixLoss, output: ModelOutput, target: MixedTarget) -> None:
     target = target.to(target.lam.device)  # a new one, which has not averaged its masks yet
-    criterion(output, output if criterion.needs_original else None, target)['loss'].backward()
+    criterion(output, output, target)['loss'].backward()

@@ -18,10 +18,10 @@ BASE = 'timm'  # CutMix by timm's Mixup and ClassificationTask
 # setting: options of SUMixTask
 SETTINGS: Dict[str, Dict[str, Any]] = {
     'default': {},
-    'fade 0.6': {'fade': 0.6},
+    'similarity, gamma 0.5': {'ratio': 'similarity', 'gamma': 0.5},  # with a head
     'no-grad': {'original_pass': 'no-grad'},
-    'no-grad, half resolution': {'original_pass': 'no-grad', 'original_scale': 0.5},
     'grad (preset paper)': PRESETS['paper'],
+    'clean 0.5': {'clean': 0.5},
 }
 
 
@@ -52,7 +52,9 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
         setting: BASE, or a key of SETTINGS.
     """
     torch.manual_seed(0)
-    kwargs = {'dynamic_img_size': True} if 'vit' in work.model else {}
+    # a class token's logits cannot be unmixed
+    vit = {'dynamic_img_size': True, 'global_pool': 'avg', 'class_token': False}
+    kwargs = vit if 'vit' in work.model else {}
     model = timm.create_model(work.model, num_classes=work.num_classes, **kwargs).to(work.device).train()
     images = torch.randn(work.batch_size, 3, work.size, work.size, device=work.device)
     labels = torch.randint(0, work.num_classes, (work.batch_size,), device=work.device)

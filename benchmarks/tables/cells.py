@@ -11,6 +11,7 @@ from ..common.paper_tables import DEFINITION, TABLES
 from ..common.results import ROOT
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
+TERM = ('--sumix-gamma', '0.5', '--sumix-original-pass', 'grad')  # of the paper's method
 LOCAL = ('placed_fashion', 'fashion_mnist', 'placed_emoji')
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
@@ -82,7 +83,7 @@ def sumix_flags(cell: Cell) -> List[str]:
     no second pass. Images of the row 'vanilla' are not mixed.
     """
     if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
-        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, '--sumix-gamma', '0.5']
+        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, *TERM]
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']
@@ -94,11 +95,11 @@ def sumix_flags(cell: Cell) -> List[str]:
         return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
     if cell.arm == 'evidence':  # this library's own, by its own defaults
         return [*flags, '--sumix-ratio', cell.arm]
-    # the paper's method has the uncertainty term, which is not the library's default
+    # the paper's method has the uncertainty term, in two passes, which is not the library's default
     settings = DEFINITION['released'][cell.table] if cell.arm == 'released' else {'gamma': 0.5, 'uncertainty': 'head'}
     return [
         *flags, '--sumix-ratio', cell.arm, '--sumix-gamma', str(settings['gamma']), '--sumix-uncertainty',
-        settings['uncertainty']]
+        settings['uncertainty'], '--sumix-original-pass', 'grad']
 
 
 def recipe(cell: Cell) -> Path:
@@ -108,7 +109,7 @@ def recipe(cell: Cell) -> Path:
 
 def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
-    launcher = ['-m', 'train_patch']
+    launcher = ['-m', 'benchmarks.launcher']
     batch = []
     settings = yaml.safe_load(recipe(cell).read_text())
     if settings.get('aug_repeats') and args.nproc == 1 and '--aug-repeats' not in args.further:

@@ -1,9 +1,7 @@
 """How the share of each label in a mixed image is corrected."""
 from .base import Ratio
-from .evidence import evidence_map, mixed_evidence_map, visible_evidence
-from .fading import Fading
-from .ratios import RATIOS, WITH_ORIGINAL, create_ratio
+from .evidence import evidence_map, visible_evidence
+from .ratios import RATIOS, create_ratio
+from .unmixing import unmix
 
-__all__ = [
-    'RATIOS', 'WITH_ORIGINAL', 'Fading', 'Ratio', 'create_ratio', 'evidence_map', 'mixed_evidence_map',
-    'visible_evidence']
+__all__ = ['RATIOS', 'Ratio', 'create_ratio', 'evidence_map', 'unmix', 'visible_evidence']

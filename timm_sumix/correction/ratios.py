@@ -14,23 +14,23 @@ The paper's printed equations were not at hand. 'released' is what the authors' 
 exponentials, which underflow to 0 / 0 in large batches. 'similarity' is as the abstract describes it, in the form of
 that code with its sign mended. 'feature' and 'evidence' are this library's own.
 """
-import warnings
 from dataclasses import dataclass, fields
 from typing import Any, Callable, ClassVar, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
 
-from ..target import HeadOutput, MixedTarget
+from ..target import MixedTarget, ModelOutput
 from .base import Ratio
-from .evidence import MIXED_POWER, POWER, evidence_weights, visible_evidence
+from .evidence import visible_evidence
 
+WHOLE_PARTNER = 0.25  # part of the correction that is kept where the partner is shown whole, at a smaller size
 _TINY = 1e-6
 
 
 def prediction_changes(
-        mixed: HeadOutput,
-        original: HeadOutput,
+        mixed: ModelOutput,
+        original: ModelOutput,
         target: MixedTarget,
         mask_same_label: bool = False,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +59,8 @@ def prediction_changes(
 class Similarity(Ratio):
     """D_a = strength * ||q - p~||_2: the nearer the mixed prediction is to an image's own, the more of that label."""
     strength: float = 2.
+    reads: ClassVar[Tuple[str, ...]] = ('logits',)
+    reads_mixed: ClassVar[Tuple[str, ...]] = ('logits',)
     origin: ClassVar[str] = "as the paper's abstract describes it, in the form of the released code, its sign mended"
 
     def distances(self, mixed, original, target):
@@ -68,9 +70,10 @@ class Similarity(Ratio):
 
 @dataclass(frozen=True)
 class Feature(Ratio):
-    """D_a = -strength * cos(f_mix, f), of the pooled features f that feed the classifier."""
+    """D_a = -strength * cos(f_mix, f), f being the mean of the last feature map over its places."""
     strength: float = 8.
-    features: ClassVar[bool] = True
+    reads: ClassVar[Tuple[str, ...]] = ('features',)
+    reads_mixed: ClassVar[Tuple[str, ...]] = ('features',)
     origin: ClassVar[str] = "this library's own, not the paper's"
 
     def distances(self, mixed, original, target):
@@ -82,66 +85,32 @@ class Feature(Ratio):
 
 @dataclass(frozen=True)
 class Evidence(Ratio):
-    """The first image's part of the evidence in the mixed image itself: sum(e * m) / sum(e), in one pass.
+    """D_a = log(lam / v_a) - strength * cos(f_mix, f): the visible fraction v_a of the image's evidence for its area.
 
-    e is the evidence at each place of the mixed image, m the visible fraction of the first image there. It is the idea
-    of TransMix (https://arxiv.org/abs/2111.09833), which reads a transformer's attention, for any model with a feature
-    map. Where a policy shows the partner whole at a smaller size (ResizeMix), how much is seen of it does not depend on
-    the size of its evidence: there the mean of this and the area is taken.
-
-    Args:
-        power: The strength of the features over its maximum, to this power, is the evidence.
-    """
-    power: float = MIXED_POWER
-    needs_original: ClassVar[bool] = False
-    mixed_evidence: ClassVar[bool] = True
-    origin: ClassVar[str] = "this library's own, not the paper's"
-
-    def shares(self, mixed, original, target):
-        _warn_without_places(mixed.evidence, target, 'leaves labels as they are by area')
-        weights = evidence_weights(mixed.evidence, self.power)
-        first, _ = target.visible_fraction((weights.shape[1], weights.shape[2]))
-        lam = (weights * first).sum((1, 2)) / weights.sum((1, 2))
-        return lam if target.partner_mask is None else (lam + target.lam) / 2
-
-
-@dataclass(frozen=True)
-class EvidenceOfBoth(Ratio):
-    """The visible fraction of each image's evidence in place of its area, times exp(strength * cos(f_mix, f)).
-
-    The evidence is read from the unmixed images, in a second pass.
+    Where a policy shows the partner whole at a smaller size (ResizeMix), 1 - lam is true of it, and of the first image
+    only the part outside the box is known: there a quarter of the correction is kept.
 
     Args:
         strength: Weight of the feature similarity, added to the evidence in log-odds; at 0 the evidence alone decides.
-        power: The strength of the features over its maximum, to this power, is the evidence.
     """
     strength: float = 1.
-    power: float = POWER
-    features: ClassVar[bool] = True
-    original_evidence: ClassVar[bool] = True
+    reads: ClassVar[Tuple[str, ...]] = ('features', 'evidence')
+    reads_mixed: ClassVar[Tuple[str, ...]] = ('features',)
     origin: ClassVar[str] = "this library's own, not the paper's"
 
-    @property
-    def name(self) -> str:
-        return 'evidence'
-
     def distances(self, mixed, original, target):
-        _warn_without_places(original.evidence, target, "corrects as 'feature' does at the same strength")
-        visible = visible_evidence(original.evidence, target, self.power)
+        visible = visible_evidence(original.evidence, target)
         first, second = Feature(self.strength).distances(mixed, original, target)
         return (
             _log_ratio(target.lam, visible[0]) + first,
             _log_ratio(1. - target.lam, visible[1]) + second)
 
-
-def _warn_without_places(evidence: torch.Tensor, target: MixedTarget, instead: str) -> None:
-    """Warn, once, where evidence [N, h, w] or mask has no places, and say what the ratio does instead."""
-    if not target.mixed or target.mask is not None and evidence.shape[1:] != (1, 1):
-        return
-    why = (
-        'a MixedTarget without the mask that the images were mixed by' if target.mask is None else
-        'evidence of a single place (no map, or one of 1 x 1 for images of this size)')
-    warnings.warn(f"ratio 'evidence' got {why}: it {instead}", stacklevel=6)
+    def shares(self, mixed, original, target):
+        if target.mixing is None:
+            raise ValueError("ratio 'evidence' needs the mask that the images were mixed by, got target.mask None")
+        lam = super().shares(mixed, original, target)
+        in_place = target.mixing.partner_in_place(tuple(original.evidence.shape[1:]))
+        return lam if in_place is None else torch.where(in_place, lam, torch.lerp(target.lam, lam, WHOLE_PARTNER))
 
 
 def _log_ratio(area: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -151,6 +120,8 @@ def _log_ratio(area: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class Released(Ratio):
     """D_a = N * n(softmax(q - p~))[y_a], N being the batch size: a strength that depends on the batch."""
+    reads: ClassVar[Tuple[str, ...]] = ('logits',)
+    reads_mixed: ClassVar[Tuple[str, ...]] = ('logits',)
     origin: ClassVar[str] = "what the authors' released code computes"
 
     def distances(self, mixed, original, target):
@@ -165,7 +136,8 @@ class Released(Ratio):
 @dataclass(frozen=True)
 class Area(Ratio):
     """No correction: D_a = D_b = 0."""
-    needs_original: ClassVar[bool] = False
+    reads: ClassVar[Tuple[str, ...]] = ()
+    reads_mixed: ClassVar[Tuple[str, ...]] = ()
     origin: ClassVar[str] = "no correction, CutMix's own label"
 
     def shares(self, mixed, original, target):
@@ -173,9 +145,9 @@ class Area(Ratio):
 
 
 class _OwnRatio(Ratio):
-    """A plain function of the user's, given all that the passes can tell."""
-    needs_original = False  # not unless it is asked for: `original` may be None
-    features = original_evidence = mixed_evidence = True
+    """A plain function of the user's, given all that the model tells; to read what it does not tell is an error."""
+
+    may_lack: ClassVar[bool] = True  # what it reads is known once it does
 
     def __init__(self, function: Callable[..., torch.Tensor]):
         self.function = function
@@ -188,10 +160,24 @@ class _OwnRatio(Ratio):
         return self.name
 
     def shares(self, mixed, original, target):
-        lam = self.function(mixed, original, target)
+        lam = self.function(_Told(mixed, 'mixed', self.name), _Told(original, 'unmixed', self.name), target)
         if lam.device.type == 'cpu' and not bool(((lam >= 0) & (lam <= 1) | lam.isnan()).all()):
             raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {lam.min()} to {lam.max()}')
         return lam
+
+
+class _Told:
+    """A ModelOutput of which only what the model told can be read."""
+
+    def __init__(self, output: ModelOutput, which: str, reader: str):
+        self._output, self._which, self._reader = output, which, reader
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        value = getattr(self._output, name)
+        if value is None:
+            raise ValueError(
+                f'ratio {self._reader!r} reads {name} of the {self._which} images, which this model does not tell')
+        return value
 
 
 # name: a dataclass that is a Ratio
@@ -202,33 +188,25 @@ RATIOS: Dict[str, Any] = {
     'released': Released,
     'area': Area,
 }
-# the same name, where there is a pass over the unmixed images
-WITH_ORIGINAL: Dict[str, Any] = {'evidence': EvidenceOfBoth}
 
 
-def create_ratio(
-        ratio: Union[str, Ratio, Callable[..., torch.Tensor]],
-        strength: Optional[float] = None,
-        with_original: bool = True,
-) -> Ratio:
+def create_ratio(ratio: Union[str, Ratio, Callable[..., torch.Tensor]], strength: Optional[float] = None) -> Ratio:
     """Return a ratio by its name, or one of your own as it is.
 
     Args:
         ratio: A name in RATIOS, a Ratio, or a function (mixed, original, target) -> lam [N].
         strength: Strength of the correction; None: the ratio's own default.
-        with_original: Whether there is a pass over the unmixed images.
 
     Raises:
         ValueError: If the name is unknown, or a strength is given to a ratio that takes none.
     """
-    if isinstance(ratio, str) and ratio not in RATIOS:
-        raise ValueError(f'ratio must be one of {list(RATIOS)}, got {ratio!r}')
     if isinstance(ratio, str):
-        kind = WITH_ORIGINAL.get(ratio, RATIOS[ratio]) if with_original else RATIOS[ratio]
+        if ratio not in RATIOS:
+            raise ValueError(f'ratio must be one of {list(RATIOS)}, got {ratio!r}')
         if strength is None:
-            return kind()
-        if 'strength' in [option.name for option in fields(kind)]:
-            return kind(strength=strength)
+            return RATIOS[ratio]()
+        if 'strength' in [option.name for option in fields(RATIOS[ratio])]:
+            return RATIOS[ratio](strength=strength)
     elif strength is None:
         return ratio if isinstance(ratio, Ratio) else _OwnRatio(ratio)
     name = ratio if isinstance(ratio, str) else 'of your own'

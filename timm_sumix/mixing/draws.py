@@ -11,8 +11,8 @@ class Part(NamedTuple):
 
     Args:
         policy: The policy.
-        params: Its parameters, one row for each drawing.
-        chosen: Bool tensor [count], True where this policy replaces earlier ones; None for everywhere.
+        params: Its parameters, one row for the whole batch or one for each image.
+        chosen: Bool tensor [N], True where this policy replaces earlier ones; None for everywhere.
     """
     policy: Policy
     params: Any
@@ -24,7 +24,7 @@ class Draws(NamedTuple):
 
     Args:
         parts: One for each policy that takes part.
-        active: Bool tensor [count], True where a drawing is mixed at all; None for everywhere.
+        active: Bool tensor [N], True where an image is mixed at all; None for everywhere.
     """
     parts: List[Part]
     active: Optional[torch.Tensor] = None
@@ -39,13 +39,9 @@ def draw_for_batch(policies: Sequence[Policy], probs: Sequence[float], prob: flo
 
 
 def draw_for_each(
-        policies: Sequence[Policy],
-        probs: Sequence[float],
-        prob: float,
-        count: int,
-        x: torch.Tensor,
-) -> Draws:
-    """Draw `count` times, on the device of x [N, C, H, W], without asking it for a value."""
+        policies: Sequence[Policy], probs: Sequence[float], prob: float, x: torch.Tensor, in_pairs: bool) -> Draws:
+    """Draw for each image of x [N, C, H, W] or each pair, on its device, without asking it for a value."""
+    count = (len(x) + 1) // 2 if in_pairs else len(x)
     parts = [Part(policy, policy.draw(count, x, count)) for policy in policies]
     if len(parts) > 1:
         uniform, start = torch.rand(count, device=x.device), 0.
@@ -53,4 +49,16 @@ def draw_for_each(
             parts[i] = parts[i]._replace(chosen=uniform >= start)
             start += share
     active = None if prob == 1. else torch.rand(count, device=x.device) < prob
-    return Draws(parts, active)
+    draws = Draws(parts, active)
+    return _for_partners(draws, len(x) // 2) if in_pairs else draws
+
+
+def _for_partners(drawn: Any, count: int) -> Any:
+    """Return what was drawn, each tensor with its first `count` rows added in reverse."""
+    if isinstance(drawn, torch.Tensor):
+        return torch.cat([drawn, drawn[:count].flip(0)])
+    if isinstance(drawn, list):
+        return [_for_partners(part, count) for part in drawn]
+    if isinstance(drawn, tuple):
+        return type(drawn)(*(_for_partners(part, count) for part in drawn))
+    return drawn

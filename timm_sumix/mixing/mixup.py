@@ -76,7 +76,6 @@ class SUMixMixup(Mixup):
             num_classes=num_classes,
         )
         self.policy = policy
-        self.keep_original = True  # in the target; SUMixTask turns it off where no pass needs them
         if policy is None and (policy_kwargs or policy_probs):
             raise ValueError(
                 f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
@@ -123,14 +122,19 @@ class SUMixMixup(Mixup):
         minmax = tuple(self.cutmix_minmax) if self.cutmix_minmax else None
         return create_policy('cutmix', **{'minmax': minmax, 'correct_lam': self.correct_lam, **kwargs})
 
+    @property
+    def corrected_part(self) -> float:
+        """Part of the images, in [0, 1], mixed by a policy whose share a ratio can correct (not mixup's)."""
+        return self.mix_prob * sum(
+            prob for policy, prob in zip(self.policies, self.policy_probs) if not policy.exact_lam)
+
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
         """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""
         if not self.mixup_enabled or self.mix_prob == 0. or len(x) == 0:
             return None
         if self.mode == 'batch':
             return draw_for_batch(self.policies, self.policy_probs, self.mix_prob, x)
-        count = len(x) if self.mode == 'elem' else (len(x) + 1) // 2
-        return draw_for_each(self.policies, self.policy_probs, self.mix_prob, count, x)
+        return draw_for_each(self.policies, self.policy_probs, self.mix_prob, x, in_pairs=self.mode == 'pair')
 
     @torch.no_grad()
     def mix(
@@ -145,15 +149,15 @@ class SUMixMixup(Mixup):
             raise ValueError(f'x must be images [N, C, H, W] of a floating dtype, got {x.dtype} {list(x.shape)}')
         if len(x) != len(labels):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
-        settings: Dict[str, Any] = {'num_classes': self.num_classes, 'smoothing': self.label_smoothing}
-        if self.keep_original:
-            settings['original'] = x
-        if object_mask is not None:
-            settings['object_mask'] = object_mask
+        settings: Dict[str, Any] = {
+            'num_classes': self.num_classes, 'smoothing': self.label_smoothing, 'original': x,
+            'object_mask': object_mask}
         if draws is None:
             return x, MixedTarget(labels, torch.ones(len(x), device=x.device), mixed=False, **settings)
-        mixed, lam, mask, partner_mask = blend(draws, x, in_pairs=self.mode == 'pair')
-        return mixed, MixedTarget(labels, lam, mask=mask, partner_mask=partner_mask, **settings)
+        mixed, lam, mask, partner_mask, exact = blend(draws, x)
+        complementary = partner_mask is None and (self.mode == 'pair' or len(mask) == 1)
+        return mixed, MixedTarget(
+            labels, lam, mask=mask, partner_mask=partner_mask, exact=exact, complementary=complementary, **settings)
 
     def __call__(
             self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,

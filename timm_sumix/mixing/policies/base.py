@@ -1,5 +1,5 @@
 """The base class of mixing policies: which part of a mixed image comes from the first image, which from its partner."""
-from typing import Any, Optional, Tuple
+from typing import Any, ClassVar, Optional, Tuple
 
 import torch
 
@@ -9,7 +9,11 @@ class Policy:
 
     Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
     returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
+
+    Attributes:
+        exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.
     """
+    exact_lam: ClassVar[bool] = False
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
         """Draw parameters, on x's device, without asking it for a value.

@@ -15,8 +15,8 @@ from .sampling import check_alpha, draw_beta
 
 
 class Field(NamedTuple):
-    """Low-frequency noise [count, H, W], and the share of it [count] that is kept, from the highest values down."""
-    noise: torch.Tensor
+    """Rank of each pixel [count, H, W] by the noise, 0 for the highest, and the share [count] that is kept."""
+    rank: torch.Tensor
     lam: torch.Tensor
 
 
@@ -47,23 +47,27 @@ class FMix(Policy):
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Field:
         """Draw noise of x's height and width, and a share, for each of `count` images."""
         lam = draw_beta(self.alpha, count, x.device)
-        return Field(low_frequency_noise(count, (x.shape[-2], x.shape[-1]), self.decay, x.device), lam)
+        return Field(rank_pixels(low_frequency_noise(count, (x.shape[-2], x.shape[-1]), self.decay, x.device)), lam)
 
     def mask(self, params: Field, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], bool, or in x's dtype where edges are soft, and lam [count]."""
-        noise = params.noise.flatten(1)
-        size = noise.shape[1]
-        kept = (params.lam * size).round().view(-1, 1)
-        rank = torch.arange(size, device=x.device).expand_as(noise)
-        weight = rank < kept
-        if self.max_soft:
-            soft = (size * torch.minimum(params.lam, 1. - params.lam).clamp(max=self.max_soft)).floor().view(-1, 1)
-            ramp = (kept + soft - rank - 0.5) / (2. * soft).clamp(min=1.)
-            weight = torch.where(soft > 0, ramp.clamp(0., 1.), weight.float()).to(x.dtype)
-        order = noise.argsort(dim=1, descending=True)
-        mask = torch.empty_like(weight).scatter_(1, order, weight)
-        lam = weight.float().mean(1) if self.max_soft else kept.view(-1) / size
-        return mask.view(-1, 1, *params.noise.shape[1:]), lam
+        rank = params.rank[:, None]
+        size = rank[0].numel()
+        kept = (params.lam * size).round().view(-1, 1, 1, 1)
+        if not self.max_soft:
+            return rank < kept, kept.view(-1) / size
+        share = torch.minimum(params.lam, 1. - params.lam).clamp(max=self.max_soft)
+        soft = (size * share).floor().view(-1, 1, 1, 1)
+        ramp = (kept + soft - rank - 0.5) / (2. * soft).clamp(min=1.)
+        mask = torch.where(soft > 0, ramp.clamp(0., 1.), (rank < kept).float()).to(x.dtype)
+        return mask, mask.float().mean((1, 2, 3))
+
+
+def rank_pixels(noise: torch.Tensor) -> torch.Tensor:
+    """Return the rank of each pixel in its field [count, H, W], int64, 0 for the highest value."""
+    order = noise.flatten(1).argsort(dim=1, descending=True)
+    rank = torch.arange(order.shape[1], device=noise.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, rank).view(noise.shape)
 
 
 def low_frequency_noise(count: int, size: Tuple[int, int], decay: float, device: torch.device) -> torch.Tensor:

@@ -3,7 +3,7 @@
 Paper: mixup: Beyond Empirical Risk Minimization, ICLR 2018, https://arxiv.org/abs/1710.09412
 """
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import ClassVar, Optional, Tuple
 
 import torch
 
@@ -22,6 +22,7 @@ class MixUp(Policy):
         ValueError: If alpha is not greater than 0.
     """
     alpha: float = 1.
+    exact_lam: ClassVar[bool] = True
 
     def __post_init__(self):
         check_alpha(self.alpha)

@@ -1,0 +1,80 @@
+"""Labels of photographs by a network trained on ImageNet: photographed objects, whose masks are known, on photographs.
+
+The network is an EfficientNet-Lite0 with its published weights (benchmarks/data/lite0.py), the objects are stamps of
+Tux Paint (benchmarks/data/stamps.py). An object's class is what the network takes its own, unmixed image for.
+"""
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import torch
+
+from timm_sumix.correction import visible_evidence
+
+from ..data.images import ImageSet, to_image_set
+from ..data.lite0 import load_lite0
+from ..data.stamps import CLOSE, SCENES, load_stamps, place_stamps
+from ..labels.labellers import LABELLERS
+from ..training import cutmix, predict
+from .compare import compare, usable
+from .probe import ask_probe
+
+SPREAD = 0.25  # of the central Gaussian, as a share of the image's side
+
+
+class Photographs(NamedTuple):
+    """What the images hold.
+
+    Args:
+        size: Longer side of an object in pixels, of 224.
+        anywhere: Whether an object's middle may lie anywhere, so that the border cuts it.
+        background: Range of the background's part of its photograph's shorter side.
+        mixing: Arguments of cutmix().
+    """
+    size: int = 112
+    anywhere: bool = False
+    background: Tuple[float, float] = CLOSE
+    mixing: Dict[str, Any] = {}
+
+
+PHOTOGRAPHS = {
+    '80': Photographs(80),
+    '112': Photographs(),
+    '160': Photographs(160),
+    '224': Photographs(224),
+    '112, anywhere': Photographs(anywhere=True),
+    '112, on whole scenes': Photographs(background=SCENES),
+    '112, mode elem': Photographs(mixing={'mode': 'elem'}),
+    '112, mode batch': Photographs(mixing={'mode': 'batch'}),
+    '112, resizemix': Photographs(mixing={'policy': 'resizemix'}),
+}
+
+
+class Job(NamedTuple):
+    """What to run: a name of PHOTOGRAPHS, the number of images, and the seed of images and mixing."""
+    name: str
+    images: int
+    seed: int
+
+
+def central(model, mixed, target, masks):
+    """Return shares by a fixed Gaussian around the middle in the evidence's place, 7 x 7: objects tend to lie there."""
+    places = torch.linspace(-0.5 + 1 / 14, 0.5 - 1 / 14, 7)
+    side = torch.exp(-places.square() / (2 * SPREAD ** 2))
+    first, second = visible_evidence((side[:, None] * side).expand(len(target), 7, 7), target)
+    return first / (first + second)
+
+
+def run_photographs(job: Job) -> List[Dict[str, Any]]:
+    """Ask the network about one kind of images, and return rows of scores."""
+    torch.set_num_threads(1)
+    kind, model = PHOTOGRAPHS[job.name], load_lite0()
+    placed = place_stamps(
+        load_stamps(), job.images, kind.size, job.seed, anywhere=kind.anywhere, background=kind.background)
+    data = to_image_set(placed)
+    data = ImageSet(data.images, data.masks, predict(model, data.images).argmax(1))
+    mixup = cutmix(1000, **{'mode': 'pair', 'cutmix_alpha': 1., **kind.mixing})
+    labellers = {'central Gaussian': central, 'evidence of the mixture': LABELLERS['evidence of the mixture']}
+    batches, shares = ask_probe(model, data, mixup, job.seed, labellers)
+    pairs = int(usable(batches).sum())
+    return [
+        {'scene': 'photographs', 'seed': job.seed, 'part': 'photographs', 'images': job.name, 'pairs': pairs, **row}
+        for row in compare(batches, shares)]

@@ -1,0 +1,519 @@
+"""Unmixing: the maps of the unmixed images from those of the mixed ones, and all that follows from them in one pass."""
+import math
+from dataclasses import dataclass
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from timm_sumix import Policy, Ratio, SUMixMixup, SUMixOptions, SUMixTask, correct
+from timm_sumix.correction import RATIOS, evidence_map, unmix
+from timm_sumix.correction.ratios import Evidence
+from timm_sumix.mixing import MODES
+from timm_sumix.mixing.draws import Part
+from timm_sumix.mixing.policies import POLICIES
+from timm_sumix.target import Mixing
+
+ONE_PASS = [ratio for ratio in RATIOS if ratio != 'released']
+GRID, CELL = (3, 2), 4  # cells, and pixels a cell has on either side
+SIZE = (GRID[0] * CELL, GRID[1] * CELL)
+CELLS = [(row, column) for row in range(GRID[0]) for column in range(GRID[1])]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+# The maps
+
+def _cell(mask, row, column):
+    """Return the mean of a mask [H, W] over a cell."""
+    part = mask.float().expand(SIZE)[row * CELL:(row + 1) * CELL, column * CELL:(column + 1) * CELL]
+    return sum(part.flatten().tolist()) / CELL ** 2
+
+
+def _row(mask, i):
+    return mask[i % len(mask), 0]  # one mask for all, or one for each
+
+
+def _reference_unmix(maps, i, k, mask, partner_mask):
+    """Return the map of image i and what is known of it, k being a mixed image that has it for a partner, or None."""
+    shown, known = {}, {}
+    for cell in CELLS:
+        first, second = _cell(_row(mask, i), *cell), 0.
+        if k is not None and partner_mask is None:
+            second = 1. - _cell(_row(mask, k), *cell)
+        elif k is not None:
+            both = [_cell(_row(mask, k), *c) + _cell(_row(partner_mask, k), *c) for c in CELLS]
+            in_place = all(abs(part - 1.) < 1e-3 for part in both)
+            second = _cell(_row(partner_mask, k), *cell) if in_place else 0.
+        rest = min(second, 1. - first)
+        known[cell] = first + rest
+        shown[cell] = first * maps[i][cell] + (rest * maps[k][cell] if k is not None else 0.)
+    mean = sum(shown.values()) / max(sum(known.values()), 1e-6)
+    return {cell: shown[cell] + (1. - known[cell]) * mean for cell in CELLS}, known
+
+
+def _assert_unmixed(mixing):
+    maps = torch.randn(mixing.size, *GRID, 5)
+    found, known = unmix(maps, mixing)
+    index = list(range(mixing.size))[::-1] if mixing.index is None else mixing.index.tolist()
+    for i in range(mixing.size):
+        candidates = [k for k, partner in enumerate(index) if partner == i] or [None]
+        references = [_reference_unmix(maps, i, k, mixing.mask, mixing.partner_mask) for k in candidates]
+        matches = [all(torch.allclose(found[i][cell], own[cell], atol=1e-5) for cell in CELLS) for own, _ in references]
+        assert any(matches), i
+        parts = references[matches.index(True)][1]
+        seen = torch.ones(GRID) if known is None else known[i]
+        torch.testing.assert_close(seen, torch.tensor(list(parts.values())).view(GRID), rtol=0, atol=1e-5)
+    return known
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 6])
+@pytest.mark.parametrize('prob', [1., 0.5])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)], ids=str)
+def test_maps_are_unmixed_place_by_place(policy, mode, prob, count):
+    mixup = SUMixMixup(policy=policy, mode=mode, prob=prob, num_classes=8)
+    for _ in range(4):
+        _, target = mixup(torch.rand(count, 3, *SIZE), torch.arange(count))
+        if target.mixed:
+            known, mixing = _assert_unmixed(target.mixing), target.mixing
+            assert (known is None) == mixing.complementary
+            assert not mixing.complementary or torch.equal(mixing.mask, mixing.mask.flip(0))
+            assert mixing.complementary or mode == 'elem' or 'resizemix' in policy or 'saliencymix' in policy
+
+
+@pytest.mark.parametrize('index', [[1, 2, 3, 4, 0], [0, 1, 2, 3, 4], [3, 3, 0, 0, 1], [2, 2, 2, 2, 2]], ids=str)
+@pytest.mark.parametrize('soft', [False, True])
+@pytest.mark.parametrize('whole', [False, True])
+def test_partners_may_be_any_and_who_is_nobodys_is_known_by_its_own_mixture_alone(index, soft, whole):
+    mask = torch.rand(5, 1, *SIZE)
+    mask = mask if soft else mask < torch.tensor([0., 0.3, 0.6, 0.9, 1.]).view(-1, 1, 1, 1)
+    partner_mask = 1. - mask.float()
+    partner_mask[2:4] = partner_mask[2:4].mean((1, 2, 3), keepdim=True)  # as ResizeMix shows them
+    mixing = Mixing(5, mask, partner_mask if whole else None, torch.tensor(index))
+    known = _assert_unmixed(mixing)
+    alone = [i for i in range(5) if i not in index]
+    assert torch.allclose(known[alone], mixing.visible_fraction(GRID)[0][alone])
+    rows = mixing.as_partner(torch.arange(1., 6.))
+    assert all(rows[i] == 0 if i in alone else index[int(rows[i]) - 1] == i for i in range(5))
+
+
+def test_pairs_that_share_a_mask_are_complementary_by_it_or_by_being_told_so():
+    half = (torch.rand(3, 1, *SIZE) < 0.5)
+    mask = torch.cat([half, half.flip(0)])
+    maps = torch.randn(6, *GRID, 5)
+    told, known = unmix(maps, Mixing(6, mask, complementary=True))
+    found, all_known = unmix(maps, Mixing(6, mask))
+    torch.testing.assert_close(found, told)
+    assert known is None and torch.allclose(all_known, torch.ones(6, *GRID))
+
+
+def test_an_image_that_is_not_mixed_has_its_own_map_to_the_last_bit():
+    for mode in ('pair', 'elem'):
+        mixup = SUMixMixup(policy='cutmix', mode=mode, prob=0.5, num_classes=32)
+        _, target = mixup(torch.rand(32, 3, *SIZE), torch.arange(32))
+        maps = torch.randn(32, *GRID, 5)
+        whole = target.lam == 1.
+        assert 4 < whole.sum() < 28 and torch.equal(unmix(maps, target.mixing)[0][whole], maps[whole])
+    for mode in MODES:  # the middle image is mixed with itself
+        mixup, maps = SUMixMixup(policy='cutmix', mode=mode, num_classes=8), torch.randn(5, *GRID, 5)
+        _, target = mixup(torch.rand(5, 3, *SIZE), torch.arange(5))
+        torch.testing.assert_close(unmix(maps, target.mixing)[0][2], maps[2])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_maps_keep_their_dtype_and_gradient(dtype):
+    for mode in MODES:
+        _, target = SUMixMixup(policy='resizemix', mode=mode, num_classes=8)(torch.rand(4, 3, *SIZE), torch.arange(4))
+        maps = torch.randn(4, *GRID, 5).to(dtype).requires_grad_()
+        found, known = unmix(maps, target.mixing)
+        found.float().sum().backward()
+        assert found.dtype == dtype and maps.grad.isfinite().all() and known.dtype == torch.float32
+
+
+# Evidence
+
+def _neighbours(row, column):
+    return [
+        (y, x) for y in (row - 1, row, row + 1) for x in (column - 1, column, column + 1)
+        if 0 <= y < GRID[0] and 0 <= x < GRID[1]]
+
+
+def _reference_evidence(features, known=None):
+    """Return {cell: evidence} of one image [h, w, D], the greatest strength, and the mean evidence of what is known."""
+    places = [features[cell].tolist() for cell in CELLS]
+    background = []
+    for channel in zip(*places):
+        mean = sum(channel) / len(channel)
+        background.append(mean - 0.6745 * math.sqrt(sum((value - mean) ** 2 for value in channel) / len(channel)))
+    distance = {
+        cell: math.sqrt(sum((value - low) ** 2 for value, low in zip(place, background)))
+        for cell, place in zip(CELLS, places)}
+    part = {cell: 1. if known is None else known[cell].item() for cell in CELLS}
+    strength = {}
+    for cell in CELLS:
+        near = _neighbours(*cell)
+        strength[cell] = (
+            sum(distance[other] * part[other] for other in near) / 9
+            * (len(near) / 9) / max(sum(part[other] for other in near) / 9, 1e-6))
+    greatest = max(max(strength.values()), 1e-6)
+    evidence = {cell: max(value / greatest, 1e-6) ** 3 for cell, value in strength.items()}
+    seen = sum(part.values())
+    return evidence, greatest, sum(evidence[cell] * part[cell] for cell in CELLS) / max(seen, 1e-6)
+
+
+def test_evidence_follows_the_formula():
+    features = torch.randn(6, *GRID, 5, dtype=torch.float64)
+    expected = torch.tensor([list(_reference_evidence(image)[0].values()) for image in features])
+    found = evidence_map(features.requires_grad_())
+    torch.testing.assert_close(found, expected.view(6, *GRID))
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize('index', [None, [1, 2, 3, 4, 5, 0]], ids=str)
+def test_evidence_of_what_is_not_known_is_the_mean_of_both_images(index):
+    mixing = Mixing(6, torch.rand(6, 1, *SIZE) < 0.5, index=None if index is None else torch.tensor(index))
+    features, known = torch.randn(6, *GRID, 5), torch.rand(6, *GRID)
+    known[0], known[1, 0], known[2, 1:] = 1., 0., 0.
+    parts = [_reference_evidence(image, share) for image, share in zip(features, known)]
+    expected = []
+    for i, (evidence, greatest, density) in enumerate(parts):
+        _, other, partners = parts[index[i] if index else 5 - i]
+        unseen = math.sqrt(density * partners * (other / greatest) ** 3)
+        expected.append([
+            evidence[cell] * known[i][cell].item() + (1 - known[i][cell].item()) * unseen for cell in CELLS])
+    found = evidence_map(features, known, mixing)
+    torch.testing.assert_close(found, torch.tensor(expected).view(6, *GRID), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[0], evidence_map(features[:1])[0])
+
+
+def test_evidence_lies_where_features_differ_from_the_background_and_is_even_where_none_do():
+    features = torch.full((2, 8, 8, 5), 0.5)
+    features[0, 4:7, 1:4] = 3.
+    evidence = evidence_map(features)
+    assert evidence[0, 5, 2] == 1. and evidence[0, 3:8, 0:5].sum() > 0.9 * evidence[0].sum()
+    torch.testing.assert_close(evidence[1, 1:-1, 1:-1], evidence[1, 1:2, 1:2].expand(6, 6))
+
+
+# A model whose places do not see each other
+
+class _Local(nn.Module):
+    """Patches of 8 x 8 pixels, each by itself: the map of a mixture holds, cell by cell, that of the images."""
+    num_classes, num_features, num_prefix_tokens = 10, 12, 0
+    pretrained_cfg = {'input_size': (3, 32, 32)}
+    feature_info = [{'reduction': 8}]
+
+    def __init__(self, layout='NCHW'):
+        super().__init__()
+        self.layout = layout
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 8, stride=8), nn.ReLU(), nn.Conv2d(16, 12, 1), nn.ReLU())
+        self.hidden, self.fc = nn.Linear(12, 12), nn.Linear(12, 10)
+
+    def forward_features(self, x):
+        x = self.stem(x)
+        return x if self.layout == 'NCHW' else x.permute(0, 2, 3, 1) if self.layout == 'NHWC' else x.flatten(2).mT
+
+    def forward_head(self, x, pre_logits=False):
+        x = self.hidden(x.mean({'NCHW': (2, 3), 'NHWC': (1, 2), 'tokens': 1}[self.layout])).tanh()
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+
+@dataclass(frozen=True)
+class _Cells(Policy):
+    """Whole cells of 8 x 8 pixels at random."""
+    share: float = 0.5
+
+    def draw(self, count, x, rows=None):
+        return torch.rand(count, 1, 4, 4) < self.share
+
+    def mask(self, params, x):
+        return params.repeat_interleave(8, 2).repeat_interleave(8, 3), params.float().mean((1, 2, 3))
+
+
+def _own(mixed, original, target):
+    parts = [(getattr(mixed, name) - getattr(original, name)).flatten(1).norm(dim=1)
+             for name in ('logits', 'features', 'evidence')]
+    return (target.lam + sum(parts).tanh()) / 2
+
+
+def _task(model, policy=None, mode='pair', mixup=None, **options):
+    kwargs = {'policy': policy} if policy else {'cutmix_alpha': 1.}
+    mixup = SUMixMixup(0., mode=mode, num_classes=10, **kwargs, **(mixup or {}))
+    return SUMixTask(model, mixup, verbose=False, **options)
+
+
+def _images(count=7, side=32):
+    return torch.randn(count, 3, side, side), torch.arange(count) % 10
+
+
+@pytest.mark.parametrize('layout', ['NCHW', 'NHWC', 'tokens'])
+@pytest.mark.parametrize('mode', ['pair', 'batch'])
+@pytest.mark.parametrize('ratio', [*ONE_PASS, _own], ids=lambda ratio: getattr(ratio, '__name__', ratio))
+def test_without_a_view_of_the_other_image_one_pass_gives_the_labels_of_two(ratio, mode, layout):
+    model, losses, shares = _Local(layout), [], []
+    for original_pass in ('none',) if ratio == 'area' else ('none', 'no-grad'):
+        task = _task(model, _Cells(), mode, ratio=ratio, original_pass=original_pass)
+        torch.manual_seed(1)
+        mixed, target = task.mixup(*_images())
+        result = task(mixed, target)
+        losses.append(result['loss'])
+        shares += [result['lam'], correct(model, mixed, target, SUMixOptions(ratio, original_pass=original_pass))]
+    for share in shares:
+        torch.testing.assert_close(share, shares[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses[0], losses[-1])
+    assert ratio == 'area' or (shares[0] - target.lam).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('layout', ['NCHW', 'NHWC', 'tokens'])
+@pytest.mark.parametrize('mode', ['pair', 'batch'])
+@pytest.mark.parametrize('options', [
+    {'ratio': 'similarity'}, {'ratio': 'evidence'}, {'ratio': 'area'}, {'ratio': 'similarity', 'uncertainty': 'logits'},
+    {'ratio': 'evidence', 'fade': 0.6, 'uncertainty': 'logits'}], ids=str)
+def test_without_a_view_of_the_other_image_one_pass_gives_the_term_and_the_gradient_of_two(options, mode, layout):
+    found = []
+    for original_pass in ('none', 'grad', 'no-grad'):
+        torch.manual_seed(1)
+        task = _task(_Local(layout), _Cells(), mode, gamma=0.5, original_pass=original_pass, **options)
+        result = task(*task.mixup(*_images()))
+        result['loss'].backward()
+        gradients = [parameter.grad.flatten() for parameter in task.get_trainable_module().parameters()]
+        found.append((result['uncertainty'], result['loss'], torch.cat(gradients)))
+    one, two, without = found
+    for ours, expected in zip(one, two):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    assert one[0] > 0 and (one[2] - without[2]).norm() > 1e-3 * one[2].norm()  # some of it is of the unmixed outputs
+
+
+def test_in_mode_elem_what_no_mixture_shows_is_left_out():
+    model, pairs = _Local(), []
+    for mode in ('pair', 'elem'):
+        task = _task(model, _Cells(0.8), mode)
+        torch.manual_seed(1)
+        mixed, target = task.mixup(*_images(8))
+        lam = correct(model, mixed, target)
+        two = correct(model, mixed, target, SUMixOptions(original_pass='no-grad'))
+        pairs.append((lam, two, target.lam))
+    assert torch.allclose(*pairs[0][:2], atol=1e-5) and not torch.allclose(*pairs[1][:2], atol=1e-3)
+    lam, two, area = pairs[1]
+    assert (lam - two).abs().mean() < 0.5 * (area - two).abs().mean()  # yet most is known
+
+
+# Real models
+
+def _resnet(**kwargs):
+    return timm.create_model('test_resnet', num_classes=10, output_stride=8, **kwargs)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('options', [
+    *({'ratio': ratio, **term} for ratio in [*ONE_PASS, _own] for term in (
+        {}, {'gamma': 0.5}, {'gamma': 0.5, 'uncertainty': 'logits'})),
+    {'fade': 0.6}, {'fade': 0.6, 'gamma': 0.5}, {'fade': 0.6, 'ratio': _own}],
+    ids=lambda options: str({**options, 'ratio': getattr(options.get('ratio'), '__name__', options.get('ratio'))}))
+def test_a_step_is_one_forward_of_the_model(options, mode):
+    model = _resnet()
+    task = _task(model, mode=mode, **options)
+    calls, stems = [], []
+    model.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+    model.conv1.register_forward_hook(lambda *_: stems.append(1))
+    mixed, target = task.mixup(*_images())
+    result = task(mixed, target)
+    result['loss'].backward()
+    assert len(calls) == len(stems) == 1 and calls[0][0] is mixed and torch.equal(calls[0][1], result['output'])
+    assert model.bn1.num_batches_tracked == 1
+    assert options.get('ratio') == 'area' or not torch.allclose(result['lam'], target.lam, atol=1e-4)
+    assert (result['uncertainty'] > 0) == ('gamma' in options)
+
+
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('ratio, strength', [
+    ('evidence', 0.), ('evidence', 20.), ('feature', 20.), ('similarity', 20.), ('released', None)])
+def test_images_of_mixup_keep_their_share_whatever_the_strength(ratio, strength, mode):
+    model = _resnet().eval()
+    mixed, target = SUMixMixup(1., 1., mode=mode, num_classes=10)(*_images(16))
+    blended = ((mixed != target.original) & (mixed != target.original.flip(0))).flatten(1).any(1)
+    lam = correct(model, mixed, target, SUMixOptions(ratio, strength))
+    assert torch.equal(lam[blended], target.lam[blended]) and 4 <= blended.sum() <= 12
+    assert ((lam - target.lam).abs()[~blended] > 1e-4).any()
+    mixed, target = SUMixMixup(1., mode=mode, num_classes=10)(*_images(16))
+    assert torch.equal(correct(model, mixed, target, SUMixOptions(ratio, strength)), target.lam)
+
+
+@pytest.mark.parametrize('ratio', ['evidence', 'feature', 'similarity'])
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+@pytest.mark.parametrize('names', [['cutmix', 'resizemix'], ['resizemix', 'cutmix', 'mixup'], list(POLICIES)], ids=str)
+def test_each_image_has_the_share_that_it_has_where_its_pair_is_alone_in_the_batch(names, mode, ratio):
+    model, options = _resnet().eval(), SUMixOptions(ratio)
+    mixup = SUMixMixup(0., policy=names, mode=mode, num_classes=10)
+    x, labels = _images(100)
+    draws = mixup.draw(x)
+    mixed, target = mixup.mix(x, labels, draws)
+    lam, seen = correct(model, mixed, target, options), set()
+    last = torch.zeros(len(x), dtype=torch.long)
+    for i, part in enumerate(draws.parts[1:], 1):
+        last = torch.where(part.chosen, i, last)
+    for i, part in enumerate(draws.parts):
+        alone, own = mixup.mix(x, labels, draws._replace(parts=[Part(part.policy, part.params)]))
+        assert own.mixing.complementary == (mode == 'pair' and names[i] != 'resizemix')
+        pair = (last == i) & (last.flip(0) == i)
+        assert torch.equal(alone[pair], mixed[pair])
+        torch.testing.assert_close(correct(model, alone, own, options)[pair], lam[pair], rtol=1e-4, atol=1e-5)
+        seen |= {names[i]} if pair.any() else set()
+    assert len(seen) > 1
+
+
+def test_of_resizemix_a_quarter_of_the_correction_is_kept_and_of_cutmix_in_its_batch_all():
+    model = _Local()
+
+    def full(mixed, original, target):
+        return Ratio.shares(Evidence(), mixed, original, target)
+
+    for policy in ('cutmix', 'resizemix', ['cutmix', 'resizemix']):
+        mixed, target = SUMixMixup(0., policy=policy, mode='pair', num_classes=10)(*_images(16))
+        lam, expected = (correct(model, mixed, target, SUMixOptions(ratio)) for ratio in ('evidence', full))
+        # pixels that are neither of the first image nor of the second in its place
+        moved = ((mixed != target.original) & (mixed != target.original.flip(0))).flatten(1).any(1)
+        assert moved.any() == ('resizemix' in policy) and (~moved).any() == ('cutmix' in policy)
+        torch.testing.assert_close(lam[~moved], expected[~moved])
+        torch.testing.assert_close(lam[moved], (target.lam + 0.25 * (expected - target.lam))[moved])
+        assert ((expected - target.lam).abs() > 1e-4).sum() >= 10
+
+
+# Transformers
+
+def _vit(**kwargs):
+    return timm.create_model('test_vit', num_classes=10, img_size=64, **kwargs)
+
+
+def _distilled():
+    return timm.create_model(
+        'deit_tiny_distilled_patch16_224', num_classes=10, img_size=64, depth=2, embed_dim=24)
+
+
+@pytest.mark.parametrize('create', [_vit, _distilled, lambda: _vit(fc_norm=True), lambda: _vit(reg_tokens=2)])
+def test_with_a_class_token_evidence_and_patch_features_move_labels_and_what_needs_logits_names_the_remedy(create):
+    for options in ({}, {'ratio': 'feature'}, {'ratio': 'evidence', 'fade': 0.6}):
+        task = _task(create(), **options)
+        mixed, target = task.mixup(*_images(8, 64))
+        result = task(mixed, target)
+        result['loss'].backward()
+        inner = (target.lam > 0) & (target.lam < 1)
+        assert ((result['lam'] - target.lam).abs()[inner] > 1e-5).all() and inner.any()
+    for options, what, remedy in (
+            ({'ratio': 'similarity'}, "ratio 'similarity' needs logits", "use original_pass 'no-grad'"),
+            ({'gamma': 0.5}, 'the uncertainty term needs logits', "use original_pass 'grad'"),
+            ({'ratio': 'area', 'gamma': 0.5, 'uncertainty': 'logits'}, 'the uncertainty term', 'another global_pool')):
+        with pytest.raises(ValueError, match=f"{what}.* class token.*{remedy}.* ratio 'evidence'"):
+            _task(create(), **options)
+    for options in ({'ratio': 'similarity', 'original_pass': 'no-grad'}, {'gamma': 0.5, 'original_pass': 'grad'}):
+        task = _task(create(), **options)
+        mixed, target = task.mixup(*_images(8, 64))
+        result = task(mixed, target)
+        result['loss'].backward()
+        assert not torch.allclose(result['lam'], target.lam, atol=1e-5)
+    with pytest.raises(ValueError, match="ratio 'similarity' needs logits of the unmixed images"):
+        correct(create(), mixed, target, SUMixOptions('similarity'))
+
+
+@pytest.mark.parametrize('kwargs', [
+    {'class_token': True}, {'class_token': False}, {'reg_tokens': 3}, {'fc_norm': False}], ids=str)
+def test_with_average_pooling_transformers_unmix_logits_too(kwargs):
+    model = _vit(global_pool='avg', **kwargs)
+    for options in (*({'ratio': ratio} for ratio in ONE_PASS), {'ratio': _own}, {'gamma': 0.5}, {
+            'gamma': 0.5, 'ratio': 'similarity', 'uncertainty': 'logits'}):
+        task = _task(model, **options)
+        mixed, target = task.mixup(*_images(8, 64))
+        result = task(mixed, target)
+        result['loss'].backward()
+        assert options.get('ratio') == 'area' or not torch.allclose(result['lam'], target.lam, atol=1e-6)
+        assert result['lam'].isfinite().all() and (result['uncertainty'] > 0) == ('gamma' in options)
+
+
+# The extremes
+
+@pytest.mark.parametrize('ratio', ['evidence', 'feature', 'similarity'])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('value', [float('inf'), float('nan')])
+def test_an_overflow_in_one_map_leaves_the_area_to_that_pair_alone(mode, ratio, value):
+    model = _resnet().eval()
+    mixed, target = _task(model, mode=mode).mixup(*_images(7))
+    options = SUMixOptions(ratio)
+    expected, forward_features = correct(model, mixed, target, options), model.forward_features
+
+    def overflow(images):
+        maps = forward_features(images).clone()
+        maps[1, 0, 1, 1] = value
+        return maps
+
+    model.forward_features = overflow
+    found = correct(model, mixed, target, options)
+    hit = torch.tensor([False, True, False, False, False, True, False])
+    assert torch.equal(found[hit], target.lam[hit])
+    torch.testing.assert_close(found[~hit], expected[~hit])
+    assert ((expected - target.lam).abs()[~hit] > 1e-5).any()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('options', [
+    *({'ratio': ratio} for ratio in ONE_PASS), {'gamma': 0.5}, {'gamma': 0.5, 'uncertainty': 'logits'}, {'fade': 0.6},
+    {'clean': 0.5}], ids=str)
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_half_precision_changes_labels_little(options, dtype, mode):
+    torch.manual_seed(0)
+    task = _task(_resnet(), mode=mode, **options)
+    mixed, target = task.mixup(*_images(8))
+    expected = task(mixed, target)
+    with torch.autocast('cpu', dtype):
+        result = task(mixed, target)
+    result['loss'].backward()
+    assert result['loss'].dtype == result['lam'].dtype == torch.float32
+    torch.testing.assert_close(result['lam'], expected['lam'], rtol=0., atol=0.03)
+    torch.testing.assert_close(result['loss'], expected['loss'], rtol=0.05, atol=0.02)
+    assert all(parameter.grad.isfinite().all() for parameter in task.get_trainable_module().parameters())
+
+
+@dataclass(frozen=True)
+class _AllOrNothing(Policy):
+    """All of the first image, none of it, and half of it, in turn."""
+    def draw(self, count, x, rows=None):
+        return (torch.arange(count) % 3).float() / 2
+
+    def mask(self, params, x):
+        columns = torch.arange(x.shape[-1]).view(1, 1, 1, -1) < params.view(-1, 1, 1, 1) * x.shape[-1]
+        return columns.expand(-1, 1, x.shape[-2], -1), params
+
+
+@pytest.mark.parametrize('same', [False, True])
+@pytest.mark.parametrize('ratio', [ratio for ratio in ONE_PASS if ratio != 'area'])
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_shares_of_nothing_and_all_stay_exact_and_batches_of_one_label_finite(ratio, mode, same):
+    task = _task(_resnet(), _AllOrNothing(), mode, ratio=ratio)
+    x, labels = _images(12)
+    mixed, target = task.mixup(x, labels * (not same))
+    result = task(mixed, target)
+    lam, edge = result['lam'], target.lam != 0.5
+    assert torch.equal(lam[edge], target.lam[edge]) and set(lam[edge].tolist()) == {0., 1.}
+    assert lam.isfinite().all() and ((lam[~edge] > 0) & (lam[~edge] < 1)).all() and result['loss'].isfinite()
+    assert (lam[~edge] != 0.5).any()
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+@pytest.mark.parametrize('mode', MODES)
+def test_batches_of_any_size_train(count, mode):
+    task = _task(_Local(), mode=mode, policy=list(POLICIES), gamma=0.5)
+    result = task(*_images(count))
+    result['loss'].backward()
+    assert result['lam'].isfinite().all() and result['loss'].isfinite()
+
+
+def test_images_without_anything_in_them_keep_the_area():
+    task = _task(_Local(), mode='pair')
+    mixed, target = task.mixup(torch.zeros(6, 3, 32, 32), torch.arange(6))
+    torch.testing.assert_close(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-4)

@@ -1,0 +1,44 @@
+"""Unmixing: the feature maps of the unmixed images, from those of the mixed ones.
+
+The two mixed images of a pair (i, j) are complementary: one shows image i where the mask m is, the other the rest of
+it. So both maps together hold, place by place, what one pass over the unmixed image would have given, nearly:
+
+    F_i = m * f(mix_i) + (1 - m) * f(mix_j)
+
+Where a pair is not mixed, F_i is exact. Elsewhere it differs by what the features at a place have seen of the other
+image. Weakly supervised segmentation merges the maps of complementary patches likewise: Puzzle-CAM
+(https://arxiv.org/abs/2101.11253), Complementary Patch (ICCV 2021).
+"""
+from typing import Optional, Tuple
+
+import torch
+
+from ..target import Mixing
+
+_TINY = 1e-6
+
+
+def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+    """Return the unmixed images' maps from those of the mixed images.
+
+    Args:
+        maps: Last feature map of the mixed images, by place [N, h, w, D].
+        mixing: How they were mixed.
+
+    Returns:
+        Maps of the unmixed images [N, h, w, D]; and which fraction of each cell of theirs the mixed images show
+        [N, h, w], in [0, 1], None for all. What neither shows is taken for the mean of what is shown.
+    """
+    first, second = mixing.visible_fraction((maps.shape[1], maps.shape[2]))
+    own = first.to(maps.dtype).unsqueeze(-1)
+    if mixing.complementary:
+        return torch.lerp(mixing.as_partner(maps), maps, own), None
+    in_place = mixing.partner_in_place((maps.shape[1], maps.shape[2]))
+    if in_place is not None:
+        second = second * in_place.view(-1, 1, 1)
+    rest = torch.minimum(mixing.as_partner(second), 1. - first)  # of what both show, the image's own mixture tells
+    known = first + rest
+    shown = own * maps + rest.to(maps.dtype).unsqueeze(-1) * mixing.as_partner(maps)
+    share = (known / known.sum((1, 2), keepdim=True).clamp(min=_TINY)).to(maps.dtype).unsqueeze(-1)
+    mean = (shown / known.clamp(min=_TINY).to(maps.dtype).unsqueeze(-1) * share).sum((1, 2), keepdim=True)
+    return shown + (1. - known).to(maps.dtype).unsqueeze(-1) * mean, known
