@@ -14,18 +14,20 @@ MOST_LINES = 260
 
 # part: the parts of the same package that it may import; a folder is one part
 LIBRARY = {
-    'target': (),
+    'shown': (),
+    'target': ('shown',),
     'compat': (),
     'maps': ('compat',),
     'masks': (),
     'preview': ('target',),
     'metrics': ('target',),
-    'correction': ('target',),
+    'correction': ('shown', 'target'),
     'mixing': ('target',),
     'options': ('correction',),
-    'passes': ('correction', 'maps', 'options', 'target'),
+    'checks': ('correction', 'maps', 'options', 'shown', 'target'),
+    'passes': ('checks', 'correction', 'maps', 'options', 'shown', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
-    'task': ('compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
+    'task': ('checks', 'compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
     '__init__': ('correction', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
 }
 BENCHMARKS = {

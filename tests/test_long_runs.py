@@ -23,11 +23,15 @@ STEP = re.compile(r'Train: (\d+) \[\s*(\d+)/')
     '--amp --amp-dtype float16', '--amp --amp-dtype bfloat16', '--model-dtype bfloat16', '--torchcompile inductor',
     '--channels-last', '--grad-checkpointing', '--clip-grad 0.02 --clip-mode agc', '--opt adamw --layer-decay 0.7',
     '--head-init-scale 0.1 --head-init-bias -1', '--model-ema --model-ema-warmup', '--bce-loss --bce-target-thresh 0.2',
-    '--opt muon', '--grad-accum-steps 2 --model-ema', '--in-chans 1 --input-size 1 64 64'])
+    '--opt muon', '--grad-accum-steps 2 --model-ema', '--in-chans 1 --input-size 1 64 64',
+    '--sumix-clean 0.3 --sumix-gamma 0.5 --model-ema', '--sumix-gamma 0.5 --mixup-mode pair --amp --amp-dtype bfloat16',
+    '--sumix-original-pass no-grad --mixup-mode elem'])
 def test_a_run_trains_and_resumes(launch, train_script, arguments):
     parser = runpy.run_path(train_script, run_name='train')['parser']
     known = [option for action in parser._actions for option in action.option_strings]
-    lacking = [word for word in arguments.split() if word.startswith('--') and word not in known]
+    lacking = [
+        word for word in arguments.split()
+        if word.startswith('--') and not word.startswith('--sumix') and word not in known]
     if lacking:
         pytest.skip(f'the script has no {lacking}')
     flags = ('--sumix', '--sumix-fade', '0.6', '--input-size', 3, 64, 64, *arguments.split())
@@ -157,7 +161,9 @@ def test_an_image_that_cannot_be_read_is_named_and_nan_pixels_are_found(launch, 
 
 @pytest.mark.parametrize('arguments', [
     '--sync-bn', '--dist-bn broadcast', '--dist-bn reduce --model-ema', '--grad-accum-steps 2 --sumix-gamma 0.5',
-    '--sync-bn --sumix-ratio similarity --mixup-prob 0.5', '--torchcompile eager --mixup-prob 0.5 --mixup-mode elem'])
+    '--sumix-clean 0.5 --mixup-prob 0.5 --mixup-mode pair',
+    '--sync-bn --sumix-ratio similarity --sumix-original-pass no-grad --mixup-prob 0.5',
+    '--torchcompile eager --mixup-prob 0.5 --mixup-mode elem'])
 def test_two_processes_train(train_script, images, tmp_path, arguments):
     if '--sync-bn' in arguments and not torch.cuda.is_available():
         pytest.skip('torch synchronises batch norm on GPUs alone')

@@ -160,6 +160,33 @@ def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map, 
     assert find_map(model) == Found(FEATURES, reads_map, is_plain=True)
 
 
+class _Centred(torch.nn.Module):
+    """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
+    num_features = num_classes = 4
+    num_prefix_tokens = 1
+    pretrained_cfg = {'input_size': (3, 8, 8)}
+    feature_info = [{'reduction': 4}]
+
+    def __init__(self):
+        super().__init__()
+        self.token = torch.nn.Parameter(torch.tensor([1., 2., 3., 6.]))
+
+    def forward_features(self, x):
+        places = torch.nn.functional.avg_pool2d(x, 4).mean(1).flatten(1)
+        return torch.cat([self.token.expand(len(x), 1, 4), places.unsqueeze(2).expand(-1, -1, 4)], dim=1)
+
+    def forward_head(self, x, pre_logits=False):
+        return x[:, 0] - x[:, 0].mean(1, keepdim=True)
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+
+def test_a_class_token_behind_a_norm_or_an_attention_is_found():
+    for model in (_Centred(), timm.create_model('test_vit', global_pool='map', pool_include_prefix=True)):
+        assert find_map(model) == Found(FEATURES, head_reads_map=False)
+
+
 @pytest.mark.parametrize('name, kwargs', [
     ('test_resnet', {}), ('test_vit', {}), ('test_vit', {'class_token': False, 'global_pool': 'avg', 'reg_tokens': 3}),
     ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2), 'img_size': 64, 'window_size': 2})])
@@ -214,6 +241,7 @@ def test_a_single_place_keeps_the_area_and_the_logger_says_so_once(caplog, recwa
         for _ in range(3):
             result = task(mixed, target)
             result['loss'].backward()
+            torch.testing.assert_close(correct(task.get_eval_model(), mixed, target), target.lam)
     torch.testing.assert_close(result['lam'], target.lam)
     assert not recwarn.list
     message, = (record.getMessage() for record in caplog.records if 'single place' in record.getMessage())

@@ -189,7 +189,7 @@ def test_what_a_target_lacks_is_said():
     for run in (lambda **options: correct(_model(), mixed, bare, SUMixOptions(**options)),
                 lambda **options: _task(_model(), **options)(mixed, bare)['lam']):
         for options in ({}, {'ratio': 'similarity'}):
-            with pytest.raises(ValueError, match="to unmix, target.mask must be .* or original_pass 'no-grad'"):
+            with pytest.raises(ValueError, match="to unmix, target.mask must be .* or use original_pass 'no-grad'"):
                 run(**options)
         assert not torch.allclose(run(ratio='similarity', original_pass='no-grad'), target.lam)
         assert torch.equal(run(ratio='area'), target.lam)

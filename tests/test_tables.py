@@ -54,7 +54,7 @@ def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_scri
     seen = set()
     for cell in cells.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
         parts = cells.command(cell, _args(train_script=Path(train_script)))
-        assert parts[1:3] == ['-m', 'train_patch'] and parts[3] == train_script
+        assert parts[1:3] == ['-m', 'benchmarks.launcher'] and parts[3] == train_script
         monkeypatch.setattr(sys, 'argv', parts[3:])
         module = load_script(train_script)
         if '--sumix' in parts:
@@ -78,11 +78,12 @@ def test_arms_differ_in_their_labels_alone():
     arms = {cell.arm: cell for ratio in ('similarity', 'released', 'evidence') for cell in cells.cells(
         'tiny_imagenet', ratio, 1, ['resnet18/fmix'])}
     flags = {arm: ' '.join(cells.sumix_flags(cell)) for arm, cell in arms.items()}
+    term = '--sumix-uncertainty head --sumix-original-pass grad'
     assert flags == {
         'base': '--sumix --sumix-policy fmix --sumix-ratio area --sumix-gamma 0',
-        'similarity': '--sumix --sumix-policy fmix --sumix-ratio similarity --sumix-gamma 0.5 --sumix-uncertainty head',
+        'similarity': f'--sumix --sumix-policy fmix --sumix-ratio similarity --sumix-gamma 0.5 {term}',
         'evidence': '--sumix --sumix-policy fmix --sumix-ratio evidence',
-        'released': '--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 --sumix-uncertainty head',
+        'released': f'--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 {term}',
     }
 
 
@@ -258,9 +259,9 @@ def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, m
     for cell in (found[-2], found[-1]):
         args = _args(train_script=Path(train_script), data_dir=data, out=out, further=further)
         parts = cells.command(cell, args)
-        monkeypatch.setattr(sys, 'argv', ['train_patch', *parts[3:]])
+        monkeypatch.setattr(sys, 'argv', ['benchmarks.launcher', *parts[3:]])
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
-        runpy.run_module('train_patch', run_name='__main__')
+        runpy.run_module('benchmarks.launcher', run_name='__main__')
         assert runs.finish(cell, args, parts, 1.)
         result = json.loads((cells.run_folder(cell, out) / 'result.json').read_text())
         assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])

@@ -262,13 +262,27 @@ def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path, kwar
         torch.distributed.destroy_process_group()
 
 
+class _Asked(Exception):
+    """Raised with the unmixed images that a module is asked to pass."""
+
+
+class _Asking(nn.Module):
+    def forward(self, mixed, original, mixing):
+        raise _Asked(original)
+
+
 def test_synchronised_batch_norm_makes_both_passes_always():
-    task = SUMixTask(
-        nn.SyncBatchNorm.convert_sync_batchnorm(_model()), SUMixMixup(**SETTINGS, prob=0.), ratio='similarity',
-        original_pass='no-grad', verbose=False)
-    input, target = task.mixup(*_batch())
-    assert task._original(input, target) is target.original  # processes would wait for each other's missing pass
-    assert _task(mixup={'prob': 0.}, original_pass='no-grad')._original(input, target) is None
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(_model())
+    settings = {'ratio': 'similarity', 'original_pass': 'no-grad', 'verbose': False}
+    for own, makes_both in ((model, True), (_model(), False)):
+        task = SUMixTask(own, SUMixMixup(**SETTINGS, prob=0.), **settings)
+        input, target = task.mixup(*_batch())
+        task.trainable_module = _Asking()
+        with pytest.raises(_Asked) as asked:
+            task(input, target)
+        # processes would wait for each other's missing pass
+        assert asked.value.args[0] is (target.original if makes_both else None)
+    task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=0.), **settings)
     assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
 
 

@@ -48,8 +48,10 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--sumix-ratio feature --sumix-strength 4 --sumix-uncertainty logits',
     '--sumix-ratio released --smoothing 0',
     '--sumix-ratio area --sumix-gamma 0',
-    '--sumix-uncertainty none',
-    '--sumix-original-pass no-grad --sumix-original-scale 0.5',
+    '--sumix-ratio similarity --sumix-gamma 0.5 --mixup-mode pair',
+    '--sumix-original-pass no-grad',
+    '--sumix-preset paper --model-ema',
+    '--sumix-clean 0.5 --sumix-fade 0.6 --mixup-mode pair',
     '--seed 4294967295',
     '--sumix-policy mixup cutmix --mixup-mode elem',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
@@ -184,12 +186,16 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-ratio area --sumix-strength 2', "ratio 'area' has no strength"),
     ('--sumix-strength -1', 'strength must be 0 or greater'),
     ('--sumix-gamma -1', 'gamma must be 0 or greater'),
-    ('--sumix-original-scale 0.5 --sumix-ratio area', 'original_scale 0.5 has no effect without a pass'),
-    ('--sumix-original-scale 2', 'original_scale must be in (0, 1], got 2.0'),
+    ('--sumix-original-pass no-grad --sumix-ratio area', "original_pass 'no-grad' has no effect with ratio 'area'"),
+    ('--sumix-original-pass grad', "original_pass 'grad' has no effect with gamma 0 and clean 0"),
+    ('--sumix-clean 1', 'clean must be in [0, 1), got 1.0'),
+    ('--sumix-clean 0.5 --sumix-original-pass none', 'clean 0.5 passes the unmixed images with gradient'),
+    ('--sumix-fade 0.5 --sumix-ratio similarity', 'fade 0.5 needs the evidence'),
+    ('--sumix-uncertainty none', "invalid choice: 'none'"),
     ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
     ('--sumix-ratio best', "invalid choice: 'best'"),
     ('--sumix-preset best', "invalid choice: 'best'"),
-    ('--sumix-original-pass none --sumix-ratio feature', "leaves out the unmixed images, which ratio 'feature' needs"),
+    ('--sumix-original-pass none --sumix-ratio released', "ratio 'released' is of two passes"),
     ('--sumix-preview -1', '--sumix-preview must be a number of images, 0 or greater, got -1'),
     ('--sumix-policy cutmux', 'policy must name one or more of'),
     ('--sumix-policy cutmix --mixup 0.8', "needs 'mixup' among the policies"),
@@ -223,6 +229,7 @@ def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, tr
 
 @pytest.mark.parametrize('config, message', [
     ('sumix: true\nsumix_temprature: 3\n', "'sumix_temprature'"),
+    ('sumix: true\nsumix_original_scale: 0.5\n', "'sumix_original_scale'"),
     ('sumix: true\nsumix_ratio: best\n', 'ratio must be one of'),
     ('sumix: true\nsumix_gamma: much\n', "invalid float value: 'much'"),
     ('sumix: true\nsumix_gamma: true\n', 'gamma must be a number, 0 or greater, got True'),
@@ -239,17 +246,21 @@ def test_bad_keys_of_a_config_file_stop_before_data_or_model(launch, capfd, tmp_
 
 
 def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
-    (tmp_path / 'config.yaml').write_text('sumix: true\nsumix_policy: mixup\nsumix_ratio: feature\n')
-    folder = launch('-c', tmp_path / 'config.yaml')
-    saved = yaml.safe_load((folder / 'args.yaml').read_text())
-    assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == (1., 0., 'feature')
-    assert read_summary(folder)[0]['train_sumix_shift'] > 0
+    for policy, expected in (('mixup', (1., 0., 'feature')), ('cutmix', (0., 0.2, 'feature'))):
+        (tmp_path / 'config.yaml').write_text(f'sumix: true\nsumix_policy: {policy}\nsumix_ratio: feature\n')
+        folder = launch('-c', tmp_path / 'config.yaml', name=policy)
+        saved = yaml.safe_load((folder / 'args.yaml').read_text())
+        assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == expected
+        # mixup's shares are right as they are
+        assert (read_summary(folder)[0]['train_sumix_shift'] > 0) == (policy == 'cutmix')
 
 
 @pytest.mark.parametrize('arguments, expected', [
     ('', SUMixOptions()),
     ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
-    ('--sumix-preset released --sumix-gamma 0', SUMixOptions('released')),
+    ('--sumix-preset released --sumix-gamma 0.25', SUMixOptions('released', gamma=0.25)),
+    ('--sumix-preset paper --sumix-original-pass none', SUMixOptions('similarity', gamma=0.5, original_pass='none')),
+    ('--sumix-clean 0.5 --sumix-fade 0.6', SUMixOptions(clean=0.5, fade=0.6)),
     ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
 ])
 def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expected):
@@ -260,18 +271,33 @@ def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expecte
     assert seen == [expected]
 
 
-TWO_PASSES = 'Pass over the unmixed images: no-grad; cost: a second forward.'
-
-
 @pytest.mark.parametrize('ratio, origin, cost', [
-    ('evidence', "this library's own, not the paper's", 'Pass over the unmixed images: none; cost: as CutMix.'),
-    ('released', "what the authors' released code computes", TWO_PASSES),
-    ('similarity', "as the paper's abstract describes it", TWO_PASSES)])
+    ('evidence', "this library's own, not the paper's", 'none; cost: as CutMix.'),
+    ('released', "what the authors' released code computes", 'no-grad; cost: a second forward.'),
+    ('similarity', "as the paper's abstract describes it", 'none; cost: as CutMix.')])
 def test_the_log_names_the_ratio_whose_it_is_and_what_it_costs(launch, capfd, ratio, origin, cost):
     launch('--sumix', '--sumix-ratio', ratio)
     log = capfd.readouterr().err
     assert f'SUMix: labels corrected by {ratio.capitalize()}' in log and origin in log
-    assert cost in log
+    assert f'SUMix: pass over the unmixed images: {cost}' in log
+
+
+@pytest.mark.parametrize('arguments, said', [
+    ('--mixup 0.8 --cutmix 1', 'SUMix: labels of 50% of the images can be corrected'),
+    ('--mixup 0.2', 'SUMix: labels of 0% of the images can be corrected'),
+    ('--cutmix 1 --mixup-mode elem', 'mode \'pair\' (--mixup-mode pair) gives truer labels')])
+def test_the_log_says_what_part_is_corrected_and_which_mode_is_truer(launch, capfd, arguments, said):
+    launch('--sumix', *arguments.split())
+    assert capfd.readouterr().err.count(said) == 1
+
+
+@pytest.mark.parametrize('arguments, count', [
+    ('', 0), ('--model-kwargs output_stride=32', 1), ('--model-kwargs output_stride=32 --sumix-ratio area', 0)])
+def test_a_map_of_a_single_place_is_told_once_and_before_training(launch, capfd, recwarn, arguments, count):
+    launch('--sumix', *arguments.split())
+    log = capfd.readouterr().err
+    assert log.count('map of a single place') == count and not any('place' in str(one.message) for one in recwarn.list)
+    assert count == 0 or log.index('map of a single place') < log.index('Train: 0')
 
 
 @pytest.mark.parametrize('lr, warned', [('1e30', 1), ('0.01', 0)])
@@ -323,10 +349,3 @@ def test_a_script_without_the_names_is_refused(launch, tmp_path):
     (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
     with pytest.raises(SystemExit, match='no module-level Mixup, .*, which --sumix needs; .*1.0.27'):
         launch('--sumix', script=tmp_path / 'old.py')
-
-
-def test_a_model_of_fixed_size_refuses_a_smaller_original(launch):
-    with pytest.raises(ValueError, match='original_scale must be 1 for VisionTransformer, whose input size is fixed'):
-        launch(
-            '--sumix', '--sumix-original-pass', 'no-grad', '--sumix-original-scale', '0.5', '--model-kwargs',
-            'img_size=32', model='vit_tiny_patch16_224')

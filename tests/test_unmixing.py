@@ -161,7 +161,7 @@ def _reference_evidence(features, known=None):
             sum(distance[other] * part[other] for other in near) / 9
             * (len(near) / 9) / max(sum(part[other] for other in near) / 9, 1e-6))
     greatest = max(max(strength.values()), 1e-6)
-    evidence = {cell: max(value / greatest, 1e-6) ** 3 for cell, value in strength.items()}
+    evidence = {cell: max(value / greatest, 1e-6) ** 4 for cell, value in strength.items()}
     seen = sum(part.values())
     return evidence, greatest, sum(evidence[cell] * part[cell] for cell in CELLS) / max(seen, 1e-6)
 
@@ -183,7 +183,7 @@ def test_evidence_of_what_is_not_known_is_the_mean_of_both_images(index):
     expected = []
     for i, (evidence, greatest, density) in enumerate(parts):
         _, other, partners = parts[index[i] if index else 5 - i]
-        unseen = math.sqrt(density * partners * (other / greatest) ** 3)
+        unseen = math.sqrt(density * partners * (other / greatest) ** 4)
         expected.append([
             evidence[cell] * known[i][cell].item() + (1 - known[i][cell].item()) * unseen for cell in CELLS])
     found = evidence_map(features, known, mixing)

@@ -133,16 +133,10 @@ class SUMixLoss(nn.Module):
         """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
         assert original.evidence is not None  # the ratio reads it, see SUMixOptions
         first, second = visible_evidence(original.evidence, target)
-        weight = _visible_weight(first + second, self.options.fade).unsqueeze(1)
+        weight = ((first + second) / self.options.fade).nan_to_num(1.).clamp(max=1.).unsqueeze(1)
         # binary cross-entropy asks of each class whether it is there: of nothing visible none is
         rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
         return weight * soft_target + (1. - weight) * rest
-
-
-def _visible_weight(visible: torch.Tensor, fade: float) -> torch.Tensor:
-    """Return the weight of a target [N] of which so much is visible [N], in units of one object: 1 from `fade` on."""
-    weight = (visible / fade).clamp(max=1.)
-    return torch.where(weight.isfinite(), weight, torch.ones_like(weight))
 
 
 def uncertainty_term(

@@ -34,6 +34,7 @@ class Found(NamedTuple):
 
 # pooling and what find_map found with it, as long as a model lives: correct() asks anew for each batch
 _FOUND: 'weakref.WeakKeyDictionary[nn.Module, Tuple[str, Found]]' = weakref.WeakKeyDictionary()
+_TOLD: 'weakref.WeakSet[nn.Module]' = weakref.WeakSet()  # whose single place was spoken of
 
 
 def find_map(model: nn.Module, size: Optional[Tuple[int, int]] = None) -> Found:
@@ -142,7 +143,10 @@ def _without_map(model: nn.Module, why: str) -> Found:
 
 
 def warn_of_single_place(model: nn.Module, size: Tuple[int, int]) -> Found:
-    """Say that the map has a single place for images of height and width `size`, and what helps; return no map."""
+    """Say, once, that the map has a single place for images of height and width `size`; return that there is no map."""
+    if model in _TOLD:
+        return Found(NO_MAP, head_reads_map=False)
+    _TOLD.add(model)
     return _without_map(
         model, f'has a map of a single place for images of {size[0]} x {size[1]} (--model-kwargs output_stride=8 gives '
         'a larger one, where the model takes it)')

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from timm.models import group_parameters
 
+from .checks import check_model, mixing_of, original_images, reads_map
 from .correction import Ratio, evidence_map, unmix
 from .maps import (
     FEATURES,
@@ -22,22 +23,16 @@ from .maps import (
     with_features,
 )
 from .options import SUMixOptions
-from .target import MixedTarget, Mixing, ModelOutput
+from .shown import Mixing
+from .target import MixedTarget, ModelOutput
 
 
 class _Pass(NamedTuple):
-    """What one pass gives.
-
-    Args:
-        logits: Class scores [N, C].
-        pre_logits: What the uncertainty head takes [N, D], where there is one.
-        output: What forward_head takes.
-        features: The last map by place [N, h, w, D], None where there is none.
-    """
-    logits: Optional[torch.Tensor] = None
-    pre_logits: Optional[torch.Tensor] = None
-    output: Any = None
-    features: Optional[torch.Tensor] = None
+    """What one pass gives, as far as there is something that takes it."""
+    logits: Optional[torch.Tensor] = None  # [N, C]
+    pre_logits: Optional[torch.Tensor] = None  # [N, D], for the uncertainty head
+    output: Any = None  # what forward_head takes
+    features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
 
 
 class SUMixModule(nn.Module):
@@ -67,9 +62,8 @@ class SUMixModule(nn.Module):
         self.original_pass = original_pass
         self.has_term = has_term
         unmixes_logits = original_pass == 'none' and ('logits' in self.reads or has_term)
-        self.found = find_map(model) if unmixes_logits or _reads_map(ratio) else Found(NO_MAP, head_reads_map=False)
+        self.found = find_map(model) if unmixes_logits or reads_map(ratio) else Found(NO_MAP, head_reads_map=False)
         self.unmixes_logits = unmixes_logits and self.found.head_reads_map
-        self._told = False
 
     def _run(self, input: torch.Tensor) -> _Pass:
         """Pass images through the model as it is, hooks and a forward of its own included."""
@@ -82,14 +76,16 @@ class SUMixModule(nn.Module):
         else:
             with watch_features(self.model, source) as seen:
                 logits = self.model(input)
+            if not seen:
+                raise TypeError(
+                    f'the forward of {type(self.model).__name__} must call forward_features, whose output is needed')
             output, maps = seen[-1]
         features = None if self.found.source == NO_MAP else self._by_place(maps, input)
         return _Pass(logits, self._pre_logits(output), output, features)
 
     def _by_place(self, maps: Any, input: torch.Tensor) -> torch.Tensor:
         features = features_by_place(self.model, maps, image_size(input))
-        if features.shape[1:3] == (1, 1) and not self._told and not torch.compiler.is_compiling():
-            self._told = True
+        if features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
             warn_of_single_place(self.model, image_size(input))
         return features
 
@@ -109,14 +105,8 @@ class SUMixModule(nn.Module):
         return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
 
     def _tell(
-            self,
-            made: _Pass,
-            reads: Tuple[str, ...],
-            count: int,
-            device: torch.device,
-            known: Optional[torch.Tensor] = None,
-            mixing: Optional[Mixing] = None,
-    ) -> ModelOutput:
+            self, made: _Pass, reads: Tuple[str, ...], count: int, device: torch.device,
+            known: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what a ratio reads of a pass over `count` images; of a single place nothing can be said."""
         maps, features, evidence = made.features, None, None
         if maps is None and self.may_lack:
@@ -186,42 +176,6 @@ def image_size(images: torch.Tensor) -> Tuple[int, int]:
     return images.shape[-2], images.shape[-1]
 
 
-def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
-    """Return the unmixed images [N, C, H, W] for their pass, in the memory format of the mixed ones."""
-    if target.original is None:
-        raise ValueError("a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
-    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
-    return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
-
-
-def check_model(
-        model: nn.Module, ratio: Ratio, original_pass: str, has_term: bool = False, has_head: bool = False) -> None:
-    """Raise TypeError for what wraps a model or one that lacks parts, ValueError for logits that cannot be unmixed."""
-    name = type(model).__name__
-    if hasattr(model, '_orig_mod'):
-        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
-    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
-        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
-    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
-        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
-    unmixes_logits = original_pass == 'none' and (has_term or 'logits' in ratio.reads and not ratio.may_lack)
-    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
-    if missing and (has_head or unmixes_logits or _reads_map(ratio) and not ratio.may_lack):
-        raise TypeError(
-            f"a model that is asked for features must have forward_features and forward_head, {name} lacks {missing}: "
-            "use ratio 'similarity' with original_pass 'no-grad' (and with a term, uncertainty 'logits')")
-    if unmixes_logits and not find_map(model).head_reads_map:
-        what, passes = ('the uncertainty term', 'grad') if has_term else (f'ratio {ratio.name!r}', 'no-grad')
-        raise ValueError(
-            f'{what} needs logits of the unmixed images, which cannot be unmixed where the head reads more than the '
-            f'feature map (a class token, for example), as in {name}: use original_pass {passes!r}, another '
-            "global_pool of the model, or ratio 'evidence' without a term")
-
-
-def _reads_map(ratio: Optional[Ratio]) -> bool:
-    return ratio is not None and not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed})
-
-
 @torch.no_grad()
 def correct(
         model: torch.nn.Module,
@@ -261,18 +215,3 @@ def correct(
     module = SUMixModule(model, ratio, original_pass=options.resolved_pass)
     mixed_output, original_output = module(mixed, original, mixing_of(target, options))
     return ratio(mixed_output, original_output, target)
-
-
-def mixing_of(target: MixedTarget, options: SUMixOptions) -> Optional[Mixing]:
-    """Return what unmixing needs to know of a mixed batch; None where nothing is unmixed.
-
-    Raises:
-        ValueError: If the target does not say how the images were mixed.
-    """
-    if not target.mixed or not options.unmixes:
-        return None
-    if target.mixing is None:
-        raise ValueError(
-            "to unmix, target.mask must be the mask that the images were mixed by, got None: give it, or original_pass "
-            "'no-grad'")
-    return target.mixing

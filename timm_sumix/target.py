@@ -1,10 +1,11 @@
-"""What the loss is computed from: a model's outputs for a batch, how it was mixed, and its labels."""
+"""What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
 import copy
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from timm.data.mixup import one_hot
+
+from .shown import Mixing
 
 _NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
 
@@ -22,71 +23,6 @@ class ModelOutput(NamedTuple):
     uncertainty: Optional[torch.Tensor] = None
     features: Optional[torch.Tensor] = None
     evidence: Optional[torch.Tensor] = None
-
-
-class Mixing:
-    """Which part of which images each mixed image shows: the masks, and who is whose partner.
-
-    Args:
-        size: Number of images N.
-        mask: As MixedTarget describes it, not None.
-        partner_mask: As MixedTarget describes it.
-        index: As MixedTarget describes it.
-        complementary: True says that the two mixtures of a pair share one mask, so that what one does not show of an
-            image the other does. A Python flag, since reading the mask would synchronise the GPU.
-    """
-
-    def __init__(
-            self,
-            size: int,
-            mask: torch.Tensor,
-            partner_mask: Optional[torch.Tensor] = None,
-            index: Optional[torch.Tensor] = None,
-            complementary: bool = False,
-    ):
-        self.size = size
-        self.mask = mask
-        self.partner_mask = partner_mask
-        self.index = index
-        self.complementary = complementary
-        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def partner(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
-        return _partner(tensor, self.index)
-
-    def as_partner(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the rows of `tensor` [N, ...] that belong to the mixed image in which each image is the partner.
-
-        An image that is nobody's partner gets zeros.
-        """
-        if self.index is None:
-            return tensor.flip(0)
-        own = torch.arange(self.size, device=self.index.device)
-        source = own.scatter(0, self.index, own)
-        found = (self.index[source] == own).view(-1, *[1] * (tensor.ndim - 1))
-        return torch.where(found, tensor[source], torch.zeros_like(tensor))
-
-    def partner_in_place(self, size: Tuple[int, int]) -> Optional[torch.Tensor]:
-        """Return whose partner is shown at its own place and size [N] bool, by cells of a grid (h, w); None: all.
-
-        There, both visible fractions sum to 1. ResizeMix shows the partner whole, at a smaller size.
-        """
-        if self.partner_mask is None:
-            return None
-        first, second = self.visible_fraction(size)
-        return (first + second - 1.).abs().amax((1, 2)) < 1e-3
-
-    def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return how much of each cell of both images each mixed image shows, as MixedTarget.visible_fraction does."""
-        if size not in self._cells:  # unmixing and ratio both ask
-            first = self._average(self.mask, size)
-            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
-            self._cells[size] = first, second
-        return self._cells[size]
-
-    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
-        return F.adaptive_avg_pool2d(mask.float(), size).expand(self.size, 1, *size).squeeze(1)
 
 
 class MixedTarget:
@@ -161,24 +97,22 @@ class MixedTarget:
         self.index = index
         self.original = original
         self.mixed = mixed
+        self.mask = mask
+        self.partner_mask = partner_mask
         self.object_mask = object_mask
         self.known = exact  # whose lam no ratio corrects [N] bool; None: nobody's
-        self.mixing = None if mask is None else Mixing(len(labels), mask, partner_mask, index, complementary)
+        self._complementary = complementary
+        self.mixing = self._how_mixed()  # None where the mask is not known
         if object_mask is not None and mixed:
             share = self._share_of_objects(object_mask.squeeze(1).float())
             told = share.isfinite()  # not where both are invisible, or one is not known
             self.known = told if exact is None else told | exact
             self.lam = torch.where(told, share, self.area)
 
-    @property
-    def mask(self) -> Optional[torch.Tensor]:
-        """Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W]; None if it is not known."""
-        return None if self.mixing is None else self.mixing.mask
-
-    @property
-    def partner_mask(self) -> Optional[torch.Tensor]:
-        """The same for the partner's pixels; None where it is 1 - mask."""
-        return None if self.mixing is None else self.mixing.partner_mask
+    def _how_mixed(self) -> Optional[Mixing]:
+        if self.mask is None:
+            return None
+        return Mixing(len(self), self.mask, self.partner_mask, self.index, self._complementary)
 
     def _share_of_objects(self, objects: torch.Tensor) -> torch.Tensor:
         """Return the first object's part of what is visible of both [N], not finite where that cannot be told."""
@@ -190,7 +124,7 @@ class MixedTarget:
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
-        return _partner(tensor, self.index)
+        return tensor.flip(0) if self.index is None else tensor[self.index]
 
     @property
     def partner_labels(self) -> torch.Tensor:
@@ -258,23 +192,12 @@ class MixedTarget:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> 'MixedTarget':
         """Return a copy with every tensor on another device."""
-        result = _to(self, device, non_blocking)
-        if self.mixing is not None:
-            result.mixing = _to(self.mixing, device, non_blocking)
-            result.mixing._cells = {}
+        result = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(result, name, value.to(device, non_blocking=non_blocking))
+        result.mixing = result._how_mixed()
         return result
-
-
-def _to(source: Any, device: torch.device, non_blocking: bool) -> Any:
-    result = copy.copy(source)
-    for name, value in vars(source).items():
-        if isinstance(value, torch.Tensor):
-            setattr(result, name, value.to(device, non_blocking=non_blocking))
-    return result
-
-
-def _partner(tensor: torch.Tensor, index: Optional[torch.Tensor]) -> torch.Tensor:
-    return tensor.flip(0) if index is None else tensor[index]
 
 
 def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:

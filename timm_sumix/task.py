@@ -13,13 +13,14 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
+from .checks import check_model, mixing_of, original_images
 from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .loss import SUMixLoss
 from .maps import find_map
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule, check_model, mixing_of, original_images
+from .passes import SUMixModule
 from .target import MixedTarget
 
 _logger = logging.getLogger(__name__)
@@ -78,7 +79,10 @@ class SUMixTask(ClassificationTask):
         has_term = options.gamma > 0
         has_head = has_term and options.uncertainty == 'head'
         check_model(model, ratio, options.resolved_pass, has_term, has_head)
-        _check_classes(model, mixup.num_classes)
+        model_classes = getattr(model, 'num_classes', mixup.num_classes)
+        if model_classes != mixup.num_classes:
+            raise ValueError(
+                f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {model_classes}')
         own_device, own_dtype = device_and_dtype(model)
         head = nn.Linear(
             num_features(model), mixup.num_classes, device=device or own_device,
@@ -136,8 +140,10 @@ class SUMixTask(ClassificationTask):
         """
         if not isinstance(target, MixedTarget):
             input, target = self.mixup(input, target) if self.training else (input, self._unmixed(target))
-        mixed, original = self.trainable_module(
-            input, self._original(input, target), mixing_of(target, self.criterion.options))
+        options = self.criterion.options
+        makes_both = options.resolved_pass != 'none' and (target.mixed or self._always_both and self.training)
+        original_input = original_images(target, input) if makes_both else None
+        mixed, original = self.trainable_module(input, original_input, mixing_of(target, options))
         result = self.criterion(mixed, original, target)
         if self.training:
             self.metrics.add(target, result)
@@ -147,13 +153,6 @@ class SUMixTask(ClassificationTask):
 
     def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
         return MixedTarget(labels, torch.ones_like(labels, dtype=torch.float), self.mixup.num_classes, mixed=False)
-
-    def _original(self, mixed: torch.Tensor, target: MixedTarget) -> Optional[torch.Tensor]:
-        """Return the unmixed images for their pass, None where no such pass is made."""
-        is_made = target.mixed or self._always_both and self.training
-        if self.criterion.options.resolved_pass == 'none' or not is_made:
-            return None
-        return original_images(target, mixed)
 
     def pop_metrics(self) -> Dict[str, float]:
         """Return means over the samples since the last call, over all processes, and start anew.
@@ -226,13 +225,6 @@ class SUMixTask(ClassificationTask):
     def _head(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
         module = self.get_trainable_module(ema=ema) if module is None else module
         return None if module is None else unwrap_model(module).uncertainty
-
-
-def _check_classes(model: nn.Module, num_classes: int) -> None:
-    model_classes = getattr(model, 'num_classes', num_classes)
-    if model_classes != num_classes:
-        raise ValueError(
-            f'mixup has num_classes {num_classes}, but {type(model).__name__} has {model_classes}: they must be equal')
 
 
 def _check_compilable(model: nn.Module) -> None:

@@ -9,7 +9,8 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 
-from ..target import MixedTarget, Mixing
+from ..shown import Mixing
+from ..target import MixedTarget
 
 POWER = 4.  # of the evidence: 3 is truer of objects that fill the frame, 5 of small ones
 NEIGHBOURS = 3  # cells a side that are averaged: a place's features have seen about as far

@@ -13,7 +13,7 @@ from typing import Optional, Tuple
 
 import torch
 
-from ..target import Mixing
+from ..shown import Mixing
 
 _TINY = 1e-6
 

@@ -1,0 +1,59 @@
+"""What a pass is given: the model and the batch, checked before it is made."""
+from typing import Optional
+
+import torch
+import torch.nn as nn
+
+from .correction import Ratio
+from .maps import find_map
+from .options import SUMixOptions
+from .shown import Mixing
+from .target import MixedTarget
+
+
+def check_model(
+        model: nn.Module, ratio: Ratio, original_pass: str, has_term: bool = False, has_head: bool = False) -> None:
+    """Raise TypeError for what wraps a model or one that lacks parts, ValueError for logits that cannot be unmixed."""
+    name = type(model).__name__
+    if hasattr(model, '_orig_mod'):
+        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
+    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
+        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
+    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
+        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
+    unmixes_logits = original_pass == 'none' and (has_term or 'logits' in ratio.reads and not ratio.may_lack)
+    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
+    if missing and (has_head or unmixes_logits or reads_map(ratio) and not ratio.may_lack):
+        raise TypeError(
+            f"a model that is asked for features must have forward_features and forward_head, {name} lacks {missing}: "
+            "use ratio 'similarity' with original_pass 'no-grad' (and with a term, uncertainty 'logits')")
+    if unmixes_logits and not find_map(model).head_reads_map:
+        what, passes = ('the uncertainty term', 'grad') if has_term else (f'ratio {ratio.name!r}', 'no-grad')
+        raise ValueError(
+            f'{what} needs logits of the unmixed images, which cannot be unmixed where the head reads more than the '
+            f'feature map (a class token, for example), as in {name}: use original_pass {passes!r}, another '
+            "global_pool of the model, or ratio 'evidence' without a term")
+
+
+def reads_map(ratio: Optional[Ratio]) -> bool:
+    """Whether a ratio reads the model's last feature map."""
+    return ratio is not None and not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed})
+
+
+def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
+    """Return the unmixed images [N, C, H, W] for their pass, in the memory format of the mixed ones."""
+    if target.original is None:
+        raise ValueError("a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
+    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
+    return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
+
+
+def mixing_of(target: MixedTarget, options: SUMixOptions) -> Optional[Mixing]:
+    """Return how a batch was mixed, None where nothing is unmixed; ValueError if the target does not say."""
+    if not target.mixed or not options.unmixes:
+        return None
+    if target.mixing is None:
+        raise ValueError(
+            "to unmix, target.mask must be the mask that the images were mixed by, got None: give it, or use "
+            "original_pass 'no-grad'")
+    return target.mixing

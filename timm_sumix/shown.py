@@ -1,0 +1,68 @@
+"""What each mixed image shows of its two images: by pixels, and by cells of a feature map."""
+from typing import Dict, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+
+
+class Mixing:
+    """Which part of which images each mixed image shows: the masks, and who is whose partner.
+
+    Args:
+        size: Number of images N.
+        mask, partner_mask, index: As MixedTarget describes them; mask is not None.
+        complementary: True says that the two mixtures of a pair share one mask, so that what one does not show of an
+            image the other does. A Python flag, since reading the mask would synchronise the GPU.
+    """
+
+    def __init__(
+            self,
+            size: int,
+            mask: torch.Tensor,
+            partner_mask: Optional[torch.Tensor] = None,
+            index: Optional[torch.Tensor] = None,
+            complementary: bool = False,
+    ):
+        self.size = size
+        self.mask = mask
+        self.partner_mask = partner_mask
+        self.index = index
+        self.complementary = complementary
+        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def partner(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
+        return tensor.flip(0) if self.index is None else tensor[self.index]
+
+    def as_partner(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the rows of `tensor` [N, ...] that belong to the mixed image in which each image is the partner.
+
+        An image that is nobody's partner gets zeros.
+        """
+        if self.index is None:
+            return tensor.flip(0)
+        own = torch.arange(self.size, device=self.index.device)
+        source = own.scatter(0, self.index, own)
+        found = (self.index[source] == own).view(-1, *[1] * (tensor.ndim - 1))
+        return torch.where(found, tensor[source], torch.zeros_like(tensor))
+
+    def partner_in_place(self, size: Tuple[int, int]) -> Optional[torch.Tensor]:
+        """Return whose partner is shown at its own place and size [N] bool, by cells of a grid (h, w); None: all.
+
+        There, both visible fractions sum to 1. ResizeMix shows the partner whole, at a smaller size.
+        """
+        if self.partner_mask is None:
+            return None
+        first, second = self.visible_fraction(size)
+        return (first + second - 1.).abs().amax((1, 2)) < 1e-3
+
+    def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return how much of each cell of both images each mixed image shows, as MixedTarget.visible_fraction does."""
+        if size not in self._cells:  # unmixing and ratio both ask
+            first = self._average(self.mask, size)
+            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
+            self._cells[size] = first, second
+        return self._cells[size]
+
+    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(mask.float(), size).expand(self.size, 1, *size).squeeze(1)
