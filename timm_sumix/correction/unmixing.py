@@ -39,6 +39,6 @@ def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[to
     rest = torch.minimum(mixing.as_partner(second), 1. - first)  # of what both show, the image's own mixture tells
     known = first + rest
     shown = own * maps + rest.to(maps.dtype).unsqueeze(-1) * mixing.as_partner(maps)
-    share = (known / known.sum((1, 2), keepdim=True).clamp(min=_TINY)).to(maps.dtype).unsqueeze(-1)
-    mean = (shown / known.clamp(min=_TINY).to(maps.dtype).unsqueeze(-1) * share).sum((1, 2), keepdim=True)
+    size = known.sum((1, 2)).clamp(min=_TINY).view(-1, 1, 1, 1)
+    mean = (shown.float().sum((1, 2), keepdim=True) / size).to(maps.dtype)  # in half precision the sum may overflow
     return shown + (1. - known).to(maps.dtype).unsqueeze(-1) * mean, known
