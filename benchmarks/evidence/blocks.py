@@ -16,6 +16,7 @@ from .model_tables import (
     settings_table,
     temperature_table,
     test_sets_table,
+    unmixing_in_short,
     wall_time,
 )
 from .runs import COMPARISONS
@@ -74,6 +75,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
     'models in short': models_in_short,
+    'unmixing in short': unmixing_in_short,
     'demo': demo_table,
     'steps': steps_table,
     'steps of two processes': lambda: steps_table('speed-two-processes'),

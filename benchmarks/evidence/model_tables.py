@@ -87,6 +87,27 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     return cells
 
 
+def unmixing_in_short() -> str:
+    """Return the scores of models trained in mode 'pair' with each label, each seed's and their mean."""
+    names = {
+        'area': 'CutMix',
+        'evidence': 'CutMix + evidence of the mixed image alone, the earlier default',
+        'unmixed': '**CutMix + this library\'s default, unmixed**',
+        'evidence 1': 'CutMix + `evidence` of a second pass',
+        'clean': 'CutMix + `clean` 0.5, half of the epochs, as a step passes twice as many images',
+        'true, one pass': 'CutMix + the true share',
+    }
+    arms = grid('unmixing')['placed-14-wide']
+    return table(['training', 'top-1 %', 'NLL', 'ECE %'], [
+        [text, *(mean([run[score] for run in arms[arm]], digits) + _of_seeds(arms[arm], score, digits)
+                 for score, digits in DIGITS.items())]
+        for arm, text in names.items()])
+
+
+def _of_seeds(runs: Rows, score: str, digits: int) -> str:
+    return f' ({", ".join(f"{run[score]:.{digits}f}" for run in runs)})'
+
+
 def controls_table(setting: str, compared: Comparison) -> str:
     """Return the scores of some arms of a setting, and their change over one of them with its 95 % interval."""
     arms = grid('controls')[setting]
