@@ -275,15 +275,18 @@ def test_an_option_that_is_gone_is_unknown():
         SUMixOptions(original_scale=0.5)
 
 
-def test_where_the_partner_is_shown_whole_a_quarter_of_the_correction_is_kept():
+def test_where_the_partner_is_shown_whole_features_are_not_compared():
     mixed, original, target = random_batch(16, 10)
     whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
         1 - target.lam).view(-1, 1, 1, 1))
     inner = (target.lam > 0) & (target.lam < 1)
-    full = torch.sigmoid(torch.logit(target.lam) - torch.sub(*Evidence().distances(mixed, original, whole)))
-    expected = target.lam + 0.25 * (full - target.lam)
-    torch.testing.assert_close(Evidence()(mixed, original, whole), expected.detach())
-    assert ((full - target.lam).abs()[inner] > 1e-3).all()
+    weights = original.evidence / original.evidence.sum((1, 2), keepdim=True)
+    visible = (weights * whole.visible_fraction((4, 4))[0]).sum((1, 2))
+    found = Evidence(5.)(mixed, original, whole)
+    torch.testing.assert_close(found[inner], (visible / (visible + 1 - target.lam))[inner].detach())
+    assert torch.equal(found, Evidence(0.)(mixed, original, whole))
+    apart = ~torch.isclose(Evidence(5.)(mixed, original, target), Evidence(0.)(mixed, original, target))
+    assert apart[inner].float().mean() > 0.8  # some are their own partners
 
 
 def test_shares_that_are_known_are_corrected_by_no_ratio():

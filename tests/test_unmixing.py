@@ -7,13 +7,13 @@ import timm
 import torch
 from torch import nn
 
-from timm_sumix import Policy, Ratio, SUMixMixup, SUMixOptions, SUMixTask, correct
+from timm_sumix import Policy, SUMixMixup, SUMixOptions, SUMixTask, correct
 from timm_sumix.correction import RATIOS, evidence_map, unmix
-from timm_sumix.correction.ratios import Evidence
+from timm_sumix.maps import features_by_place
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Part
 from timm_sumix.mixing.policies import POLICIES
-from timm_sumix.target import Mixing
+from timm_sumix.shown import Mixing
 
 ONE_PASS = [ratio for ratio in RATIOS if ratio != 'released']
 GRID, CELL = (3, 2), 4  # cells, and pixels a cell has on either side
@@ -369,21 +369,24 @@ def test_each_image_has_the_share_that_it_has_where_its_pair_is_alone_in_the_bat
     assert len(seen) > 1
 
 
-def test_of_resizemix_a_quarter_of_the_correction_is_kept_and_of_cutmix_in_its_batch_all():
+def test_of_resizemix_features_are_not_compared_and_half_of_the_evidence_is_spread_evenly():
     model = _Local()
-
-    def full(mixed, original, target):
-        return Ratio.shares(Evidence(), mixed, original, target)
-
     for policy in ('cutmix', 'resizemix', ['cutmix', 'resizemix']):
         mixed, target = SUMixMixup(0., policy=policy, mode='pair', num_classes=10)(*_images(16))
-        lam, expected = (correct(model, mixed, target, SUMixOptions(ratio)) for ratio in ('evidence', full))
+        lam, weak, strong = (
+            correct(model, mixed, target, SUMixOptions(strength=strength)) for strength in (0., 1., 9.))
         # pixels that are neither of the first image nor of the second in its place
         moved = ((mixed != target.original) & (mixed != target.original.flip(0))).flatten(1).any(1)
         assert moved.any() == ('resizemix' in policy) and (~moved).any() == ('cutmix' in policy)
-        torch.testing.assert_close(lam[~moved], expected[~moved])
-        torch.testing.assert_close(lam[moved], (target.lam + 0.25 * (expected - target.lam))[moved])
-        assert ((expected - target.lam).abs() > 1e-4).sum() >= 10
+        assert torch.equal(weak[moved], strong[moved]) and torch.equal(weak[moved], lam[moved])
+        assert (~torch.isclose(weak, strong)[~moved]).sum() > (~moved).sum() / 2 or policy == 'resizemix'
+        # of the first image the visible part of what is left, half of it by area; of the partner its area
+        maps = features_by_place(model, model.forward_features(mixed), (32, 32))
+        features, known = unmix(maps, target.mixing)
+        plain = evidence_map(features, known, Mixing(16, target.mask))
+        seen = (plain / plain.sum((1, 2), keepdim=True) * known).sum((1, 2))
+        v_a, v_b = (seen + target.lam) / 2, 1 - target.lam
+        torch.testing.assert_close(lam[moved], (v_a / (v_a + v_b))[moved])
 
 
 # Transformers

@@ -5,7 +5,6 @@ import torch
 
 from ..target import MixedTarget, ModelOutput
 
-Distances = Tuple[torch.Tensor, torch.Tensor]
 _FIELDS = ('logits', 'features', 'evidence')
 
 
@@ -29,7 +28,8 @@ class Ratio:
         """Name for logs and errors."""
         return type(self).__name__.lower()
 
-    def distances(self, mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> Distances:
+    def distances(
+            self, mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return D_a and D_b: how far each mixed image is from its first image and from its partner, [N] each."""
         raise NotImplementedError
 

@@ -34,7 +34,8 @@ def evidence_map(
         features: Last feature map by place [N, h, w, D].
         known: Fraction of each cell that is known [N, h, w], in [0, 1], as unmix returns it; None: all.
         mixing: How the images were mixed, with `known`. What is not known of an image has, by area, the geometric mean
-            of what is known of it and of its partner.
+            of what is known of it and of its partner. Where the partner is shown whole, at a smaller size, only the
+            part outside its box is known, and half of the evidence is spread evenly.
 
     Returns:
         Evidence [N, h, w], float32, 0 or greater, no gradient.
@@ -52,7 +53,11 @@ def evidence_map(
         return evidence
     density = (evidence * known).sum((1, 2), keepdim=True) / known.sum((1, 2), keepdim=True).clamp(min=_TINY)
     partners = mixing.partner(density) * (mixing.partner(greatest) / greatest) ** POWER
-    return evidence * known + (1. - known) * (density * partners).sqrt()
+    evidence = evidence * known + (1. - known) * (density * partners).sqrt()
+    in_place = mixing.partner_in_place((evidence.shape[1], evidence.shape[2]))
+    if in_place is None:
+        return evidence
+    return torch.where(in_place.view(-1, 1, 1), evidence, torch.lerp(evidence, evidence.mean((1, 2), True), 0.5))
 
 
 def _average(strength: torch.Tensor) -> torch.Tensor:

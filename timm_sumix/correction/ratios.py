@@ -24,7 +24,6 @@ from ..target import MixedTarget, ModelOutput
 from .base import Ratio
 from .evidence import visible_evidence
 
-WHOLE_PARTNER = 0.25  # part of the correction that is kept where the partner is shown whole, at a smaller size
 _TINY = 1e-6
 
 
@@ -87,8 +86,8 @@ class Feature(Ratio):
 class Evidence(Ratio):
     """D_a = log(lam / v_a) - strength * cos(f_mix, f): the visible fraction v_a of the image's evidence for its area.
 
-    Where a policy shows the partner whole at a smaller size (ResizeMix), 1 - lam is true of it, and of the first image
-    only the part outside the box is known: there a quarter of the correction is kept.
+    Where a policy shows the partner whole at a smaller size (ResizeMix), features are not compared, as they change with
+    the size, and v_b is 1 - lam.
 
     Args:
         strength: Weight of the feature similarity, added to the evidence in log-odds; at 0 the evidence alone decides.
@@ -99,18 +98,15 @@ class Evidence(Ratio):
     origin: ClassVar[str] = "this library's own, not the paper's"
 
     def distances(self, mixed, original, target):
-        visible = visible_evidence(original.evidence, target)
+        if target.mixing is None:
+            raise ValueError("ratio 'evidence' needs the mask that the images were mixed by, got target.mask None")
         first, second = Feature(self.strength).distances(mixed, original, target)
+        in_place = target.mixing.partner_in_place(tuple(original.evidence.shape[1:]))
+        first, second = (first, second) if in_place is None else (first * in_place, second * in_place)
+        visible = visible_evidence(original.evidence, target)
         return (
             _log_ratio(target.lam, visible[0]) + first,
             _log_ratio(1. - target.lam, visible[1]) + second)
-
-    def shares(self, mixed, original, target):
-        if target.mixing is None:
-            raise ValueError("ratio 'evidence' needs the mask that the images were mixed by, got target.mask None")
-        lam = super().shares(mixed, original, target)
-        in_place = target.mixing.partner_in_place(tuple(original.evidence.shape[1:]))
-        return lam if in_place is None else torch.where(in_place, lam, torch.lerp(target.lam, lam, WHOLE_PARTNER))
 
 
 def _log_ratio(area: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
