@@ -47,7 +47,7 @@ def make_mixtures(setting_name: str, seed: int) -> Mixtures:
     rows = torch.from_numpy(usable).nonzero().squeeze(1)
     torch.manual_seed(seed)
     rows = rows[torch.randperm(len(rows))]
-    mixed, target = cutmix(setting.classes)(test.images[rows], test.labels[rows])
+    mixed, target = cutmix(setting.classes, mode='pair')(test.images[rows], test.labels[rows])
     return Mixtures(mixed, target, true_shares(test.masks[rows], target), list(drawings.things))
 
 
