@@ -9,7 +9,7 @@ args = parse_args()
 device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 train_loader, validation_loader = create_loaders(args)
 model = create_model(args, train_loader).to(device)
-mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=model.num_classes)
+mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=model.num_classes)
 task = SUMixTask(model, mixup)
 optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=1e-3, weight_decay=0.05)
 

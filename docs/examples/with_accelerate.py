@@ -9,7 +9,7 @@ from timm_sumix import SUMixMixup, SUMixTask
 args, accelerator = parse_args(), Accelerator()
 train_loader, validation_loader = create_loaders(args)
 model = create_model(args, train_loader)
-mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=model.num_classes)
+mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=model.num_classes)
 task = SUMixTask(model.to(accelerator.device), mixup, verbose=accelerator.is_main_process)
 optimizer = create_optimizer_v2(task.get_trainable_module(), opt='adamw', lr=1e-3, weight_decay=0.05)
 # what Accelerate wraps is the module that is trained, not the task

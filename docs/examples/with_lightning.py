@@ -10,7 +10,7 @@ from timm_sumix import SUMixMixup, SUMixTask
 class Classifier(lightning.LightningModule):
     def __init__(self, model):
         super().__init__()
-        mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=model.num_classes)
+        mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=model.num_classes)
         self.task = SUMixTask(model, mixup, verbose=False)
 
     def training_step(self, batch, _):
