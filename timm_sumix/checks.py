@@ -30,9 +30,9 @@ def check_model(
     if unmixes_logits and not find_map(model).head_reads_map:
         what, passes = ('the uncertainty term', 'grad') if has_term else (f'ratio {ratio.name!r}', 'no-grad')
         raise ValueError(
-            f'{what} needs logits of the unmixed images, which cannot be unmixed where the head reads more than the '
-            f'feature map (a class token, for example), as in {name}: use original_pass {passes!r}, another '
-            "global_pool of the model, or ratio 'evidence' without a term")
+            f'{what} needs logits of the unmixed images, which cannot be unmixed where there is no feature map, or the '
+            f'head reads more than it (a class token, for example), as in {name}: use original_pass {passes!r}, '
+            "another global_pool of the model, or ratio 'evidence' without a term")
 
 
 def reads_map(ratio: Optional[Ratio]) -> bool:

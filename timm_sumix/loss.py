@@ -131,7 +131,8 @@ class SUMixLoss(nn.Module):
 
     def _fade(self, soft_target: torch.Tensor, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
         """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
-        assert original.evidence is not None  # the ratio reads it, see SUMixOptions
+        if original.evidence is None:  # a ratio of one's own may do without it
+            raise ValueError('fade needs the evidence of the unmixed images, which this model does not tell')
         first, second = visible_evidence(original.evidence, target)
         weight = ((first + second) / self.options.fade).nan_to_num(1.).clamp(max=1.).unsqueeze(1)
         # binary cross-entropy asks of each class whether it is there: of nothing visible none is

@@ -119,9 +119,8 @@ def _try_out(model: Any, image: torch.Tensor) -> Found:
 
 
 def _same(first: Any, second: Any) -> bool:
-    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
-        return False
-    return first.shape == second.shape and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
+    both = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and first.shape == second.shape
+    return both and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
 
 
 def _head_reads_map(model: Any, output: torch.Tensor, maps: torch.Tensor, size: Tuple[int, int]) -> bool:

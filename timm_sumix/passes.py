@@ -109,8 +109,7 @@ class SUMixModule(nn.Module):
             known: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what a ratio reads of a pass over `count` images; of a single place nothing can be said."""
         maps, features, evidence = made.features, None, None
-        if maps is None and self.may_lack:
-            reads = ()
+        reads = () if maps is None and self.may_lack else reads
         if maps is not None and maps.shape[1:3] == (1, 1):
             maps = None
         if 'features' in reads:

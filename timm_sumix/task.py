@@ -16,7 +16,7 @@ from timm.utils import unwrap_model
 from .checks import check_model, mixing_of, original_images
 from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .loss import SUMixLoss
-from .maps import find_map
+from .maps import NO_MAP, find_map
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
@@ -99,11 +99,10 @@ class SUMixTask(ClassificationTask):
             self._log_settings()
 
     def _log_settings(self) -> None:
-        options, ratio = self.criterion.options, self.criterion.ratio
+        options, ratio, made = self.criterion.options, self.criterion.ratio, self.criterion.options.resolved_pass
         term = f' Uncertainty term: gamma {options.gamma:g} ({options.uncertainty}).' if options.gamma else ''
         clean = f' Plain loss of the unmixed images: weight {options.clean:g}.' if options.clean else ''
         fade = f' Targets fade below {options.fade:g} of one object.' if options.fade else ''
-        made = options.resolved_pass
         _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.{term}{clean}{fade}')
         _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
         part = self.mixup.corrected_part
@@ -111,7 +110,7 @@ class SUMixTask(ClassificationTask):
             _logger.log(logging.INFO if part else logging.WARNING, (
                 f'SUMix: labels of {part:.0%} of the images can be corrected. The others are not mixed, or by mixup, '
                 'whose share is right as it is.'))
-        if options.unmixes and self.mixup.mode == 'elem':
+        if options.unmixes and part and self.mixup.mode == 'elem':
             _logger.info(
                 "SUMix: in mode 'elem' the two mixed images of a pair do not show all of both: mode 'pair' "
                 '(--mixup-mode pair) gives truer labels.')
@@ -178,7 +177,9 @@ class SUMixTask(ClassificationTask):
                 compiled forward would leave out.
         """
         module = self.trainable_module
-        _check_compilable(unwrap_model(module).model)
+        own = unwrap_model(module)
+        if own.found.source != NO_MAP or own.uncertainty is not None:  # else the model is called as it is
+            _check_compilable(own.model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
         return self.eval_model

@@ -83,7 +83,8 @@ def sumix_flags(cell: Cell) -> List[str]:
     no second pass. Images of the row 'vanilla' are not mixed.
     """
     if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
-        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, *TERM]
+        term = () if cell.arm == 'evidence' else TERM
+        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, *term]
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']
