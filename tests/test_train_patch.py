@@ -128,11 +128,44 @@ def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
     assert not torch.equal(weight, saved['task_state']['uncertainty']['weight'])
 
 
-def test_a_resumed_run_repeats_an_uninterrupted_one(launch):
-    arguments = ('--sumix', '--epochs', 2, '--no-aug', '--sumix-policy', 'fmix', '--mixup-mode', 'elem')
+@pytest.mark.parametrize('loading', [
+    '--no-aug', '--workers 1', '--workers 4 --aa rand-m9-mstd0.5 --reprob 0.3', '--workers 2 --no-prefetcher'])
+def test_a_resumed_run_repeats_an_uninterrupted_one(launch, loading):
+    arguments = ('--sumix', '--epochs', 2, '--sumix-policy', 'fmix', '--mixup-mode', 'elem', *loading.split())
     whole = launch(*arguments, name='whole')
     resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
     assert read_summary(resumed) == read_summary(whole)[1:]
+
+
+class _Random(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.rand(())
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_processes_and_epochs_draw_differently_in_the_loaders_workers(train_script, monkeypatch, persistent):
+    drawn = {}
+    for rank in (0, 1):
+        monkeypatch.setattr(train_patch.patch, '_rank', lambda rank=rank: rank)
+        for first in (0, 1):  # from the start, and resumed
+            patch = train_patch.patch.Patch(train_patch.patch.load_script(str(train_script)))
+            loader = torch.utils.data.DataLoader(_Random(), num_workers=1, persistent_workers=persistent)
+            for epoch in range(first, 2):
+                patch._seed_epoch(epoch, [loader])
+                values = torch.cat(list(loader))
+                assert torch.equal(drawn.setdefault((rank, epoch), values), values)  # the resumed run repeats it
+    assert len({tuple(values.tolist()) for values in drawn.values()}) == 4
+
+
+def test_a_generator_of_the_scripts_own_is_left_alone(train_script):
+    patch = train_patch.patch.Patch(train_patch.patch.load_script(str(train_script)))
+    own = torch.Generator().manual_seed(7)
+    state, loader = own.get_state(), torch.utils.data.DataLoader(_Random(), generator=own)
+    patch._seed_epoch(0, [loader])
+    assert loader.generator is own and torch.equal(own.get_state(), state)
 
 
 @pytest.mark.parametrize('flag, said', [

@@ -69,6 +69,7 @@ class Patch:
         self.task: Optional[SUMixTask] = None
         self.args: argparse.Namespace  # as the script gets them
         self.seed = 0
+        self.generator = torch.Generator()  # what the training loader's workers are seeded from
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
         vars(module).update(
@@ -115,15 +116,22 @@ class Patch:
         return train_and_report
 
     def _seed_epoch(self, epoch: int, arguments: Iterable[Any]) -> None:
-        """Make an epoch's draws depend on seed and epoch alone, so that a resumed run repeats an uninterrupted one."""
+        """Make an epoch's draws depend on seed, epoch and process alone: a resumed run repeats an uninterrupted one."""
         # NumPy's seeds end at 2 ** 32, and random_seed adds the rank
         seed = (self.seed + EPOCH_SEEDS * (epoch + 1)) % (2 ** 32 - EPOCH_SEEDS)
         for argument in arguments:
             loader = getattr(argument, 'loader', argument)  # what timm's PrefetchLoader wraps
-            if isinstance(loader, DataLoader) and loader.generator is None:
-                # it seeds its workers from this, and so leaves the global generator as it was
-                loader.generator = torch.Generator().manual_seed(seed)
+            if isinstance(loader, DataLoader):
+                self._seed_workers(loader, seed + _rank())
         random_seed(seed, _rank())
+
+    def _seed_workers(self, loader: DataLoader, seed: int) -> None:
+        """Have the loader's workers draw anew from a seed, unless the script gave it a generator of its own."""
+        if loader.generator is None:
+            loader.generator = self.generator  # apart from the global one, which the workers' seed then leaves alone
+        if loader.generator is self.generator:
+            self.generator.manual_seed(seed)
+            loader._iterator = None  # persistent workers were seeded in an earlier epoch: new ones start
 
     @staticmethod
     def _report(epoch: int, metrics: Dict[str, Any], task: SUMixTask) -> None:
