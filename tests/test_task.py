@@ -505,3 +505,12 @@ def test_the_log_does_not_ask_for_pairs_where_nothing_would_be_truer(caplog, mix
     caplog.set_level('INFO')
     SUMixTask(_model(), SUMixMixup(**{**SETTINGS, **mixup}), **kwargs)
     assert 'truer' not in caplog.text and 'can be corrected' not in caplog.text and 'labels corrected by' in caplog.text
+
+
+@pytest.mark.parametrize('device', [None, torch.device('cpu')])
+def test_head_and_criterion_are_on_the_models_device_unless_another_is_given(device):
+    model = _model().to('meta')
+    criterion = nn.CrossEntropyLoss(weight=torch.ones(10, device='meta' if device is None else 'cpu'))
+    task = SUMixTask(model, SUMixMixup(**SETTINGS), criterion, gamma=0.5, device=device, verbose=False)
+    found = {task.criterion.base.weight.device.type, task.get_trainable_module().uncertainty.weight.device.type}
+    assert found == {'meta' if device is None else 'cpu'} and next(model.parameters()).device.type == 'meta'

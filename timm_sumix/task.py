@@ -38,7 +38,7 @@ class SUMixTask(ClassificationTask):
         criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy.
         options: Settings of the correction, such as SUMixOptions.preset('paper'); None: the defaults.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
-        device: Device of the head; None: the model's. The model is left where it is.
+        device: Device of the head and the criterion; None: the model's. The model is left where it is.
         dtype: Dtype of the head; None: the model's.
         verbose: Log the settings.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
@@ -84,9 +84,9 @@ class SUMixTask(ClassificationTask):
             raise ValueError(
                 f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {model_classes}')
         own_device, own_dtype = device_and_dtype(model)
+        device = own_device if device is None else device
         head = nn.Linear(
-            num_features(model), mixup.num_classes, device=device or own_device,
-            dtype=dtype or own_dtype) if has_head else None
+            num_features(model), mixup.num_classes, device=device, dtype=dtype or own_dtype) if has_head else None
         module = SUMixModule(model, ratio, head, options.resolved_pass, has_term)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
