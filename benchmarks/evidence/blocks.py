@@ -58,7 +58,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by mode': lambda: fidelity_table('modes', 'mode'),
     'photographs': photographs_table,
     'photographs in full': lambda: fidelity_table('photographs', 'images', name='fidelity-photographs'),
-    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene', name='fidelity-tried'),
+    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': probes_table,
     'comparison': lambda: comparison_table('placed-14'),
@@ -72,7 +72,6 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'temperature': temperature_table,
     **{f'wall time {name}': lambda name=name: wall_time(name)
        for name in ('seeds', 'controls', 'larger', 'transformer')},
-    'fidelity of emoji': lambda: fidelity_table('scene', 'scene', name='fidelity-emoji'),
     'labels in short': labels_in_short,
     'models in short': models_in_short,
     'unmixing in short': unmixing_in_short,
@@ -93,7 +92,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     **{
         f'made by {name}': lambda name=name: made_by(name)
         for name in (
-            'fidelity', 'fidelity-photographs', 'unmixing', 'fidelity-tried', 'fidelity-emoji', 'comparison', 'seeds',
+            'fidelity', 'fidelity-photographs', 'unmixing', 'comparison', 'seeds',
             'controls', 'larger', 'transformer',
             'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
 }

@@ -91,10 +91,10 @@ def unmixing_in_short() -> str:
     """Return the scores of models trained in mode 'pair' with each label, each seed's and their mean."""
     names = {
         'area': 'CutMix',
-        'evidence': 'CutMix + evidence of the mixed image alone, the earlier default',
+        'evidence': 'CutMix + the evidence of the mixed image alone, an earlier default',
         'unmixed': '**CutMix + this library\'s default, unmixed**',
-        'evidence 1': 'CutMix + `evidence` of a second pass',
-        'clean': 'CutMix + `clean` 0.5, half of the epochs, as a step passes twice as many images',
+        'evidence 1': 'CutMix + labels of a second pass',
+        'clean': 'the default + `clean` 0.5, at half of the epochs: equal cost',
         'true, one pass': 'CutMix + the true share',
     }
     arms = grid('unmixing')['placed-14-wide']
