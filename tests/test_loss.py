@@ -234,3 +234,11 @@ def test_without_clean_no_gradient_flows_into_the_unmixed_images_logits():
 def test_its_repr_holds_the_settings():
     assert 'ratio=Evidence(strength=1.0), gamma=0.5, clean=0.25, fade=0.6' in repr(
         SUMixLoss(gamma=0.5, clean=0.25, fade=0.6))
+
+
+def test_a_head_that_overflows_in_a_batch_that_is_not_mixed_leaves_the_loss_finite():
+    uncertainty = torch.tensor([[torch.inf, 1.], [-torch.inf, torch.nan]], requires_grad=True)
+    target = MixedTarget(torch.tensor([0, 1]), torch.ones(2), 2, mixed=False)
+    loss = SUMixLoss(gamma=0.5)(ModelOutput(torch.randn(2, 2), uncertainty), None, target)['loss']
+    loss.backward()
+    assert loss.isfinite() and torch.equal(uncertainty.grad, torch.zeros(2, 2))

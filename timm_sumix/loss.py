@@ -122,7 +122,7 @@ class SUMixLoss(nn.Module):
         loss = classification + self.options.gamma * uncertainty
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
-            loss = loss + 0. * mixed.uncertainty.float().sum()
+            loss = loss + (0. * mixed.uncertainty.float()).nan_to_num().sum()  # 0 * inf is NaN
         return {'loss': loss, 'classification': classification, 'uncertainty': uncertainty, 'lam': lam}
 
     @property

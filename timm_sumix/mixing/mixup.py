@@ -203,8 +203,8 @@ def _check_numbers(
     for name, alpha in (('mixup_alpha', mixup_alpha), ('cutmix_alpha', cutmix_alpha)):
         if not 0. <= alpha < float('inf'):
             raise ValueError(f'{name} must be 0 or greater, got {alpha}')
-    if num_classes < 1:
-        raise ValueError(f'num_classes must be 1 or greater, got {num_classes}')
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f'num_classes must be an integer, 1 or greater, got {num_classes!r}')
 
 
 def _check_probs(probs: Optional[Sequence[float]], count: int) -> List[float]:
