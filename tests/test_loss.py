@@ -158,7 +158,7 @@ def test_outputs_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize('base, rest', [(SoftTargetCrossEntropy(), 0.2), (BinaryCrossEntropy(), 0.)])
-@pytest.mark.parametrize('fade', [0.6, 2.])
+@pytest.mark.parametrize('fade', [0.6, 1.])
 def test_a_target_fades_by_the_visible_evidence_to_equal_probabilities_or_for_binary_losses_to_none(base, rest, fade):
     torch.manual_seed(0)
     mixed, original, target = random_batch(16, 5)
@@ -188,10 +188,10 @@ def test_what_is_not_finite_does_not_fade():
     mixed, original, target = random_batch(16, 5)
     evidence = original.evidence.clone()
     evidence[3, 0, 0], evidence[4] = float('nan'), float('inf')
-    result = SUMixLoss(fade=2.)(mixed, original._replace(evidence=evidence), target)
+    result = SUMixLoss(fade=1.)(mixed, original._replace(evidence=evidence), target)
     assert result['loss'].isfinite() and result['lam'].isfinite().all()
     first, second = visible_evidence(original.evidence, target)
-    weight = ((first + second) / 2.).clamp(max=1.).unsqueeze(1)
+    weight = (first + second).clamp(max=1.).unsqueeze(1)
     hit = torch.isin(torch.arange(16), torch.tensor([3, 4])) | torch.isin(target.index, torch.tensor([3, 4]))
     weight[hit] = 1.
     expected = weight * target.soft_target(result['lam']) + (1 - weight) / 5
@@ -201,7 +201,7 @@ def test_what_is_not_finite_does_not_fade():
 def test_an_unmixed_batch_does_not_fade():
     mixed, original, target = random_batch(6, 5)
     target = MixedTarget(target.labels, torch.ones(6), 5, mixed=False)
-    result = SUMixLoss(fade=2.)(mixed, original, target)
+    result = SUMixLoss(fade=1.)(mixed, original, target)
     assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.soft_target()))
 
 

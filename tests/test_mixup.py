@@ -406,3 +406,21 @@ def test_collate_yields_originals_and_shares_its_switch():
     loader.mixup_enabled = False
     assert not collate.mixup_enabled and not collate.mixup.mixup_enabled
     assert not pickle.loads(pickle.dumps(collate)).mixup_enabled
+
+
+class _Halves(Policy):
+    """A policy of one's own that draws a plain tuple: which half stays, and nothing more."""
+
+    def draw(self, count, x, rows=None):
+        return (torch.rand(count) < 0.5,)
+
+    def mask(self, params, x):
+        left = torch.arange(x.shape[-1]).view(1, 1, 1, -1) < x.shape[-1] // 2
+        return (left == params[0].view(-1, 1, 1, 1)).expand(-1, 1, *x.shape[-2:]), torch.full((len(params[0]),), 0.5)
+
+
+@pytest.mark.parametrize('mode', ['batch', 'pair', 'elem'])
+def test_a_policy_of_ones_own_may_draw_a_plain_tuple(mode):
+    x = torch.randn(6, 3, 8, 8)
+    mixed, target = SUMixMixup(policy=_Halves(), mode=mode, num_classes=6)(x, torch.arange(6))
+    assert torch.equal(mixed, torch.where(target.mask, x, x.flip(0))) and (target.lam == 0.5).all()

@@ -38,11 +38,11 @@ def _images(count=6):
 
 
 class _Normalising(nn.Module):
-    """A timm model with a forward of its own, which normalises its input."""
+    """A timm model with a forward of its own, which normalises its input, and may scale its output."""
 
-    def __init__(self):
+    def __init__(self, scale=1.):
         super().__init__()
-        inner = _model()
+        self.scale, inner = scale, _model()
         self.num_classes, self.num_features, self.pretrained_cfg = 10, inner.num_features, inner.pretrained_cfg
         self.inner = inner
 
@@ -53,7 +53,7 @@ class _Normalising(nn.Module):
         return self.inner.forward_head(x, pre_logits=pre_logits)
 
     def forward(self, x):
-        return 2. * self.forward_head(self.forward_features((x - 0.5) / 0.1))
+        return self.scale * self.forward_head(self.forward_features((x - 0.5) / 0.1))
 
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
@@ -73,7 +73,13 @@ def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(opt
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 def test_a_forward_of_the_models_own_is_what_is_trained(options):
-    model = _Normalising().eval()
+    torch.manual_seed(0)
+    needs_logits = options.get('original_pass') is None and (
+        'gamma' in options or options.get('ratio') == 'similarity')
+    if needs_logits:  # what comes after the head cannot be known of unmixed logits
+        with pytest.raises(ValueError, match='needs logits of the unmixed images, which cannot be unmixed'):
+            _task(_Normalising(2.), **options)
+    model = _Normalising(1. if needs_logits else 2.).eval()
     task = _task(model, **options)
     mixed, target = task.mixup(*_images())
     result = task(mixed, target)
@@ -88,6 +94,45 @@ def test_a_forward_of_the_models_own_is_what_is_trained(options):
         assert not torch.allclose(inner, correct(model.inner, mixed, target, SUMixOptions(**options)), atol=1e-4)
 
 
+class _Flipping(_Normalising):
+    def forward(self, x):
+        return super().forward(x) + super().forward(x.flip(-1))
+
+
+class _Scaling(_Normalising):
+    """Its forward changes its input in a way that images of zeros would hide."""
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(3. * x))
+
+
+def test_a_model_that_calls_forward_features_twice_keeps_the_area_and_it_is_said(caplog):
+    task = _task(_Flipping())
+    assert 'which calls forward_features 2 times' in caplog.text
+    mixed, target = task.mixup(*_images())
+    torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
+
+
+@pytest.mark.parametrize('kind', [_Scaling, _Normalising])
+def test_compile_refuses_a_forward_that_changes_its_input(kind):
+    with pytest.raises(ValueError, match='a forward of its own, which SUMixTask.compile would leave out'):
+        _task(kind()).compile(backend='eager')
+    _task(_model()).compile(backend='eager')
+
+
+def test_looking_for_the_map_leaves_no_module_in_eval_mode():
+    model, modes = _model().train(), []
+    before = model.conv1.train
+
+    def train(mode=True):
+        modes.append(mode)
+        return before(mode)
+
+    model.conv1.train = train  # as those of timm 1.0.27 that clear in it what they keep for eval mode
+    _task(model)
+    assert modes == [False, True] and model.conv1.training
+
+
 class _Bypassing(_Normalising):
     def forward(self, x):
         return self.inner(x)
@@ -95,7 +140,7 @@ class _Bypassing(_Normalising):
 
 def test_a_forward_that_leaves_out_forward_features_keeps_the_area_or_says_what_it_must_call(caplog):
     task = _task(_Bypassing())
-    assert 'a forward of its own, which does not call forward_features' in caplog.text and 'by area' in caplog.text
+    assert 'a forward of its own, which calls forward_features 0 times' in caplog.text and 'by area' in caplog.text
     mixed, target = task.mixup(*_images())
     result = task(mixed, target)
     torch.testing.assert_close(result['lam'], target.lam)

@@ -262,7 +262,7 @@ def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(o
     ({'ratio': 'area', 'fade': 1.}, "fade 1 needs the evidence, which ratio 'area' does not read"),
     ({'clean': 1.}, r'clean must be in \[0, 1\), got 1'),
     ({'clean': -0.1}, r'clean must be in \[0, 1\), got -0.1'),
-    ({'fade': 3.}, r'fade must be in \[0, 2\], got 3'),
+    ({'fade': 3.}, r'fade must be in \[0, 1\], got 3'),
     ({'uncertainty': 'none'}, r"uncertainty must be one of \['head', 'logits'\], got 'none'"),
 ])
 def test_options_that_contradict_each_other_or_have_no_effect_are_refused(options, message):

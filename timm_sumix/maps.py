@@ -40,12 +40,11 @@ _TOLD: 'weakref.WeakSet[nn.Module]' = weakref.WeakSet()  # whose single place wa
 def find_map(model: nn.Module, size: Optional[Tuple[int, int]] = None) -> Found:
     """Return where the model's last map is; a warning says where there is none. It is found once for each model.
 
-    One image of zeros is passed, in eval mode and without gradient. A model that does not say which size it takes, or
-    takes no such image, is taken for one whose head reads what forward_features returns.
+    One image is passed, in eval mode and without gradient. A model that does not say which size it takes, or takes no
+    such image, is taken for one whose head reads what forward_features returns.
 
     Args:
-        model: A timm model.
-        size: Height and width of its images; None: the size that it was made for.
+        size: Height and width of the images; None: the size that the model was made for.
     """
     pool = str(getattr(model, 'global_pool', None))  # timm's reset_classifier may change it
     if model not in _FOUND or _FOUND[model][0] != pool:
@@ -105,16 +104,18 @@ def _try_out(model: Any, image: torch.Tensor) -> Found:
     for source in (FEATURES, INTERMEDIATES) if hasattr(model, 'forward_intermediates') else (FEATURES,):
         with watch_features(model, source) as seen:
             watched = model.forward(image)
-        if not seen:
-            return _without_map(model, 'has a forward of its own, which does not call forward_features')
+        if len(seen) != 1:
+            why = f'has a forward of its own, which calls forward_features {len(seen)} times'
+            return _without_map(model, why)._replace(is_plain=False)
         output, maps = seen[-1]
         features = _by_place(model, maps, size)
         if features is None or not _same(watched, logits):  # the labels must be of the very pass that is trained
             continue
         if features.shape[1:3] == (1, 1):
             return warn_of_single_place(model, size)
-        reads_map = source == FEATURES and _head_reads_map(model, output, maps, size)
-        return Found(source, reads_map, _same(model.forward_head(output), logits))
+        reads_map = source == FEATURES and _head_reads_map(model, output, features, size)
+        reads_map = reads_map and _same(model.forward_head(output), logits)  # and nothing comes after the head
+        return Found(source, reads_map, _same(model.forward_head(model.forward_features(image)), logits))
     return _without_map(model, 'has no feature map that forward_features or forward_intermediates return')
 
 
@@ -123,11 +124,10 @@ def _same(first: Any, second: Any) -> bool:
     return both and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
 
 
-def _head_reads_map(model: Any, output: torch.Tensor, maps: torch.Tensor, size: Tuple[int, int]) -> bool:
+def _head_reads_map(model: Any, output: torch.Tensor, features: torch.Tensor, size: Tuple[int, int]) -> bool:
     """Whether forward_head gives the same features when all but the map is changed: a class token, for example."""
-    features = _by_place(model, maps, size)
-    if features is None or output.ndim == 4 or output.shape[1] == features.shape[1] * features.shape[2]:
-        return features is not None
+    if output.ndim == 4 or output.shape[1] == features.shape[1] * features.shape[2]:
+        return True
     if output.is_meta:  # without values, what timm calls the pooling tells
         return getattr(model, 'global_pool', 'token') not in ('', 'token')
     changed = with_features(model, output.roll(1, dims=-1) + 1., features, size)  # a head's norm undoes a shift alone
@@ -152,7 +152,7 @@ def warn_of_single_place(model: nn.Module, size: Tuple[int, int]) -> Found:
 
 
 def _trial_images(model: nn.Module, side: Optional[Tuple[int, int]] = None) -> Iterator[torch.Tensor]:
-    """Yield images of zeros [1, C, H, W] that the model may take, of `side` or the size that it says."""
+    """Yield images [1, C, H, W] that the model may take, of `side` or the size that it says."""
     config = getattr(model, 'pretrained_cfg', None) or {}
     channels, *size = config.get('input_size') or (3,)
     size = side or getattr(getattr(model, 'patch_embed', None), 'img_size', None) or size
@@ -161,7 +161,7 @@ def _trial_images(model: nn.Module, side: Optional[Tuple[int, int]] = None) -> I
     if isinstance(size, (tuple, list)) and len(size) == 2:
         # timm's in_chans does not change input_size
         for count in dict.fromkeys((channels, first.in_channels if first else channels)):
-            yield torch.zeros(1, count, *size, device=device, dtype=dtype)
+            yield torch.linspace(-1., 1., count * size[0] * size[1], device=device).view(1, count, *size).to(dtype)
 
 
 @contextmanager
@@ -171,6 +171,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train()  # some of timm 1.0.27's models clear there what they keep in eval mode
         for module, mode in training:
             module.training = mode
 

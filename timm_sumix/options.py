@@ -66,7 +66,7 @@ class SUMixOptions:
             are passed with gradient, and tell the truest shares; a step costs twice as much. RegMixup
             (https://arxiv.org/abs/2206.14502) adds the loss of unmixed images likewise.
         fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
-            probabilities (with a binary cross-entropy to 0), in [0, 2]; 0: it never does. Needs ratio 'evidence'.
+            probabilities (with a binary cross-entropy to 0), in [0, 1]; 0: it never does. Needs ratio 'evidence'.
             Soft Augmentation (https://arxiv.org/abs/2211.04625) softens targets by the visibility of a crop likewise.
 
     Raises:
@@ -83,7 +83,7 @@ class SUMixOptions:
     clean: float = _number(
         0., lambda value: 0. <= value < 1., 'in [0, 1)', "weight of the plain loss of the unmixed images")
     fade: float = _number(
-        0., lambda value: 0. <= value <= 2., 'in [0, 2]',
+        0., lambda value: 0. <= value <= 1., 'in [0, 1]',
         'fade targets to equal probabilities where less than this fraction of one object is visible, 0: never')
 
     def __post_init__(self):

@@ -80,14 +80,12 @@ class SUMixModule(nn.Module):
                 raise TypeError(
                     f'the forward of {type(self.model).__name__} must call forward_features, whose output is needed')
             output, maps = seen[-1]
-        features = None if self.found.source == NO_MAP else self._by_place(maps, input)
-        return _Pass(logits, self._pre_logits(output), output, features)
-
-    def _by_place(self, maps: Any, input: torch.Tensor) -> torch.Tensor:
+        if self.found.source == NO_MAP:
+            return _Pass(logits, self._pre_logits(output), output)
         features = features_by_place(self.model, maps, image_size(input))
         if features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
             warn_of_single_place(self.model, image_size(input))
-        return features
+        return _Pass(logits, self._pre_logits(output), output, features)
 
     def _pre_logits(self, output: Any) -> Optional[torch.Tensor]:
         return None if self.uncertainty is None else self.model.forward_head(output, pre_logits=True)

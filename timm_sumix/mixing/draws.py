@@ -60,5 +60,5 @@ def _for_partners(drawn: Any, count: int) -> Any:
     if isinstance(drawn, list):
         return [_for_partners(part, count) for part in drawn]
     if isinstance(drawn, tuple):
-        return type(drawn)(*(_for_partners(part, count) for part in drawn))
+        return getattr(drawn, '_make', tuple)(_for_partners(part, count) for part in drawn)  # of a NamedTuple, or plain
     return drawn
