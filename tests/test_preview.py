@@ -30,6 +30,16 @@ def test_images_stand_in_the_order_of_how_far_the_shares_differ(tmp_path):
     assert [picture.getpixel((i * (TILE + 8), 0))[0] for i in range(3)] == pytest.approx([255, 153, 0], abs=1)
 
 
+def test_pairs_of_one_class_stand_last(tmp_path):
+    mixed, target = _batch()
+    target.labels = torch.tensor([0, 1, 2, 3, 4, 0])  # the first and the last are partners
+    grey = torch.arange(6.).view(-1, 1, 1, 1).expand(6, 3, 32, 32) / 5
+    draw_preview(grey, target, target.lam - torch.tensor([0.9, 0.3, 0.1, 0.2, 0.05, 0.8]), 6, tmp_path / 'all.png')
+    picture = Image.open(tmp_path / 'all.png').convert('RGB')
+    corners = [picture.getpixel((i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)))[0] for i in range(6)]
+    assert corners[:4] == pytest.approx([51, 153, 102, 204], abs=1) and sorted(corners[4:]) == [0, 255]
+
+
 def test_any_number_of_channels_size_and_dtype_is_drawn(tmp_path):
     for channels, size, dtype in ((1, (8, 8), torch.float32), (4, (300, 40), torch.bfloat16), (2, (5, 7), torch.half)):
         mixed, target = _batch(channels, size)

@@ -294,7 +294,7 @@ def test_metrics_are_means_over_samples_since_the_last_call():
         result = task(input, target)
         parts = {
             'lam': target.lam.mean(), 'corrected_lam': result['lam'].mean(),
-            'shift': (result['lam'] - target.lam).abs().mean(),
+            'shift': ((result['lam'] - target.lam).abs() * (target.labels != target.partner_labels)).mean(),
             'classification': result['classification'], 'uncertainty': result['uncertainty']}
         expected = {name: expected.get(name, 0.) + size * part.item() for name, part in parts.items()}
         count += size
@@ -514,3 +514,19 @@ def test_head_and_criterion_are_on_the_models_device_unless_another_is_given(dev
     task = SUMixTask(model, SUMixMixup(**SETTINGS), criterion, gamma=0.5, device=device, verbose=False)
     found = {task.criterion.base.weight.device.type, task.get_trainable_module().uncertainty.weight.device.type}
     assert found == {'meta' if device is None else 'cpu'} and next(model.parameters()).device.type == 'meta'
+
+
+def test_pairs_of_one_class_do_not_count_as_moved():
+    task = _task(gamma=0.)
+    input, _ = _batch()
+    for labels, moves in ((torch.zeros(6, dtype=torch.int64), False), (torch.arange(6), True)):
+        task(input, labels)
+        assert (task.pop_metrics()['shift'] > 0) == moves
+
+
+def test_timms_summed_binary_cross_entropy_trains_as_in_timm():
+    criterion = BinaryCrossEntropy(sum_classes=True)
+    task = _task(criterion=criterion, ratio='area', gamma=0.)
+    input, target = task.mixup(*_batch())
+    result = task(input, target)
+    torch.testing.assert_close(result['loss'], criterion(result['output'], target.soft_target()))

@@ -52,7 +52,7 @@ class SUMixLoss(nn.Module):
             raise ValueError(
                 f'base must take soft targets [N, C], which {type(self.base).__name__} does not; '
                 'label smoothing is an argument of SUMixMixup')
-        if getattr(self.base, 'reduction', None) == 'none':
+        if getattr(self.base, 'reduction', None) == 'none' and not getattr(self.base, 'sum_classes', False):
             raise ValueError(
                 f"base must return one loss for the batch, {type(self.base).__name__} has reduction 'none': use 'mean'")
         self.is_released = isinstance(self.ratio, Released)

@@ -62,14 +62,15 @@ class MaskedDataset(Dataset):
         """Return an image [3, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
 
         Raises:
-            ValueError: If the mask is not of the image's size, or of another mode.
+            ValueError: If the mask is not of the image's size, of another mode, or of 0 and 1 rather than 0 and 255.
         """
         image, label = self.dataset[index]
         mask = self.mask(index)
-        if mask is not None and mask.mode not in ('1', 'L'):
-            raise ValueError(f"mask {index} must be a PIL image of mode '1' or 'L', got mode {mask.mode!r}")
-        if mask is not None and mask.size != image.size:
-            raise ValueError(f'mask {index} must be of the size of its image, {image.size}, got {mask.size}')
+        most = mask.getextrema()[1] if mask is not None and mask.mode == 'L' else 255
+        if mask is not None and (mask.mode not in ('1', 'L') or mask.size != image.size or most == 1):
+            raise ValueError(
+                f"mask {index} must be a PIL image of mode '1' or 'L', of the size of its image, {image.size}, white "
+                f'(255) where the object is, got mode {mask.mode!r}, {mask.size}, up to {most}')
         states = random.getstate(), torch.get_rng_state()
         moved = self.geometric(image)
         tensor = self.final(self.colours(moved))

@@ -30,7 +30,7 @@ class Metrics:
         sums = torch.stack([
             lam.sum(),
             corrected.sum(),
-            (corrected - lam).abs().sum(),
+            ((corrected - lam).abs() * (target.labels != target.partner_labels)).sum(),  # of one class nothing moves
             count * result['classification'].float(),
             count * result['uncertainty'],
             lam.new_full((), count),

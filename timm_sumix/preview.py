@@ -24,7 +24,7 @@ def draw_preview(
 ) -> None:
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
-    They are evenly spaced over the batch in the order of how far the two shares differ, the largest difference first.
+    They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last.
 
     Args:
         mixed: Mixed images [N, C, H, W], normalised.
@@ -36,7 +36,7 @@ def draw_preview(
         std: Standard deviation likewise.
         class_names: Name of each class; None: its number.
     """
-    difference = (lam - target.area).abs()
+    difference = (lam - target.area).abs() * (target.labels != target.partner_labels)  # of one class it says nothing
     order = difference.argsort(descending=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
