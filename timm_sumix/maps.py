@@ -105,8 +105,7 @@ def _try_out(model: Any, image: torch.Tensor) -> Found:
         with watch_features(model, source) as seen:
             watched = model.forward(image)
         if len(seen) != 1:
-            why = f'has a forward of its own, which calls forward_features {len(seen)} times'
-            return _without_map(model, why)._replace(is_plain=False)
+            return _without_map(model, f'calls forward_features {len(seen)} times')._replace(is_plain=False)
         output, maps = seen[-1]
         features = _by_place(model, maps, size)
         if features is None or not _same(watched, logits):  # the labels must be of the very pass that is trained
