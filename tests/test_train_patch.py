@@ -209,7 +209,8 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    for line in ('SUMix: 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with'):
+    for line in (
+            'SUMix: epoch 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with'):
         assert result.stderr.count(line) == 1  # one process logs, for both
     _assert_loads_into_plain_timm(tmp_path / 'run')
 
@@ -286,6 +287,35 @@ def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
         assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == expected
         # mixup's shares are right as they are
         assert (read_summary(folder)[0]['train_sumix_shift'] > 0) == (policy == 'cutmix')
+
+
+@pytest.mark.parametrize('config, message', [
+    ('sumix: yes please', "sumix must be true or false in the config file, got 'yes please'"),
+    ('sumix: true\nsumix_policy: fmix\nsumix_policy_kwargs: alpha=1',
+     "sumix_policy_kwargs must be pairs, option: value, got 'alpha=1'")])
+def test_a_config_file_of_other_types_is_told_in_one_line(launch, tmp_path, capfd, config, message):
+    (tmp_path / 'config.yaml').write_text(config)
+    with pytest.raises(SystemExit) as error:
+        launch('-c', tmp_path / 'config.yaml')
+    assert message in f'{error.value} {capfd.readouterr().err}'
+
+
+def test_newer_scripts_may_resolve_smoothing_later_and_other_tasks_are_refused(train_script, capsys):
+    parser = runpy.run_path(train_script, run_name='train')['parser']
+    train_patch.flags.add_flags(parser)
+    parser.set_defaults(sumix=True, smoothing=None, task='classification')
+    train_patch.flags.resolve(parser.parse_args([]), parser)
+    parser.set_defaults(task='multilabel')
+    with pytest.raises(SystemExit):
+        train_patch.flags.resolve(parser.parse_args([]), parser)
+    assert "needs --task classification, got 'multilabel'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('arguments, has_term', [((), False), (('--sumix-gamma', 0.5), True)])
+def test_the_log_has_the_term_only_where_there_is_one(launch, capfd, arguments, has_term):
+    launch('--sumix', *arguments)
+    line, = (line for line in capfd.readouterr().err.splitlines() if 'SUMix: epoch 0  lam:' in line)
+    assert ('gamma * uncertainty' in line) == has_term and ' 0 *' not in line
 
 
 @pytest.mark.parametrize('arguments, expected', [

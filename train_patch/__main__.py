@@ -39,6 +39,8 @@ def wants_sumix(arguments: List[str]) -> bool:
     parser.add_argument('-c', '--config', default='')  # as timm's config_parser
     known, arguments = parser.parse_known_args(arguments)
     config = _read_config(known.config) if known.config else {}
+    if config.get('sumix') not in (None, True, False):
+        sys.exit(f'train_patch: sumix must be true or false in the config file, got {config["sumix"]!r}')
     if '--sumix' in arguments or config.get('sumix'):
         return True
     options = [name for name in arguments if name.startswith('--sumix')]

@@ -113,6 +113,9 @@ def _check_keys(args: argparse.Namespace) -> None:
 
 
 def _check_conflicts(args: argparse.Namespace) -> None:
+    task = getattr(args, 'task', None)  # of newer scripts
+    if task not in (None, 'classification'):
+        raise ValueError(f"needs --task classification, got {task!r}: shares are corrected for one class an image")
     for name, reason in CONFLICTS.items():
         if getattr(args, name, None):
             raise ValueError(f'cannot be combined with --{name.replace("_", "-")}: {reason}')
@@ -156,6 +159,8 @@ def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
 
 def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     """Return options with keys such as 'fmix.alpha' as {'fmix': {'alpha': ...}}, others as they are."""
+    if not isinstance(options or {}, dict):
+        raise ValueError(f'sumix_policy_kwargs must be pairs, option: value, got {options!r}')
     nested: Dict[str, Any] = {}
     for key, value in (options or {}).items():
         policy, dot, option = key.partition('.')
@@ -176,6 +181,6 @@ def _try_out(args: argparse.Namespace, settings: Settings) -> None:
         'prob': args.mixup_prob,
         'switch_prob': args.mixup_switch_prob,
         'mode': args.mixup_mode,
-        'label_smoothing': args.smoothing,
+        'label_smoothing': args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
     }
     SUMixMixup(**{**mixup, **settings.mixup})

@@ -147,10 +147,10 @@ class Patch:
                 f'SUMix: in epoch {epoch} the {part} loss was not finite, first in step {step}: images or weights are '
                 'NaN or too large; try a lower --lr, --clip-grad, or --amp-dtype bfloat16.')
         gamma = task.criterion.options.gamma
+        term = f' + {gamma:g} * {means["uncertainty"]:#.3g} (classification + gamma * uncertainty)' if gamma else ''
         _logger.info(
-            f'SUMix: {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  |shift|: {means["shift"]:.3f}  '
-            f'Loss: {means["classification"]:#.3g} + {gamma:g} * {means["uncertainty"]:#.3g} '
-            '(classification + gamma * uncertainty)')
+            f'SUMix: epoch {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  '
+            f'|shift|: {means["shift"]:.3f}  Loss: {means["classification"]:#.3g}{term}')
 
 
 def _rank() -> int:
