@@ -55,3 +55,10 @@ class _Loader:
 def test_folders_of_imagenet_are_named_in_words_and_others_as_they_are():
     assert class_names(_Loader({'n01443537': 1, 'n01440764': 0})) == ['tench', 'goldfish']
     assert class_names(_Loader({'b': 1, 'a': 0})) == ['a', 'b'] and class_names(_Loader(None)) is None
+
+
+def test_a_class_of_several_names_has_its_first_and_the_next_class_its_own():
+    data = torch.utils.data.TensorDataset(torch.zeros(1))
+    data.class_to_idx = {'tench': 0, 'Tinca tinca': 0, 'goldfish': 1, 'Carassius auratus': 1, 'hammerhead': 3}
+    loader = torch.utils.data.DataLoader(data)
+    assert class_names(loader) == ['tench', 'goldfish', 'class 2', 'hammerhead']

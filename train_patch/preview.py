@@ -1,7 +1,7 @@
 """--sumix-preview: a picture of the run's own mixed images with their labels, once an epoch."""
 import logging
 import os
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from timm.data import ImageNetInfo
@@ -79,7 +79,10 @@ def class_names(loader: Any) -> Optional[List[str]]:
     index = getattr(getattr(dataset, 'reader', None), 'class_to_idx', None) or getattr(dataset, 'class_to_idx', None)
     if not index:
         return None
-    names = [name for name, _ in sorted(index.items(), key=lambda item: item[1])]
+    first: Dict[int, str] = {}
+    for name, number in index.items():  # torchvision's ImageNet has several names of a class
+        first.setdefault(number, name)
+    names = [first.get(number, f'class {number}') for number in range(max(first) + 1)]
     info = ImageNetInfo()
     if set(names) <= set(info.label_names()):
         return [info.label_name_to_description(name).split(',')[0] for name in names]
