@@ -90,6 +90,7 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
 def unmixing_in_short() -> str:
     """Return the scores of models trained in mode 'pair' with each label, each seed's and their mean."""
     names = {
+        'none': 'no mixing',
         'area': 'CutMix',
         'evidence': 'CutMix + the evidence of the mixed image alone, an earlier default',
         'unmixed': '**CutMix + this library\'s default, unmixed**',

@@ -102,7 +102,7 @@ EARLIER_DEFAULT = 'evidence'
 # run with many seeds, and shown beside every control
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
 # labels of one pass and of two, in mode 'pair'
-UNMIXING = ('area', 'evidence', 'unmixed', 'evidence 1', 'clean', 'true, one pass')
+UNMIXING = ('none', 'area', 'evidence', 'unmixed', 'evidence 1', 'clean', 'true, one pass')
 # where less mixing is better, do corrected labels still help?
 HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting
