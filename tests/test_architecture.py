@@ -24,7 +24,7 @@ LIBRARY = {
     'correction': ('shown', 'target'),
     'mixing': ('target',),
     'options': ('correction',),
-    'checks': ('correction', 'maps', 'options', 'shown', 'target'),
+    'checks': ('correction', 'maps', 'shown', 'target'),
     'passes': ('checks', 'correction', 'maps', 'options', 'shown', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'task': ('checks', 'compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),

@@ -194,8 +194,8 @@ def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
     model = timm.create_model(name, num_classes=10, **({'img_size': 64} if 'vit' in name else {}), **kwargs)
     maps = model.forward_features(torch.randn(2, 3, 64, 64))
     features = features_by_place(model, maps, (64, 64))
-    assert torch.equal(with_features(model, maps, features, (64, 64)), maps)
-    changed = with_features(model, maps, features + 1., (64, 64))
+    assert torch.equal(with_features(model, maps, features), maps)
+    changed = with_features(model, maps, features + 1.)
     torch.testing.assert_close(features_by_place(model, changed, (64, 64)), features + 1.)
     prefix = getattr(model, 'num_prefix_tokens', 0)
     assert torch.equal(changed[:, :prefix], maps[:, :prefix]) or not prefix

@@ -6,7 +6,6 @@ import torch.nn as nn
 
 from .correction import Ratio
 from .maps import find_map
-from .options import SUMixOptions
 from .shown import Mixing
 from .target import MixedTarget
 
@@ -35,9 +34,9 @@ def check_model(
             "another global_pool of the model, or ratio 'evidence' without a term")
 
 
-def reads_map(ratio: Optional[Ratio]) -> bool:
+def reads_map(ratio: Ratio) -> bool:
     """Whether a ratio reads the model's last feature map."""
-    return ratio is not None and not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed})
+    return not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed})
 
 
 def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
@@ -48,9 +47,9 @@ def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
     return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
 
 
-def mixing_of(target: MixedTarget, options: SUMixOptions) -> Optional[Mixing]:
+def mixing_of(target: MixedTarget, unmixes: bool) -> Optional[Mixing]:
     """Return how a batch was mixed, None where nothing is unmixed; ValueError if the target does not say."""
-    if not target.mixed or not options.unmixes:
+    if not target.mixed or not unmixes:
         return None
     if target.mixing is None:
         raise ValueError(

@@ -112,7 +112,7 @@ def _try_out(model: Any, image: torch.Tensor) -> Found:
             continue
         if features.shape[1:3] == (1, 1):
             return warn_of_single_place(model, size)
-        reads_map = source == FEATURES and _head_reads_map(model, output, features, size)
+        reads_map = source == FEATURES and _head_reads_map(model, output, features)
         reads_map = reads_map and _same(model.forward_head(output), logits)  # and nothing comes after the head
         return Found(source, reads_map, _same(model.forward_head(model.forward_features(image)), logits))
     return _without_map(model, 'has no feature map that forward_features or forward_intermediates return')
@@ -123,13 +123,13 @@ def _same(first: Any, second: Any) -> bool:
     return both and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
 
 
-def _head_reads_map(model: Any, output: torch.Tensor, features: torch.Tensor, size: Tuple[int, int]) -> bool:
+def _head_reads_map(model: Any, output: torch.Tensor, features: torch.Tensor) -> bool:
     """Whether forward_head gives the same features when all but the map is changed: a class token, for example."""
     if output.ndim == 4 or output.shape[1] == features.shape[1] * features.shape[2]:
         return True
     if output.is_meta:  # without values, what timm calls the pooling tells
         return getattr(model, 'global_pool', 'token') not in ('', 'token')
-    changed = with_features(model, output.roll(1, dims=-1) + 1., features, size)  # a head's norm undoes a shift alone
+    changed = with_features(model, output.roll(1, dims=-1) + 1., features)  # a head's norm undoes a shift alone
     return torch.equal(*(model.forward_head(tokens, pre_logits=True) for tokens in (output, changed)))
 
 
@@ -199,7 +199,7 @@ def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> tor
     return features
 
 
-def with_features(model: nn.Module, maps: torch.Tensor, features: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
+def with_features(model: nn.Module, maps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Return maps as features_by_place takes them, with other features by place [N, h, w, D] in their places."""
     if maps.ndim == 4:
         return features if _is_channels_last(model, maps) else features.permute(0, 3, 1, 2)

@@ -40,7 +40,7 @@ class SUMixModule(nn.Module):
 
     Args:
         model: The timm model.
-        ratio: What its outputs are for; None: logits alone.
+        ratio: What its outputs are for.
         uncertainty: Linear head on the model's pre-logits features, or None.
         original_pass: The pass over the unmixed images: 'none', 'no-grad' or 'grad'.
         has_term: Whether there is an uncertainty term, which sends gradient through the unmixed outputs.
@@ -49,7 +49,7 @@ class SUMixModule(nn.Module):
     def __init__(
             self,
             model: nn.Module,
-            ratio: Optional[Ratio] = None,
+            ratio: Ratio,
             uncertainty: Optional[nn.Module] = None,
             original_pass: str = 'none',
             has_term: bool = False,
@@ -57,8 +57,7 @@ class SUMixModule(nn.Module):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = uncertainty
-        self.reads, self.reads_mixed = ((), ()) if ratio is None else (ratio.reads, ratio.reads_mixed)
-        self.may_lack = ratio is not None and ratio.may_lack
+        self.reads, self.reads_mixed, self.may_lack = ratio.reads, ratio.reads_mixed, ratio.may_lack
         self.original_pass = original_pass
         self.has_term = has_term
         unmixes_logits = original_pass == 'none' and ('logits' in self.reads or has_term)
@@ -98,7 +97,7 @@ class SUMixModule(nn.Module):
             features, known = unmix(made.features, mixing)
             unmixed = _Pass(features=features)
             if self.unmixes_logits:
-                output = with_features(self.model, made.output, features, image_size(input))
+                output = with_features(self.model, made.output, features)
                 unmixed = _Pass(self.model.forward_head(output), self._pre_logits(output), output, features)
         return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
 
@@ -210,5 +209,5 @@ def correct(
         return target.lam
     original = original_images(target, mixed) if options.resolved_pass != 'none' else None
     module = SUMixModule(model, ratio, original_pass=options.resolved_pass)
-    mixed_output, original_output = module(mixed, original, mixing_of(target, options))
+    mixed_output, original_output = module(mixed, original, mixing_of(target, options.unmixes))
     return ratio(mixed_output, original_output, target)

@@ -90,6 +90,7 @@ class SUMixTask(ClassificationTask):
         module = SUMixModule(model, ratio, head, options.resolved_pass, has_term)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
+        self._unmixes = options.unmixes
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         self._always_both = has_sync_batch_norm(model)
         self.metrics = Metrics()
@@ -142,7 +143,7 @@ class SUMixTask(ClassificationTask):
         options = self.criterion.options
         makes_both = options.resolved_pass != 'none' and (target.mixed or self._always_both and self.training)
         original_input = original_images(target, input) if makes_both else None
-        mixed, original = self.trainable_module(input, original_input, mixing_of(target, options))
+        mixed, original = self.trainable_module(input, original_input, mixing_of(target, self._unmixes))
         result = self.criterion(mixed, original, target)
         if self.training:
             self.metrics.add(target, result)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..common.results import ROOT
+from .drawn import in_turn
 from .placed import PlacedImages
 
 PACKAGE = 'tuxpaint-stamps-default'
@@ -99,7 +100,7 @@ def place_stamps(
     generator = np.random.default_rng(seed)
     images = _backgrounds(count, canvas, background, generator)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
-    labels = generator.permutation(len(stamps.images))[np.arange(count) % len(stamps.images)]
+    labels = generator.permutation(len(stamps.images))[in_turn(count, len(stamps.images))]
     for image, mask, label in zip(images, masks, labels):
         objekt = _resized(stamps.images[label], size, flip=generator.random() < 0.5)
         _blend(image, mask, objekt, *_position(objekt[..., 3] >= OPAQUE, canvas, anywhere, generator))
