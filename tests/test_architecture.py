@@ -39,7 +39,7 @@ BENCHMARKS = {
     'data': ('common',),
     'labels': ('data', 'common'),
     'training': ('labels', 'models', 'data', 'common'),
-    **dict.fromkeys(QUESTIONS, ('labels', 'training', 'data', 'common')),
+    **dict.fromkeys(QUESTIONS, ('labels', 'training', 'models', 'data', 'common')),
 }
 LAYERS = {'timm_sumix': LIBRARY, 'benchmarks': BENCHMARKS}
 # package: the packages of this project that it may import

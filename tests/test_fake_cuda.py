@@ -14,6 +14,8 @@ from timm_sumix.correction import RATIOS
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Draws, Part
 from timm_sumix.mixing.policies import POLICIES
+from timm_sumix.mixing.policies.cutmix import CutMix
+from timm_sumix.mixing.policies.mixup import MixUp
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +24,7 @@ def pretended_cuda(monkeypatch):
     with torch.library._scoped_library('aten', 'FRAGMENT') as library:
         torch.library.register_fake(
             'aten::_sample_dirichlet', lambda x, generator=None: torch.empty_like(x), lib=library)
-        # for a whole batch prob and policy are drawn on the host, which in this mode has no values either
-        monkeypatch.setattr(mixing, 'draw_for_batch', lambda policies, probs, prob, x: Draws(
-            [Part(policies[-1], policies[-1].draw(1, x, len(x)))]))
+        monkeypatch.setattr(mixing, 'draw_for_batch', _draw_for_batch)
         torch.set_autocast_enabled('cuda', True)  # torch.autocast turns itself off where there is no GPU
         torch.set_autocast_dtype('cuda', torch.float16)
         try:
@@ -32,6 +32,15 @@ def pretended_cuda(monkeypatch):
                 yield
         finally:
             torch.set_autocast_enabled('cuda', False)
+
+
+def _draw_for_batch(policies, probs, prob, x):
+    """Draw from the last policy; what it draws on the host has no values in this mode, and is drawn out of it."""
+    policy = policies[-1]
+    if isinstance(policy, (CutMix, MixUp)):
+        with unset_fake_temporarily(), torch.device('cpu'):
+            return Draws([Part(policy, policy.draw(1, x, len(x)))])
+    return Draws([Part(policy, policy.draw(1, x, len(x)))])
 
 
 def _pretended_model(name, **kwargs):

@@ -120,14 +120,16 @@ def test_an_unmixed_batch_has_the_base_loss_alone(base):
     result = SUMixLoss(base)(mixed, None, target)
     result['loss'].backward()
     expected = (base or SoftTargetCrossEntropy())(mixed.logits, target.soft_target())
-    assert torch.equal(result['loss'], expected) and result['uncertainty'] == 0
+    torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
+    assert result['uncertainty'] == 0
     assert torch.equal(mixed.uncertainty.grad, torch.zeros(6, 5))  # DistributedDataParallel waits for one
 
 
 def test_area_without_uncertainty_needs_no_originals():
     mixed, _, target = random_batch(6, 5)
     result = SUMixLoss(ratio='area', gamma=0.)(mixed, None, target)
-    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.soft_target()))
+    expected = SoftTargetCrossEntropy()(mixed.logits, target.soft_target())
+    torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
 
 
 @pytest.mark.parametrize('kwargs, message', [
@@ -202,7 +204,8 @@ def test_an_unmixed_batch_does_not_fade():
     mixed, original, target = random_batch(6, 5)
     target = MixedTarget(target.labels, torch.ones(6), 5, mixed=False)
     result = SUMixLoss(fade=1.)(mixed, original, target)
-    assert torch.equal(result['loss'], SoftTargetCrossEntropy()(mixed.logits, target.soft_target()))
+    expected = SoftTargetCrossEntropy()(mixed.logits, target.soft_target())
+    torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
 
 
 @pytest.mark.parametrize('gamma', [0., 0.5])

@@ -10,6 +10,7 @@ from torch import nn
 
 from timm_sumix import MixedTarget, Ratio, SUMixMixup, SUMixOptions, SUMixTask, correct
 from timm_sumix.correction import RATIOS
+from timm_sumix.mixing import MODES
 
 OPTIONS = [
     *({'ratio': ratio} for ratio in RATIOS), {'gamma': 0.5}, {'clean': 0.5}, {'original_pass': 'no-grad'},
@@ -172,14 +173,26 @@ def test_a_model_compiled_beforehand_by_its_own_compile_is_used_as_it_is(options
     assert seen[0] > 0 and seen[-1] == seen[0]  # one graph, not one a step
 
 
-def test_a_compiled_step_is_one_graph_and_refuses_what_it_would_leave_out():
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('options', [
+    {}, {'fade': 0.6}, {'ratio': 'area'}, {'ratio': 'similarity', 'gamma': 0.5}, {'clean': 0.5}], ids=str)
+def test_a_compiled_step_is_two_graphs_of_the_passes_and_of_ratio_and_loss(options, mode):
     torch._dynamo.reset()
-    for options in ({}, {'ratio': 'similarity', 'gamma': 0.5}, {'clean': 0.5}):
-        task, graphs = _task(_model(), **options), []
-        task.compile(backend=lambda graph, inputs, graphs=graphs: graphs.append(graph) or graph, fullgraph=True)
+    losses, graphs = [], []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        task = SUMixTask(_model(), _mixup(mode), verbose=False, **options)
+        if compiled:
+            task.compile(backend=lambda graph, inputs: graphs.append(graph) or graph, fullgraph=True)
         for _ in range(4):
-            task(*_images())['loss'].backward()
-        assert len(graphs) == 1
+            loss = task(*_images())['loss']
+            loss.backward()
+        losses.append(loss)
+    torch.testing.assert_close(*losses)
+    assert len(graphs) == 2
+
+
+def test_compile_refuses_what_it_would_leave_out():
     hooked = _model()
     hooked.register_forward_hook(lambda *_: None)
     for model in (hooked, _Normalising()):

@@ -26,7 +26,7 @@ def _images(size=SIZE):
 
 def _reference_mask(box, i, size):
     """1 outside box i, 0 inside, pixel by pixel."""
-    top, bottom, left, right = (edge[i].item() for edge in box[:4])
+    (top, left), (bottom, right) = box.start[i].tolist(), box.end[i].tolist()
     return torch.tensor([
         [0. if top <= row < bottom and left <= column < right else 1. for column in range(size[1])]
         for row in range(size[0])])
@@ -48,7 +48,8 @@ def test_cutmix_keeps_all_but_the_box_and_lam_is_that_share(kwargs):
 
 @pytest.mark.parametrize('edges, share', [((0, 0, 0, 0), 1.), ((0, 17, 0, 40), 0.), ((16, 17, 39, 40), 1 - 1 / 680)])
 def test_cutmix_takes_boxes_of_nothing_all_and_one_pixel(edges, share):
-    box = Box(*torch.tensor([[*edges, 0.5]], dtype=torch.float32).T)
+    top, bottom, left, right = (torch.tensor([float(edge)]) for edge in edges)
+    box = Box(torch.stack([top, left], 1), torch.stack([bottom, right], 1), torch.tensor([0.5]))
     mask, lam = CutMix().mask(box, _images())
     assert mask.sum().item() == round(share * 680) and lam.item() == pytest.approx(share, abs=1e-6)
 
@@ -69,10 +70,10 @@ def test_cutmix_boxes_stay_inside_and_their_centres_reach_every_pixel():
     size = (5, 8)
     policy, x = CutMix(alpha=1.), _images(size)
     box = policy.draw(20000, x)
-    for low, high, length in ((box.top, box.bottom, size[0]), (box.left, box.right, size[1])):
+    for low, high, length in zip(box.start.T, box.end.T, size):
         assert (low >= 0).all() and (low <= high).all() and (high <= length).all()
-    single = (box.bottom - box.top == 1) & (box.right - box.left == 1)
-    places = (box.top * size[1] + box.left)[single].long()
+    single = (box.end - box.start == 1).all(1)
+    places = (box.start @ torch.tensor([size[1], 1.]))[single].long()
     assert torch.bincount(places, minlength=40).min() > 0
 
 
@@ -81,7 +82,7 @@ def test_cutmix_boxes_stay_inside_and_their_centres_reach_every_pixel():
 def test_minmax_bounds_the_sides_and_boxes_reach_both_borders(minmax, size):
     torch.manual_seed(0)
     box = CutMix(minmax=minmax).draw(20000, _images(size))
-    for low, high, length in ((box.top, box.bottom, size[0]), (box.left, box.right, size[1])):
+    for low, high, length in zip(box.start.T, box.end.T, size):
         first, end = int(length * minmax[0]), max(int(length * minmax[1]), int(length * minmax[0]) + 1)
         assert set((high - low).long().tolist()) == set(range(first, end))
         assert low.min() == 0 and high.max() == length
@@ -202,7 +203,7 @@ def test_fmix_soft_edges_go_from_one_to_zero_in_the_order_of_the_noise():
 
 def _reference_paste(box, i, partner):
     """Nearest pixel by nearest pixel."""
-    top, bottom, left, right = (int(edge[i]) for edge in box[:4])
+    (top, left), (bottom, right) = box.start[i].int().tolist(), box.end[i].int().tolist()
     height, width = partner.shape[-2:]
     return torch.stack([
         torch.stack([
@@ -218,7 +219,7 @@ def test_resizemix_shows_the_whole_partner_in_a_box_of_the_right_size(size):
     box = policy.draw(50, partner)
     pasted = policy.paste(box, partner)
     for i in range(50):
-        top, bottom, left, right = (int(edge[i]) for edge in box[:4])
+        (top, left), (bottom, right) = box.start[i].int().tolist(), box.end[i].int().tolist()
         assert 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]  # never empty
         assert torch.equal(pasted[i, :, top:bottom, left:right], _reference_paste(box, i, partner))
 
@@ -234,7 +235,7 @@ def test_resizemix_shares_one_box_in_a_batch():
     torch.manual_seed(0)
     x = torch.rand(4, 3, *SIZE)
     box = ResizeMix().draw(1, x)
-    each = Box(*(edge.expand(4) for edge in box))
+    each = Box(*(part.expand(4, *part.shape[1:]) for part in box))
     assert torch.equal(ResizeMix().paste(box, x), ResizeMix().paste(each, x))
 
 
@@ -360,15 +361,15 @@ def test_fmix_masks_have_the_images_size(size):
 def test_resizemix_boxes_are_not_transposed_on_images_that_are_not_square(size):
     torch.manual_seed(0)
     box = ResizeMix(scale=(0.5, 0.5)).draw(500, _images(size))
-    assert (box.bottom - box.top).max() == size[0] // 2 and (box.right - box.left).max() == size[1] // 2
-    assert box.bottom.max() == size[0] and box.right.max() == size[1]
+    assert (box.end - box.start).amax(0).tolist() == [size[0] // 2, size[1] // 2]
+    assert box.end.amax(0).tolist() == list(size)
 
 
 @pytest.mark.parametrize('size', [(4, 4), (2, 2), (1, 1)])
 def test_resizemix_boxes_are_never_empty_on_small_images(size):
     torch.manual_seed(0)
     box = ResizeMix().draw(2000, _images(size))
-    assert (box.bottom - box.top).min() >= 1 and (box.right - box.left).min() >= 1
+    assert (box.end - box.start).min() >= 1
 
 
 @pytest.mark.parametrize('policy', ['gridmix', 'saliencymix'])

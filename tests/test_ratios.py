@@ -296,3 +296,17 @@ def test_shares_that_are_known_are_corrected_by_no_ratio():
     for name, ratio in FORMULAS.items():
         lam, free = ratio(mixed, original, told), ratio(mixed, original, target)
         assert torch.equal(lam[exact], target.lam[exact]) and torch.equal(lam[~exact], free[~exact]), name
+
+
+@pytest.mark.parametrize('own', ['class', 'function'])
+def test_shares_of_ones_own_outside_the_range_are_an_error(own):
+    class Wild(Ratio):
+        reads = reads_mixed = ()
+
+        def shares(self, mixed, original, target):
+            return target.lam + torch.tensor([1.5, *[float('nan')] * (len(target) - 1)])  # NaN is no share, and no error
+
+    mixed, original, target = random_batch(6, 5)
+    ratio = create_ratio(Wild() if own == 'class' else lambda *parts: Wild().shares(*parts))
+    with pytest.raises(ValueError, match=r'must return shares in \[0, 1\]'):
+        ratio(mixed, original, target)

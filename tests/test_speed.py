@@ -6,7 +6,10 @@ import torch
 
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.clock import compare_times, peak_memory, take_turns
+from benchmarks.speed.operations import operations
 from benchmarks.speed.parts import loss
+from benchmarks.speed.steps import Workload
+from timm_sumix.mixing import MODES
 
 CPU = torch.device('cpu')
 
@@ -43,6 +46,13 @@ def test_steps_and_parts_are_measured_and_written(run_main, tmp_path):
     assert list(rows)[0] == 'timm' and rows['timm']['ratio'] == rows['timm']['memory'] == 1.
     assert rows['grad (preset paper)']['memory'] > 1.2 and result['collate']['collate']['ms'] > 0
     assert result['processes'] == 1 and {'command', 'seed', 'versions', 'commit', 'device', 'wall_s'} <= set(result)
+
+
+def test_a_step_dispatches_few_operations_more_than_timms():
+    work = Workload('test_resnet', 8, 160, 10, CPU)
+    counts = operations(work, ['default'])
+    more = {mode: counts['default'][mode] - counts['timm'][mode] for mode in MODES}
+    assert 0 < more['batch'] <= 75 and 0 < more['pair'] <= 100 and 0 < more['elem'] <= 125
 
 
 def test_the_loss_is_measured_beside_cross_entropy_for_one_mask_and_for_many():

@@ -102,24 +102,19 @@ class SUMixLoss(nn.Module):
                 "ratio 'released' gives a batch one share, and masks of objects give each image its own: leave out "
                 'object_mask, or use another ratio')
 
-        # float32 throughout: under autocast logits may be half precision
-        logits = mixed.logits.float()
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
+        unmixed = original if target.mixed else None
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
-        soft_target = target.soft_target(lam.mean().expand_as(lam) if self.is_released else lam)
-        uncertainty = logits.new_zeros(())
-        if target.mixed and original is not None:
-            if self.options.gamma > 0:
-                uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
-            if self.options.fade > 0:
-                soft_target = self._fade(soft_target, original, target)
-        classification = self.base(logits, soft_target)
-        if classification.ndim:
-            raise ValueError(f'base must return one loss for the batch, a scalar, got {list(classification.shape)}')
-        if target.mixed and original is not None and self.options.clean > 0:
-            plain = self.base(original.logits.float(), target.soft_target(torch.ones_like(lam)))
+        share = lam.mean().expand_as(lam) if self.is_released else lam
+        classification = self._classification(mixed, target, share, unmixed if self.options.fade > 0 else None)
+        if unmixed is not None and self.options.clean > 0:
+            plain = self._classification(unmixed, target, torch.ones_like(lam))
             classification = torch.lerp(classification, plain, self.options.clean)
-        loss = classification + self.options.gamma * uncertainty
+        if unmixed is not None and self.options.gamma > 0:
+            uncertainty = uncertainty_term(mixed, unmixed, target, released=self.is_released)
+            loss = classification + self.options.gamma * uncertainty
+        else:
+            uncertainty, loss = torch.zeros_like(classification), classification
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
             loss = loss + (0. * mixed.uncertainty.float()).nan_to_num().sum()  # 0 * inf is NaN
@@ -128,6 +123,19 @@ class SUMixLoss(nn.Module):
     @property
     def _needs_original(self) -> bool:
         return bool(self.ratio.reads) or self.options.gamma > 0 or self.options.clean > 0
+
+    def _classification(
+            self, output: ModelOutput, target: MixedTarget, lam: torch.Tensor, faded_by: Optional[ModelOutput] = None,
+    ) -> torch.Tensor:
+        """Return the base criterion's loss of logits under shares lam, a scalar."""
+        logits = output.logits.float()  # under autocast they may be half precision
+        if type(self.base) is SoftTargetCrossEntropy and faded_by is None:
+            return cross_entropy_of_two(logits, target, lam)
+        soft_target = target.soft_target(lam)
+        loss = self.base(logits, soft_target if faded_by is None else self._fade(soft_target, faded_by, target))
+        if loss.ndim:
+            raise ValueError(f'base must return one loss for the batch, a scalar, got {list(loss.shape)}')
+        return loss
 
     def _fade(self, soft_target: torch.Tensor, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
         """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
@@ -138,6 +146,21 @@ class SUMixLoss(nn.Module):
         # binary cross-entropy asks of each class whether it is there: of nothing visible none is
         rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
         return weight * soft_target + (1. - weight) * rest
+
+
+def cross_entropy_of_two(logits: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> torch.Tensor:
+    """Return soft-target cross-entropy, a scalar, without its target [N, C]: each image has two labels and a share.
+
+    Args:
+        logits: Class scores [N, C], float32.
+        target: Labels of the mixed batch, and their smoothing.
+        lam: Shares of the first images [N].
+    """
+    log_probs = F.log_softmax(logits, dim=-1)
+    own = log_probs.gather(1, torch.stack([target.labels, target.partner_labels], dim=1))
+    shares = torch.stack([lam, 1. - lam], dim=1)
+    loss = torch.dot(own.flatten(), shares.flatten()) * ((target.smoothing - 1.) / max(len(target), 1))
+    return loss.sub(log_probs.mean(), alpha=target.smoothing) if target.smoothing else loss
 
 
 def uncertainty_term(

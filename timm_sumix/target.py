@@ -75,8 +75,10 @@ class MixedTarget:
         size = labels.shape
         if lam.shape != size or not lam.is_floating_point():
             raise ValueError(f'lam must be floating point of shape {list(size)}, got {lam.dtype} {list(lam.shape)}')
-        if lam.device.type == 'cpu' and not bool(((lam >= 0) & (lam <= 1)).all()):
-            raise ValueError(f'lam must be in [0, 1], got values from {lam.min().item()} to {lam.max().item()}')
+        if lam.device.type == 'cpu' and len(lam):
+            least, greatest = (bound.item() for bound in lam.aminmax())
+            if not 0 <= least <= greatest <= 1:  # nor NaN
+                raise ValueError(f'lam must be in [0, 1], got values from {least} to {greatest}')
         if index is not None:
             if index.dtype != torch.int64 or index.shape != size:
                 raise TypeError(f'index must be int64 of shape {list(size)}, got {index.dtype} {list(index.shape)}')
@@ -221,8 +223,10 @@ def check_labels(labels: torch.Tensor, num_classes: int) -> None:
 
 def check_range(name: str, values: torch.Tensor, end: int) -> None:
     """Raise ValueError unless all `values` that lie on the CPU are in [0, end)."""
-    if values.device.type == 'cpu' and len(values) and not 0 <= values.min() <= values.max() < end:
-        raise ValueError(f'{name} must be in [0, {end}), got values from {values.min()} to {values.max()}')
+    if values.device.type == 'cpu' and len(values):
+        least, greatest = (bound.item() for bound in values.aminmax())
+        if least < 0 or greatest >= end:
+            raise ValueError(f'{name} must be in [0, {end}), got values from {least} to {greatest}')
 
 
 def check_smoothing(smoothing: float) -> None:

@@ -171,7 +171,7 @@ class SUMixTask(ClassificationTask):
 
     def compile(  # type: ignore[override]  # timm's signature, which is not torch's
             self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
-        """Compile the training forward (all passes) and, apart, the model that is validated.
+        """Compile the training forward (all passes), ratio and loss, and, apart, the model that is validated.
 
         Raises:
             ValueError: If the model does more than forward_features and forward_head when it is called, which the
@@ -183,6 +183,7 @@ class SUMixTask(ClassificationTask):
             _check_compilable(own.model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
+        self.criterion.compile(backend=backend, mode=mode, **compile_kwargs)
         return self.eval_model
 
     def get_eval_model(self, module: Optional[nn.Module] = None, ema: bool = False) -> Optional[nn.Module]:

@@ -18,9 +18,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from .. import models  # noqa: F401 (registers them with timm)
 from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from . import parts
+from .operations import operations
 from .steps import SETTINGS, Workload, grow, measure, number_of_processes
 
 MODELS = {
@@ -31,6 +33,15 @@ BATCH_SIZE = {'cpu': 8, 'cuda': 128}
 GROWTH = {
     'cpu': {'batch_size': (2, 8, 16), 'size': (96, 160, 224), 'num_classes': (10, 1000, 21841)},
     'cuda': {'batch_size': (32, 128, 256), 'size': (128, 224, 288), 'num_classes': (10, 1000, 21841)},
+}
+# what a user changes in the first model's workload
+CASES: Dict[str, Dict[str, Any]] = {
+    'channels-last': {'channels_last': True},
+    'compiled': {'compiled': True},
+    'compiled, mode pair': {'compiled': True, 'mode': 'pair'},
+    'mode pair': {'mode': 'pair'},
+    'mode elem': {'mode': 'elem'},
+    'small images': {'model': 'resnet18_cifar', 'size': 32},
 }
 
 
@@ -72,6 +83,12 @@ def _growth(args: argparse.Namespace) -> Dict[str, Any]:
     return grow(_workload(args, args.models[0]), args.repeats, GROWTH[args.device.type])
 
 
+def _cases(args: argparse.Namespace) -> Dict[str, Any]:
+    work = _workload(args, args.models[0])
+    cases = {**CASES, 'a quarter of the batch': {'batch_size': max(2, args.batch_size // 4)}}
+    return {name: measure(work._replace(**own), ['default'], args.repeats)['default'] for name, own in cases.items()}
+
+
 def _mixing(args: argparse.Namespace) -> Dict[str, Any]:
     if find_spec('kornia') is None:
         print("kornia is not installed, and left out: pip install '.[speed]'")
@@ -93,6 +110,8 @@ def _tests(args: argparse.Namespace) -> Dict[str, Any]:
 PARTS: Dict[str, Callable[[argparse.Namespace], Dict[str, Any]]] = {
     'steps': _steps,
     'growth': _growth,
+    'cases': _cases,
+    'operations': lambda args: operations(_workload(args, args.models[0])._replace(size=64), args.settings),
     'mixing': _mixing,
     'collate': lambda args: {'collate': parts.collate(args.batch_size, args.size, 3 * args.repeats)},
     'loss': lambda args: parts.loss(args.device, 3 * args.repeats),

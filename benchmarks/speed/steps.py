@@ -35,6 +35,9 @@ class Workload(NamedTuple):
         num_classes: Number of classes.
         device: Where.
         amp: Whether the forward is under autocast to bfloat16.
+        mode: What mixing draws for: the 'batch', a 'pair', or each 'elem'.
+        channels_last: Whether model and images have that memory format.
+        compiled: Whether the task is compiled, by inductor.
     """
     model: str
     batch_size: int
@@ -42,6 +45,9 @@ class Workload(NamedTuple):
     num_classes: int
     device: torch.device
     amp: bool = False
+    mode: str = 'batch'
+    channels_last: bool = False
+    compiled: bool = False
 
 
 def make_step(work: Workload, setting: str) -> Callable[[], None]:
@@ -57,8 +63,10 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
     kwargs = vit if 'vit' in work.model else {}
     model = timm.create_model(work.model, num_classes=work.num_classes, **kwargs).to(work.device).train()
     images = torch.randn(work.batch_size, 3, work.size, work.size, device=work.device)
+    if work.channels_last:
+        model, images = (each.to(memory_format=torch.channels_last) for each in (model, images))
     labels = torch.randint(0, work.num_classes, (work.batch_size,), device=work.device)
-    mixing = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': work.num_classes}
+    mixing = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': work.num_classes, 'mode': work.mode}
     if setting == BASE:
         # each mixes as in a user's loop: timm's Mixup before the task, SUMixTask by itself
         mixup = Mixup(**mixing)
@@ -68,6 +76,8 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
         task = SUMixTask(model, SUMixMixup(**mixing), device=work.device, verbose=False, **SETTINGS[setting])
     if torch.distributed.is_initialized():
         task.prepare_distributed(device_ids=None if work.device.type == 'cpu' else [work.device])
+    if work.compiled:
+        task.compile()
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=1e-3, momentum=0.9)
 
     def step():

@@ -65,7 +65,11 @@ class Ratio:
             got = list(lam.shape) if isinstance(lam, torch.Tensor) else type(lam).__name__
             raise ValueError(f'ratio {self.name!r} must return shares of shape {list(target.lam.shape)}, got {got}')
         lam = lam.float()
-        usable = lam.isfinite() if target.known is None else lam.isfinite() & ~target.known
+        usable = lam == lam.clamp(0., 1.)  # nor NaN
+        if self.origin == Ratio.origin and lam.device.type == 'cpu' and not bool((usable | lam.isnan()).all()):
+            raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {lam.min()} to {lam.max()}')
+        if target.known is not None:
+            usable = usable & ~target.known
         return torch.where(usable, lam, target.lam)
 
     def _check(self, which: str, output: ModelOutput, reads: Tuple[str, ...], target: MixedTarget) -> None:

@@ -42,7 +42,7 @@ def evidence_map(
     """
     features = features.detach().float()
     deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
-    distance = (features - (mean - QUARTILE * deviation)).square().sum(-1).sqrt()
+    distance = torch.linalg.vector_norm(features - mean.sub(deviation, alpha=QUARTILE), dim=-1)
     if known is None:
         strength = _average(distance)
     else:

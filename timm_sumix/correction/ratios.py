@@ -24,8 +24,6 @@ from ..target import MixedTarget, ModelOutput
 from .base import Ratio
 from .evidence import visible_evidence
 
-_TINY = 1e-6
-
 
 def prediction_changes(
         mixed: ModelOutput,
@@ -75,11 +73,15 @@ class Feature(Ratio):
     reads_mixed: ClassVar[Tuple[str, ...]] = ('features',)
     origin: ClassVar[str] = "this library's own, not the paper's"
 
-    def distances(self, mixed, original, target):
-        f_mix, f = mixed.features.detach().float(), original.features.detach().float()
-        return (
-            -self.strength * F.cosine_similarity(f_mix, f, dim=-1),
-            -self.strength * F.cosine_similarity(f_mix, target.partner(f), dim=-1))
+    def shares(self, mixed, original, target):
+        nearer = nearer_first(mixed.features, original.features, target)
+        return torch.sigmoid(torch.logit(target.lam) + self.strength * nearer)
+
+
+def nearer_first(f_mix: torch.Tensor, f: torch.Tensor, target: MixedTarget) -> torch.Tensor:
+    """Return cos(f_mix, f) - cos(f_mix, f') [N]: how much nearer to its first image a mixture's features [N, D] are."""
+    f_mix, f = F.normalize(torch.stack([f_mix, f]).detach().float(), dim=-1)
+    return (f_mix * (f - target.partner(f))).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -97,20 +99,15 @@ class Evidence(Ratio):
     reads_mixed: ClassVar[Tuple[str, ...]] = ('features',)
     origin: ClassVar[str] = "this library's own, not the paper's"
 
-    def distances(self, mixed, original, target):
+    def shares(self, mixed, original, target):
         if target.mixing is None:
             raise ValueError("ratio 'evidence' needs the mask that the images were mixed by, got target.mask None")
-        first, second = Feature(self.strength).distances(mixed, original, target)
+        nearer = self.strength * nearer_first(mixed.features, original.features, target)
         in_place = target.mixing.partner_in_place(tuple(original.evidence.shape[1:]))
-        first, second = (first, second) if in_place is None else (first * in_place, second * in_place)
-        visible = visible_evidence(original.evidence, target)
-        return (
-            _log_ratio(target.lam, visible[0]) + first,
-            _log_ratio(1. - target.lam, visible[1]) + second)
-
-
-def _log_ratio(area: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    return area.clamp(min=_TINY).log() - visible.clamp(min=_TINY).log()
+        if in_place is not None:
+            nearer = nearer * in_place
+        first, second = visible_evidence(original.evidence, target)
+        return torch.sigmoid((first / second).log() + nearer)  # of logit(lam) - (D_a - D_b), lam cancels
 
 
 @dataclass(frozen=True)
@@ -156,10 +153,7 @@ class _OwnRatio(Ratio):
         return self.name
 
     def shares(self, mixed, original, target):
-        lam = self.function(_Told(mixed, 'mixed', self.name), _Told(original, 'unmixed', self.name), target)
-        if lam.device.type == 'cpu' and not bool(((lam >= 0) & (lam <= 1) | lam.isnan()).all()):
-            raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {lam.min()} to {lam.max()}')
-        return lam
+        return self.function(_Told(mixed, 'mixed', self.name), _Told(original, 'unmixed', self.name), target)
 
 
 class _Told:

@@ -29,9 +29,9 @@ def blend(draws: Draws, x: torch.Tensor) -> Blended:
 
 
 def _blend_by_slices(draws: Draws, x: torch.Tensor) -> Optional[torch.Tensor]:
-    """Return the mixed images made in the policy's own way, which a CPU does faster; None if there is none."""
+    """Return the mixed images made in the policy's own, faster way; None if there is none."""
     policy, params, _ = draws.parts[0]
-    if len(draws.parts) > 1 or draws.active is not None or x.device.type != 'cpu':
+    if len(draws.parts) > 1 or draws.active is not None:
         return None
     return policy.mix(params, x)
 

@@ -179,7 +179,6 @@ class SUMixMixup(Mixup):
             TypeError: If labels are not int64.
             ValueError: If shapes do not fit, or a label is out of range.
         """
-        check_labels(labels, self.num_classes)
         return self.mix(x, labels, self.draw(x), object_mask)
 
 

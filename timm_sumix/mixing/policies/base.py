@@ -16,7 +16,7 @@ class Policy:
     exact_lam: ClassVar[bool] = False
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
-        """Draw parameters, on x's device, without asking it for a value.
+        """Draw parameters, without asking x's device for a value.
 
         Args:
             count: Number of drawings: 1 for a whole batch, else one for each pair or image.
@@ -24,7 +24,7 @@ class Policy:
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
 
         Returns:
-            A tensor [count, ...], or a NamedTuple of such.
+            A tensor [count, ...], or a NamedTuple of such, on x's device.
         """
         raise NotImplementedError
 
@@ -33,7 +33,7 @@ class Policy:
 
         Args:
             params: What `draw` returned.
-            x: The batch [N, C, H, W].
+            x: The batch [N, C, H, W], on whose device both are returned.
 
         Returns:
             Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
@@ -50,5 +50,5 @@ class Policy:
         return None
 
     def mix(self, params: Any, x: torch.Tensor) -> Optional[torch.Tensor]:
-        """Return the mixed images [N, C, H, W] where a CPU has a faster way than a mask; None where it has none."""
+        """Return the mixed images [N, C, H, W] where there is a faster way than a mask; None where not."""
         return None

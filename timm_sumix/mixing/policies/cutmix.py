@@ -5,7 +5,7 @@ https://arxiv.org/abs/1905.04899
 
 The box is that of timm 1.0.31: its centre lies anywhere in the image, its sides are cut at the border, and with
 `minmax` its sides are drawn instead of its area (timm 1.0.27 and 1.0.28 make boxes of odd sides one pixel smaller).
-Drawn by torch on the device for all images at once.
+Drawn by torch for all images at once, on the device, or on the host where one box is for the whole batch.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -13,8 +13,8 @@ from typing import Optional, Tuple
 import torch
 
 from .base import Policy
-from .box import Box, centred_side, outside_mask, outside_share, paste_boxes
-from .sampling import check_alpha, draw_beta, draw_integers
+from .box import Box, centred_box, outside_mask, outside_share, paste_boxes
+from .sampling import both_sides, check_alpha, draw_beta, draw_integers, on_device_of, where_to_draw
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,23 @@ class CutMix(Policy):
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         """Draw one box for each of `count` images of x's height and width."""
-        lam = draw_beta(self.alpha, count, x.device)
-        top, bottom = self._draw_side(x.shape[-2], lam)
-        left, right = self._draw_side(x.shape[-1], lam)
-        return Box(top, bottom, left, right, lam)
-
-    def _draw_side(self, length: int, lam: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        ends = torch.full_like(lam, length)
+        device = where_to_draw(count, x, rows)
+        lam, length = draw_beta(self.alpha, count, device), both_sides(x.shape[-2:], device)
         if self.minmax is None:
-            return centred_side(draw_integers(0, ends), (length * (1. - lam).sqrt()).floor(), length)
-        low, high = (int(length * share) for share in self.minmax)
-        side = draw_integers(low, torch.full_like(lam, max(high, low + 1)))
-        start = draw_integers(0, ends - side + 1)
-        return start, start + side
+            return centred_box(draw_integers(0, length, count), length * (1. - lam) ** 0.5 // 1, length, lam)
+        least, most = ([int(side * share) for side in x.shape[-2:]] for share in self.minmax)
+        ends = [max(high, low + 1) for low, high in zip(least, most)]
+        side = draw_integers(both_sides(least, device), both_sides(ends, device), count)
+        start = draw_integers(0, length - side + 1, count)
+        return Box(start.T, (start + side).T, lam)
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], False inside the box, and lam [count]."""
         return outside_mask(params, x), self._lam(params, x)
 
-    def mix(self, params: Box, x: torch.Tensor) -> torch.Tensor:
-        """Return the mixed images of a batch on the CPU, where slices are faster than masks."""
+    def mix(self, params: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Return the mixed images where slices are faster than masks, else None."""
         return paste_boxes(params, x)
 
     def _lam(self, params: Box, x: torch.Tensor) -> torch.Tensor:
-        return outside_share(params, x) if self.correct_lam or self.minmax else params.lam
+        return outside_share(params, x) if self.correct_lam or self.minmax else on_device_of(x, params.lam)

@@ -60,7 +60,7 @@ class GridMix(Policy):
         aspect = draw_uniform(self.crop_aspect, count, x.device)
         top, bottom = _place((area * aspect).sqrt(), height)
         left, right = _place((area / aspect).sqrt(), width)
-        holes = draw_integers(self.holes[0], torch.full_like(lam, self.holes[1] + 1))
+        holes = draw_integers(self.holes[0], torch.full_like(lam, self.holes[1] + 1), count)
         cell = ((right - left) / holes).ceil()
         return Grid(top, bottom, left, right, cell, (cell * (1. - lam).sqrt()).round())
 
@@ -75,7 +75,7 @@ class GridMix(Policy):
 
 def _place(side: torch.Tensor, length: int) -> Tuple[torch.Tensor, torch.Tensor]:
     side = side.round().clamp(1, length)
-    start = draw_integers(0, length - side + 1)
+    start = draw_integers(0, length - side + 1, len(side))
     return start, start + side
 
 

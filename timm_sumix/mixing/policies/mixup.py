@@ -8,7 +8,7 @@ from typing import ClassVar, Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import check_alpha, draw_beta
+from .sampling import Drawn, check_alpha, draw_beta, on_device_of, where_to_draw
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class MixUp(Policy):
     def __post_init__(self):
         check_alpha(self.alpha)
 
-    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> torch.Tensor:
+    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Drawn:
         """Draw lam [count]."""
-        return draw_beta(self.alpha, count, x.device)
+        return draw_beta(self.alpha, count, where_to_draw(count, x, rows))
 
-    def mask(self, params: torch.Tensor, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def mask(self, params: Drawn, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the constant mask [count, 1, 1, 1], in x's dtype, and exactly its value as lam [count]."""
-        weight = params.to(x.dtype)
+        weight = on_device_of(x, params).to(x.dtype)
         return weight.view(-1, 1, 1, 1), weight.float()

@@ -12,8 +12,8 @@ from typing import Optional, Tuple
 import torch
 
 from .base import Policy
-from .box import Box, centred_side, outside_mask, outside_share
-from .sampling import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .box import Box, centred_box, outside_mask, outside_share
+from .sampling import both_sides, check_alpha, check_range, draw_beta, draw_integers, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,9 @@ class ResizeMix(Policy):
         low, high = self.scale
         tau = draw_beta(self.alpha, count, x.device)
         tau = torch.where((tau < low) | (tau > high), draw_uniform(self.scale, count, x.device), tau)
-        (top, bottom), (left, right) = (
-            centred_side(draw_integers(0, torch.full_like(tau, length)), (length * tau).floor().clamp(min=1), length)
-            for length in x.shape[-2:])
-        return Box(top, bottom, left, right, 1. - tau.square())
+        length = both_sides(x.shape[-2:], x.device)
+        side = (length * tau).floor().clamp(min=1)
+        return centred_box(draw_integers(0, length, count), side, length, 1. - tau.square())
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [count, 1, H, W], False inside the box, and lam [count]."""
@@ -56,8 +55,9 @@ class ResizeMix(Policy):
             partner: The partners as they are.
         """
         shape = partner.shape
-        rows = _source(params.top, params.bottom, shape[-2]).view(-1, 1, shape[-2], 1).expand(shape)
-        columns = _source(params.left, params.right, shape[-1]).view(-1, 1, 1, shape[-1]).expand(shape)
+        (top, left), (bottom, right) = params.start.unbind(1), params.end.unbind(1)
+        rows = _source(top, bottom, shape[-2]).view(-1, 1, shape[-2], 1).expand(shape)
+        columns = _source(left, right, shape[-1]).view(-1, 1, 1, shape[-1]).expand(shape)
         # into tensors of the partner's strides, to keep channels-last
         tall = torch.gather(partner, 2, rows, out=torch.empty_like(partner))
         return torch.gather(tall, 3, columns, out=torch.empty_like(partner))

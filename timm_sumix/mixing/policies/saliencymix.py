@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from .base import Policy
-from .box import Box, centred_side, outside_mask, outside_share, paste_boxes
-from .sampling import check_alpha, draw_beta
+from .box import Box, centred_box, outside_mask, outside_share, paste_boxes
+from .sampling import both_sides, check_alpha, draw_beta
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green, blue
 REACHES = (12, 24, 48, 28, 56, 112)  # of the surrounds, in pixels
@@ -40,21 +40,19 @@ class SaliencyMix(Policy):
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         """Draw `count` sizes, and make a box for each of the first `rows` images around its partner's salient pixel."""
-        height, width = x.shape[-2:]
         rows = count if rows is None else rows
         lam = draw_beta(self.alpha, count, x.device).expand(rows)
         place = saliency(x[len(x) - rows:]).flatten(1).argmax(1).flip(0)
-        share = (1. - lam).sqrt()
-        top, bottom = centred_side((place // width).float(), (height * share).floor(), height)
-        left, right = centred_side((place % width).float(), (width * share).floor(), width)
-        return Box(top, bottom, left, right, lam)
+        centre = torch.stack([place // x.shape[-1], place % x.shape[-1]]).float()
+        length = both_sides(x.shape[-2:], x.device)
+        return centred_box(centre, length * (1. - lam) ** 0.5 // 1, length, lam)
 
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mask [rows, 1, H, W], False inside the box, and lam [rows]."""
         return outside_mask(params, x), outside_share(params, x)
 
-    def mix(self, params: Box, x: torch.Tensor) -> torch.Tensor:
-        """Return the mixed images of a batch on the CPU, where slices are faster than masks."""
+    def mix(self, params: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Return the mixed images on a CPU, where slices are faster than masks, else None."""
         return paste_boxes(params, x)
 
 

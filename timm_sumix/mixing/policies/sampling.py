@@ -1,8 +1,16 @@
-"""What the policies share: drawing parameters, and checking options."""
-from typing import Optional, Sequence
+"""What the policies share: drawing parameters, and checking options.
 
+What is drawn for each image or pair are tensors on the images' device, so that nothing waits for it. What is drawn once
+for a whole batch are NumPy arrays of the host, which knows the numbers without asking, and computes with so few faster.
+Both know the operators and methods that the policies use. All is drawn from torch's generators.
+"""
+from typing import Any, Optional, Sequence, Union
+
+import numpy as np
 import torch
 from torch.distributions import Beta
+
+Drawn = Any  # a tensor, or a NumPy array of the host
 
 
 def check_alpha(alpha: float) -> None:
@@ -17,10 +25,16 @@ def check_range(name: str, bounds: Sequence[float], low: float, high: float = fl
         raise ValueError(f'{name} must be two numbers with {low:g} <= min <= max <= {high:g}, got {bounds}')
 
 
-def draw_beta(alpha: float, count: int, device: torch.device) -> torch.Tensor:
+def where_to_draw(count: int, x: torch.Tensor, rows: Optional[int]) -> Optional[torch.device]:
+    """Return x's device, or None, the host, where one drawing is for a whole batch of `rows`."""
+    return x.device if rows is None or rows == count else None
+
+
+def draw_beta(alpha: float, count: int, device: Optional[torch.device]) -> Drawn:
     """Draw shares [count] from Beta(alpha, alpha), float32, from the device's own generator."""
     concentration = torch.full((), alpha, device=device, dtype=torch.float32)
-    return Beta(concentration, concentration, validate_args=False).sample((count,))
+    lam = Beta(concentration, concentration, validate_args=False).sample((count,))
+    return lam.numpy() if device is None else lam
 
 
 def draw_uniform(bounds: Sequence[float], count: int, device: Optional[torch.device]) -> torch.Tensor:
@@ -28,6 +42,22 @@ def draw_uniform(bounds: Sequence[float], count: int, device: Optional[torch.dev
     return torch.empty(count, device=device).uniform_(*bounds)
 
 
-def draw_integers(low: float, high: torch.Tensor) -> torch.Tensor:
-    """Draw one integer from [low, high) for each entry of `high` [count], as float32 without a fraction."""
-    return low + (torch.rand_like(high) * (high - low)).floor().clamp(max=high - low - 1)
+def draw_integers(low: Union[float, Drawn], high: Drawn, count: int) -> Drawn:
+    """Draw `count` integers from [low, high) for each row of `high` [..., 1 or count], float32 without a fraction."""
+    shape = (*high.shape[:-1], count)
+    uniform = torch.rand(shape).numpy() if isinstance(high, np.ndarray) else torch.rand(shape, device=high.device)
+    # a number below 1, times a whole one below 2 ** 24, stays below it in float32
+    return low + (uniform * (high - low)) // 1
+
+
+def both_sides(sides: Sequence[int], device: Optional[torch.device]) -> Drawn:
+    """Return a height and a width as float32 [2, 1], made on the device: for a copy the host would wait."""
+    height, width = sides
+    if device is None:
+        return np.array([[height], [width]], dtype=np.float32)
+    return torch.linspace(height, width, 2, device=device).unsqueeze(1)
+
+
+def on_device_of(x: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+    """Return what was drawn as it is on x's device, a number of the host [1] made there: for a copy it would wait."""
+    return torch.full((1,), float(drawn[0]), device=x.device) if isinstance(drawn, np.ndarray) else drawn

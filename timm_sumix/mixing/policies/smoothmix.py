@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import check_range, draw_integers, draw_uniform
+from .sampling import both_sides, check_range, draw_integers, draw_uniform
 
 
 class Blob(NamedTuple):
@@ -41,7 +41,7 @@ class SmoothMix(Policy):
         """Draw one blob for each of `count` images of x's height and width."""
         height, width = x.shape[-2:]
         sigma = height * draw_uniform(self.sigma, count, x.device)
-        row, column = (draw_integers(0, torch.full_like(sigma, length)) for length in (height, width))
+        row, column = draw_integers(0, both_sides((height, width), x.device), count)
         return Blob(row, column, sigma)
 
     def mask(self, params: Blob, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
