@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.loss import BinaryCrossEntropy
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import timm_sumix.mixing.mixup as mixing
 from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask
@@ -32,6 +33,17 @@ def pretended_cuda(monkeypatch):
                 yield
         finally:
             torch.set_autocast_enabled('cuda', False)
+
+
+class _NoTransfers(TorchDispatchMode):
+    """Makes an error of every copy between the host and the device, for which one waits for the other."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.name().split('::')[1] in ('copy_', '_to_copy'):
+            source = args[1] if function.name().split('::')[1] == 'copy_' else args[0]
+            assert source.device.type == result.device.type, f'{function} from {source.device} to {result.device}'
+        return result
 
 
 def _draw_for_batch(policies, probs, prob, x):
@@ -60,7 +72,8 @@ def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
     for count in (5, 4):
         x, labels = torch.randn(count, 3, size, size), torch.randint(0, 10, (count,))
-        result = task(*mixup(x, labels, torch.rand(count, 1, size, size))) if masked else task(x, labels)
+        with _NoTransfers():
+            result = task(*mixup(x, labels, torch.rand(count, 1, size, size))) if masked else task(x, labels)
         assert {value.device.type for value in result.values()} == {'cuda'}
         assert result['output'].dtype == torch.float16 and result['loss'].dtype == torch.float32
 
@@ -108,6 +121,16 @@ def test_a_value_that_the_host_reads_is_found():
 
     with pytest.raises(DataDependentOutputException):
         _step(mode='elem', task_kwargs={'ratio': reads, 'original_pass': 'none'})
+
+
+def test_a_number_of_the_host_that_is_assigned_by_index_is_found():
+    def assigns(mixed, original, target):
+        lam = target.lam.clone()
+        lam[0] = 0.5
+        return lam
+
+    with pytest.raises(AssertionError, match='from cpu to cuda'):
+        _step(mode='elem', task_kwargs={'ratio': assigns, 'original_pass': 'none'})
 
 
 def test_a_mix_of_devices_is_found():

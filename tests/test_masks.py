@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import create_dataset, create_transform
 from torchvision import transforms
 
 from timm_sumix import SUMixMixup
@@ -56,6 +56,36 @@ def test_masks_change_nothing_that_is_drawn():
     assert torch.equal(*drawn)
     assert dataset[0][2].isfinite().all()
     assert MaskedDataset(images, lambda i: None, _transform())[0][2].isnan().all()
+
+
+def _folder(path):
+    """An ImageFolder of four classes whose images are of one red each, and whose second file is no image."""
+    for label in range(4):
+        (path / f'class{label}').mkdir()
+        Image.new('RGB', (40, 40), (50 * (label + 1), 0, 0)).save(path / f'class{label}' / 'image.png')
+    (path / 'class1' / 'image.png').write_bytes(b'not an image')
+    return create_dataset('', str(path))
+
+
+def _mask_of(index):
+    return Image.new('L', (40, 40), 50 * (index + 1))
+
+
+def test_an_image_that_is_read_in_the_place_of_an_unreadable_one_has_its_own_mask(tmp_path):
+    dataset = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=1)  # the reader travels to the worker
+    images, labels, masks = next(iter(loader))
+    assert labels.tolist() == [0, 2, 2, 3]
+    torch.testing.assert_close(masks[:, 0], images[:, 0])
+
+
+def test_an_unreadable_image_that_cannot_be_told_from_another_is_an_error(tmp_path):
+    subset = torch.utils.data.Subset(_folder(tmp_path), [3, 1, 0])
+    dataset = MaskedDataset(subset, lambda index: _mask_of((3, 1, 0)[index]), _transform())
+    image, label, mask = dataset[0]
+    assert label == 3 and torch.allclose(mask[0], image[0])
+    with pytest.raises(RuntimeError, match='image 1 is unreadable, and Subset does not tell which was read instead'):
+        dataset[1]
 
 
 def test_loader_and_mixup_take_what_the_data_set_gives():

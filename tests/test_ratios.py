@@ -304,7 +304,7 @@ def test_shares_of_ones_own_outside_the_range_are_an_error(own):
         reads = reads_mixed = ()
 
         def shares(self, mixed, original, target):
-            return target.lam + torch.tensor([1.5, *[float('nan')] * (len(target) - 1)])  # NaN is no share, and no error
+            return target.lam + torch.tensor([1.5, *[float('nan')] * (len(target) - 1)])  # NaN: none, no error
 
     mixed, original, target = random_batch(6, 5)
     ratio = create_ratio(Wild() if own == 'class' else lambda *parts: Wild().shares(*parts))

@@ -1,4 +1,5 @@
 """A data set whose images come with masks of their objects, which follow timm's geometric transforms."""
+import copy
 import random
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -51,7 +52,7 @@ class MaskedDataset(Dataset):
             raise ValueError(
                 f'transform must crop and flip in its first part alone, as masks follow no other, got {moving}: use '
                 "auto_augment '3a' or none, and re_prob 0")
-        self.dataset = dataset
+        self.dataset, self._reads = _noting_reads(dataset)
         self.mask = mask
         self.geometric, self.colours, self.final = transform
 
@@ -61,10 +62,14 @@ class MaskedDataset(Dataset):
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int, torch.Tensor]:
         """Return an image [3, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
 
+        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too.
+
         Raises:
             ValueError: If the mask is not of the image's size, of another mode, or of 0 and 1 rather than 0 and 255.
+            RuntimeError: If an image is unreadable in an ImageDataset that another data set wraps: which of the
+                wrapping one's images is read in its place cannot be told.
         """
-        image, label = self.dataset[index]
+        image, label, index = self._read(index)
         mask = self.mask(index)
         most = mask.getextrema()[1] if mask is not None and mask.mode == 'L' else 255
         if mask is not None and (mask.mode not in ('1', 'L') or mask.size != image.size or most == 1):
@@ -81,6 +86,52 @@ class MaskedDataset(Dataset):
         moved_mask = self.geometric(mask.convert('L'))
         _set_states(after)
         return tensor, label, pil_to_tensor(moved_mask).float() / 255
+
+
+    def _read(self, index: int) -> Tuple[Image.Image, int, int]:
+        """Return an image, its class, and the index that it really has."""
+        self._reads.clear()
+        image, label = self.dataset[index]
+        if len(self._reads) < 2:
+            return image, label, index
+        if not hasattr(self.dataset, 'reader'):
+            raise RuntimeError(
+                f'image {index} is unreadable, and {type(self.dataset).__name__} does not tell which was read instead: '
+                'leave the unreadable file out')
+        return image, label, self._reads[-1]
+
+
+class _NotingReader:
+    """One of timm's readers, which notes the indices that are read."""
+
+    def __init__(self, reader: Any):
+        self.reader = reader
+        self.reads: List[int] = []
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads.append(index)
+        return self.reader[index]
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'reader':  # a copy that is not filled yet
+            raise AttributeError(name)
+        return getattr(self.reader, name)
+
+
+def _noting_reads(dataset: Any) -> Tuple[Any, List[int]]:
+    """Return a data set like this one, and the list in which its reader, if it has one, notes what it reads."""
+    if hasattr(dataset, 'reader'):
+        noting = copy.copy(dataset)
+        noting.reader = _NotingReader(dataset.reader)
+        return noting, noting.reader.reads
+    if isinstance(getattr(dataset, 'dataset', None), Dataset):  # as of torch's Subset
+        noting = copy.copy(dataset)
+        noting.dataset, reads = _noting_reads(dataset.dataset)
+        return noting, reads
+    return dataset, []
 
 
 def _set_states(states: Tuple[Any, torch.Tensor]) -> None:
