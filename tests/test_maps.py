@@ -252,3 +252,12 @@ def test_similarity_of_a_single_place_is_corrected_all_the_same():
     task = _task(timm.create_model('test_resnet', num_classes=10), ratio='similarity')
     mixed, target = task.mixup(torch.randn(4, 3, 32, 32), torch.arange(4))
     assert not torch.allclose(task(mixed, target)['lam'], target.lam)
+
+
+def test_what_was_found_is_looked_for_anew_where_the_model_takes_another_size():
+    model = timm.create_model('test_vit', img_size=16, patch_size=16, global_pool='avg', num_classes=4)
+    assert find_map(model).source == NO_MAP  # a single place
+    model.set_input_size(img_size=64)
+    assert find_map(model).source == FEATURES and find_map(model).head_reads_map
+    model.reset_classifier(4, global_pool='token')
+    assert not find_map(model).head_reads_map

@@ -4,10 +4,12 @@ import copy
 import pytest
 import timm
 import torch
+from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.task import ClassificationTask
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SUMixTask
 
@@ -263,11 +265,40 @@ def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path, kwar
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_what_timms_mixup_made_and_images_that_are_not_normalised_are_named(training):
+    task, (images, labels) = _task().train(training), _batch()
+    mixed, soft_target = Mixup(num_classes=task.mixup.num_classes)(images.clone(), labels)
+    with pytest.raises(TypeError, match=r'got torch.float32 \[\d+, \d+\]; a soft target, as timm.data.Mixup'):
+        task(mixed, soft_target)
+    if training:
+        with pytest.raises(ValueError, match="PrefetchLoader makes them so.*got torch.uint8"):
+            task((255 * images).to(torch.uint8), labels)
+
+
+@pytest.mark.parametrize('options', [{}, {'gamma': 0.5}], ids=str)
+def test_functional_call_and_distributed_checkpoints_have_a_way(options):
+    task, batch = _task(**options), _batch()
+    module = task.get_trainable_module()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    task(*batch)['loss'].backward()
+    optimizer.step()
+    task.eval()
+    output, _ = torch.func.functional_call(module, module.state_dict(), (batch[0],))
+    assert torch.equal(output.logits, task.get_eval_model()(batch[0]))
+    model_state, optimizer_state = get_state_dict(nn.ModuleDict(dict(module.named_children())), optimizer)
+    assert list(model_state) == list(module.state_dict()) and optimizer_state['state']
+
+
 class _Asked(Exception):
     """Raised with the unmixed images that a module is asked to pass."""
 
 
 class _Asking(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
     def forward(self, mixed, original, mixing):
         raise _Asked(original)
 
@@ -276,9 +307,9 @@ def test_synchronised_batch_norm_makes_both_passes_always():
     model = nn.SyncBatchNorm.convert_sync_batchnorm(_model())
     settings = {'ratio': 'similarity', 'original_pass': 'no-grad', 'verbose': False}
     for own, makes_both in ((model, True), (_model(), False)):
-        task = SUMixTask(own, SUMixMixup(**SETTINGS, prob=0.), **settings)
+        task = SUMixTask(_model(), SUMixMixup(**SETTINGS, prob=0.), **settings)
         input, target = task.mixup(*_batch())
-        task.trainable_module = _Asking()
+        task.trainable_module = _Asking(own)  # converted after the task was made
         with pytest.raises(_Asked) as asked:
             task(input, target)
         # processes would wait for each other's missing pass

@@ -32,8 +32,8 @@ class Found(NamedTuple):
     is_plain: bool = True
 
 
-# pooling and what find_map found with it, as long as a model lives: correct() asks anew for each batch
-_FOUND: 'weakref.WeakKeyDictionary[nn.Module, Tuple[str, Found]]' = weakref.WeakKeyDictionary()
+# what may change later and what find_map found with it, as long as a model lives: correct() asks anew for each batch
+_FOUND: 'weakref.WeakKeyDictionary[nn.Module, Tuple[Any, Found]]' = weakref.WeakKeyDictionary()
 _TOLD: 'weakref.WeakSet[nn.Module]' = weakref.WeakSet()  # whose single place was spoken of
 
 
@@ -46,9 +46,10 @@ def find_map(model: nn.Module, size: Optional[Tuple[int, int]] = None) -> Found:
     Args:
         size: Height and width of the images; None: the size that the model was made for.
     """
-    pool = str(getattr(model, 'global_pool', None))  # timm's reset_classifier may change it
-    if model not in _FOUND or _FOUND[model][0] != pool:
-        _FOUND[model] = pool, _search(model, size)
+    # timm's reset_classifier and set_input_size
+    state = str(getattr(model, 'global_pool', None)), getattr(getattr(model, 'patch_embed', None), 'img_size', None)
+    if model not in _FOUND or _FOUND[model][0] != state:
+        _FOUND[model] = state, _search(model, size)
     return _FOUND[model][1]
 
 

@@ -214,8 +214,10 @@ def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:
 def check_labels(labels: torch.Tensor, num_classes: int) -> None:
     """Raise TypeError or ValueError unless `labels` is a vector of classes [N]."""
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
-        got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise TypeError(f'labels must be an int64 tensor of class indices, got {got}')
+        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(
+            f'labels must be an int64 tensor of class indices [N], got {got}; a soft target, as timm.data.Mixup makes, '
+            'cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
     if labels.ndim != 1:
         raise ValueError(f'labels must have shape [N], one class for each image, got {list(labels.shape)}')
     check_range('labels', labels, num_classes)

@@ -91,8 +91,6 @@ class SUMixTask(ClassificationTask):
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self._unmixes = options.unmixes
-        # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
-        self._always_both = has_sync_batch_norm(model)
         self.metrics = Metrics()
         # called with (mixed images, target, corrected lam) after each mixed batch; for previews
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
@@ -141,7 +139,9 @@ class SUMixTask(ClassificationTask):
         if not isinstance(target, MixedTarget):
             input, target = self.mixup(input, target) if self.training else (input, self._unmixed(target))
         options = self.criterion.options
-        makes_both = options.resolved_pass != 'none' and (target.mixed or self._always_both and self.training)
+        # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
+        makes_both = options.resolved_pass != 'none' and (
+            target.mixed or self.training and has_sync_batch_norm(self.trainable_module))
         original_input = original_images(target, input) if makes_both else None
         mixed, original = self.trainable_module(input, original_input, mixing_of(target, self._unmixes))
         result = self.criterion(mixed, original, target)

@@ -146,7 +146,9 @@ class SUMixMixup(Mixup):
     ) -> Tuple[torch.Tensor, MixedTarget]:
         """Apply what was drawn to a batch; see `__call__`."""
         if x.ndim != 4 or not x.is_floating_point():
-            raise ValueError(f'x must be images [N, C, H, W] of a floating dtype, got {x.dtype} {list(x.shape)}')
+            raise ValueError(
+                'x must be images [N, C, H, W] of a floating dtype, normalised, as the model takes them '
+                f"(timm's PrefetchLoader makes them so), got {x.dtype} {list(x.shape)}")
         if len(x) != len(labels):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
         settings: Dict[str, Any] = {
