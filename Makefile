@@ -10,8 +10,11 @@ demo: .venv/installed  ## train with CutMix and with CutMix + SUMix, compare, an
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
 	$(BIN)/python -m pytest $(ARGS)
 
-gpu: .venv/installed  ## on a machine with a GPU: its tests and the speed of whole steps, written to benchmarks/results/gpu.json
-	$(BIN)/python -m benchmarks.speed --device cuda --amp --parts tests steps growth mixing collate loss --out benchmarks/results/gpu.json $(ARGS)
+# with $(PYTHON) as it is where that has what is needed: it may be on a machine without network
+gpu:  ## on a machine with a GPU: its tests and the speed of whole steps, written to benchmarks/results/gpu.json
+	@python=$(PYTHON); \
+	$$python -c 'import pytest, rich, timm.task, torch' 2>/dev/null || { $(MAKE) .venv/installed; python=$(BIN)/python; }; \
+	$$python -m benchmarks.speed --device cuda --amp --parts tests steps cases operations growth mixing collate loss --out benchmarks/results/gpu.json $(ARGS)
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .

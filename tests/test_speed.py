@@ -1,9 +1,11 @@
 """The speed benchmark: its arithmetic, and that it measures what it says."""
 import json
+import subprocess
 
 import pytest
 import torch
 
+from benchmarks.common.results import ROOT
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.clock import compare_times, peak_memory, take_turns
 from benchmarks.speed.operations import operations
@@ -68,3 +70,14 @@ def test_what_cannot_be_measured_is_an_error(run_main, monkeypatch, capsys, argu
     with pytest.raises(SystemExit):
         run_main(speed, *arguments)
     assert message in capsys.readouterr().err
+
+
+def test_make_gpu_takes_the_python_that_has_what_is_needed_and_installs_nothing(tmp_path):
+    (tmp_path / 'Makefile').write_text((ROOT / 'Makefile').read_text())
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    python.chmod(0o755)
+    subprocess.run(['make', 'gpu', f'PYTHON={python}', 'ARGS=--repeats 3'], cwd=tmp_path, check=True)
+    asked, measured = (tmp_path / 'calls').read_text().splitlines()
+    assert asked.startswith('-c import') and not (tmp_path / '.venv').exists()
+    assert measured.startswith('-m benchmarks.speed --device cuda') and measured.endswith('--repeats 3')

@@ -78,6 +78,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'demo': demo_table,
     'steps': steps_table,
     'steps of two processes': lambda: steps_table('speed-two-processes'),
+    'steps on a GPU': lambda: steps_table('gpu'),
+    'growth on a GPU': lambda: growth_table('gpu'),
     'steps in short': steps_in_short,
     'growth': growth_table,
     'loss': loss_table,
@@ -94,7 +96,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
         for name in (
             'fidelity', 'fidelity-photographs', 'unmixing', 'comparison', 'seeds',
             'controls', 'larger', 'transformer',
-            'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'zoo')},
+            'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'gpu',
+            'zoo')},
 }
 
 

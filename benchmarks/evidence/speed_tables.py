@@ -21,28 +21,31 @@ def _time_and_memory(row: Dict[str, Any]) -> str:
 
 
 def steps_in_short() -> str:
-    """Return time and peak memory of a step over CutMix's, their range over the models."""
-    steps, lines = read_result('speed')['steps'], []
+    """Return time and peak memory of a step over CutMix's, their range over the models, on a GPU and on a CPU."""
+    devices, lines = [read_result(name)['steps'] for name in ('gpu', 'speed')], []
     names = {
         'default': '`--sumix`', 'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
         'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`',
         'clean 0.5': '`--sumix-clean 0.5`'}
     for setting, text in names.items():
-        rows = [own[setting] for own in steps.values()]
-        lines.append([text, *(_range([row[score] for row in rows]) for score in ('ratio', 'memory'))])
-    return table(["over CutMix's", 'time of a step', 'peak memory'], lines)
+        lines.append([text, *(
+            _range([own[setting][score] for own in steps.values() if setting in own])
+            for steps in devices for score in ('ratio', 'memory'))])
+    return table(["over CutMix's", 'GPU: time of a step', 'peak memory', 'CPU: time', 'peak memory'], lines)
 
 
 def _range(values) -> str:
+    if not values:
+        return '-'
     low, high = (f'{value:.2f}' for value in (min(values), max(values)))
     return low if low == high else f'{low} to {high}'
 
 
-def growth_table() -> str:
+def growth_table(name: str = 'speed') -> str:
     """Return the default's time and memory over CutMix's as batch, resolution and classes grow."""
     return table(['what grows', 'to', 'time / memory'], [
         [GROWN[part], value, _time_and_memory(row)]
-        for part, rows in read_result('speed')['growth'].items() for value, row in rows.items()])
+        for part, rows in read_result(name)['growth'].items() for value, row in rows.items()])
 
 
 def mixing_table() -> str:

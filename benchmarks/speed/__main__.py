@@ -37,7 +37,6 @@ GROWTH = {
 # what a user changes in the first model's workload
 CASES: Dict[str, Dict[str, Any]] = {
     'channels-last': {'channels_last': True},
-    'compiled': {'compiled': True},
     'compiled, mode pair': {'compiled': True, 'mode': 'pair'},
     'mode pair': {'mode': 'pair'},
     'mode elem': {'mode': 'elem'},
