@@ -19,3 +19,11 @@ def test_the_first_step_that_was_not_finite_is_named_by_part():
     _add(metrics, 1.)
     assert metrics.pop()['classification'] == 1. and metrics.not_finite == {}
     assert metrics.pop() == {} and metrics.not_finite == {}
+
+
+def test_a_loop_that_never_reads_them_keeps_few_and_means_stay_right():
+    metrics = Metrics()
+    for step in range(1500):
+        _add(metrics, float(step), float('inf') if step in (700, 1400) else 0.)
+        assert len(metrics._rows) < 512
+    assert metrics.pop()['classification'] == 749.5 and metrics.not_finite == {'uncertainty': 700}

@@ -7,39 +7,55 @@ from .target import MixedTarget
 
 METRICS = ('lam', 'corrected_lam', 'shift', 'classification', 'uncertainty')
 PARTS = ('classification', 'uncertainty')  # of the loss, last among METRICS
+_MOST = 512  # steps that are kept before they are added up
 
 
 class Metrics:
-    """Means of each step, kept on the device so that no step waits for it, and equal in all processes once read.
+    """Sums over samples, kept on the device so that no step waits for it, and equal in all processes once read.
 
     Attributes:
         not_finite: {part of the loss: the first step, from 0, in which it was not finite}, of what `pop` last read.
     """
 
     def __init__(self) -> None:
-        self._rows: List[torch.Tensor] = []  # of METRICS, one for each step
-        self._counts: List[int] = []  # of its samples
         self.not_finite: Dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: List[torch.Tensor] = []  # sums of METRICS, one row for each of the latest steps
+        self._totals: List[torch.Tensor] = []  # at most one row, of all steps before
+        self._first: List[torch.Tensor] = []  # likewise: step in which each part was not finite first, else infinity
+        self._steps = self._count = 0  # those before, and samples of all
 
     @torch.no_grad()
     def add(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
         """Add one batch: its target, and what SUMixLoss returned for it."""
-        lam, corrected = target.lam, result['lam']
+        lam, corrected, count = target.lam, result['lam'], len(target)
         shift = (corrected - lam).abs() * (target.labels != target.partner_labels)  # of one class nothing moves
-        parts = torch.stack([result[part].float() for part in PARTS])
-        self._rows.append(torch.cat([torch.stack([lam, corrected, shift]).mean(1), parts]))
-        self._counts.append(len(target))
+        parts = count * torch.stack([result[part].float() for part in PARTS])
+        self._rows.append(torch.cat([torch.stack([lam, corrected, shift]).sum(1), parts]))
+        self._count += count
+        if len(self._rows) == _MOST:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        rows = torch.stack(self._rows)  # [steps, METRICS]
+        steps = torch.arange(self._steps, self._steps + len(rows), device=rows.device).unsqueeze(1)
+        first = torch.where(rows[:, -len(PARTS):].isfinite(), torch.inf, steps)
+        self._totals = [torch.cat([rows, *self._totals]).sum(0, keepdim=True)]
+        self._first = [torch.cat([first, *self._first]).amin(0, keepdim=True)]
+        self._steps, self._rows = self._steps + len(rows), []
 
     def pop(self) -> Dict[str, float]:
         """Return {name in METRICS: mean over the samples since the last call, of all processes}; empty without any."""
-        if not self._rows:
+        self.not_finite = {}
+        if not self._rows and not self._totals:
             return {}
-        rows = torch.stack(self._rows)  # [steps, METRICS]
-        counts = torch.tensor(self._counts, dtype=rows.dtype, device=rows.device)
-        self._rows, self._counts = [], []
-        totals = torch.cat([(counts.unsqueeze(1) * rows).sum(0), counts.sum()[None]])
-        steps = torch.arange(len(rows), device=rows.device).unsqueeze(1).expand(-1, len(PARTS))
-        first = torch.where(rows[:, -len(PARTS):].isfinite(), torch.inf, steps).amin(0)
+        if self._rows:
+            self._add_up()
+        totals, first = self._totals[0][0], self._first[0][0]
+        totals = torch.cat([totals, totals.new_full((1,), self._count)])
+        self._begin()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(totals)
             torch.distributed.all_reduce(first, torch.distributed.ReduceOp.MIN)
