@@ -60,4 +60,6 @@ def both_sides(sides: Sequence[int], device: Optional[torch.device]) -> Drawn:
 
 def on_device_of(x: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     """Return what was drawn as it is on x's device, a number of the host [1] made there: for a copy it would wait."""
-    return torch.full((1,), float(drawn[0]), device=x.device) if isinstance(drawn, np.ndarray) else drawn
+    if isinstance(drawn, np.ndarray):
+        return torch.full((1,), float(drawn[0]), dtype=torch.float32, device=x.device)
+    return drawn
