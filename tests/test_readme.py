@@ -95,6 +95,12 @@ def test_named_modules_and_make_targets_exist(page):
     assert set(named) <= set(targets)
 
 
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_a_download_that_is_not_there_leaves_no_file(page):
+    downloads = [line for block in _blocks(page, 'bash') for line in block.splitlines() if line.startswith('curl')]
+    assert all(line.startswith('curl -f') for line in downloads)
+
+
 def _anchors(page):
     headings = re.findall(r'^#+ (.*)$', page.read_text(), flags=re.MULTILINE)
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
