@@ -58,7 +58,7 @@ def _is_mismatch(error: Exception, script: str) -> bool:
         return False
     if isinstance(error, AttributeError):
         return _of_timm(_module_of(error.obj))
-    called = frame.f_globals.get(re.split(r'\W', str(error), maxsplit=1)[0])
+    called = {**frame.f_globals, **frame.f_locals}.get(re.split(r'\W', str(error), maxsplit=1)[0])
     return 'unexpected keyword argument' in str(error) and _of_timm(_module_of(called))
 
 
