@@ -26,6 +26,14 @@ def test_trains_with_each_loss_that_takes_mixed_labels(launch, arguments):
     assert yaml.safe_load((folder / 'args.yaml').read_text())['cutmix'] == 1.
 
 
+def test_what_the_script_asks_of_its_loss_reaches_the_task(launch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_patch.patch, 'check_criterion', lambda criterion, *_: seen.append(criterion))
+    launch('--sumix', '--loss', 'bce', '--loss-pos-weight', 2, '--bce-target-thresh', 0.3, script=NEWEST)
+    launch('--sumix', '--loss', 'poly', '--poly-epsilon', 3, script=NEWEST)
+    assert seen[0].pos_weight == 2. and seen[0].target_threshold == 0.3 and seen[1].epsilon == 3.
+
+
 @pytest.mark.parametrize('arguments, message', [
     ('--task multilabel', "needs --task classification, got 'multilabel'"),
     ('--loss asl', 'cannot be combined with --loss asl: '),
@@ -93,8 +101,8 @@ def test_imports_inside_functions_get_the_replacements(launch, tmp_path):
     'import timm.data\nimport timm.task.classification\nFastCollateMixup, Mixup = timm.data.FastCollateMixup, None\n'
     'def create_task(model, **kwargs):\n'
     '    return timm.task.classification.ClassificationTask(model, None, **kwargs)\n'])
-def test_an_engine_that_the_script_imports_gets_the_replacements(launch, tmp_path, monkeypatch, engine):
-    name = f'engine{abs(hash(engine))}'
+def test_an_engine_that_the_script_imports_gets_the_replacements(launch, tmp_path, engine):
+    name = f'engine_{tmp_path.name}'
     (tmp_path / f'{name}.py').write_text(engine)
     script = _with(
         tmp_path, (MIXUPS, f'from {name} import FastCollateMixup, Mixup, create_task\n'
