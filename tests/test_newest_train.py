@@ -141,6 +141,18 @@ def test_a_script_that_is_newer_than_timm_is_told_in_one_line(launch, tmp_path, 
         launch('--sumix', script=_with(tmp_path, edit))
 
 
+@pytest.mark.parametrize('edits, message', [
+    ([('= create_task(', '= Own('), ('\n\ndef main', '\n\nclass Own(ClassificationTask):\n    pass\n\n\ndef main')],
+     'made another task than ClassificationTask'),
+    ([('return args.mixup > 0 or ', 'return False and ')], 'makes its task without Mixup or FastCollateMixup'),
+])
+def test_a_script_that_trains_without_the_replacements_is_refused_before_the_first_epoch(
+        launch, tmp_path, capfd, edits, message):
+    with pytest.raises(SystemExit, match=f'{message}; --sumix needs'):
+        launch('--sumix', script=_with(tmp_path, *edits))
+    assert 'Train: 0' not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize('edit, error', [
     (('losses.update(loss', 'losses.updat(loss'), AttributeError),
     (('device, evaluator)\n        utils', 'device, evaluator, later=1)\n        utils'), TypeError),
