@@ -65,7 +65,8 @@ def test_commands_are_accepted_by_the_launcher(page, command, monkeypatch, tmp_p
     assert wants_sumix(arguments)
     monkeypatch.setattr(sys, 'argv', [train_script, *arguments])
     module = load_script(train_script)
-    patch = Patch(module)
+    patch = Patch()
+    patch.put_into(module)
     if '--help' in arguments:
         with pytest.raises(SystemExit):
             module._parse_args()
@@ -79,7 +80,7 @@ def test_commands_are_accepted_by_the_launcher(page, command, monkeypatch, tmp_p
 @pytest.mark.parametrize('page', [page for page in PAGES if _blocks(page, 'yaml')], ids=_name)
 def test_keys_of_yaml_examples_are_the_scripts(page, train_script):
     module = load_script(train_script)
-    Patch(module)
+    Patch().put_into(module)
     known = {action.dest for action in module.parser._actions}
     for block in _blocks(page, 'yaml'):
         assert set(yaml.safe_load(block)) <= known
@@ -92,6 +93,12 @@ def test_named_modules_and_make_targets_exist(page):
     targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), flags=re.MULTILINE)
     named = re.findall(r'(?:^|`)make ([\w-]+)', page.read_text(), flags=re.MULTILINE)
     assert set(named) <= set(targets)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_a_download_that_is_not_there_leaves_no_file(page):
+    downloads = [line for block in _blocks(page, 'bash') for line in block.splitlines() if line.startswith('curl')]
+    assert all(line.startswith('curl -f') for line in downloads)
 
 
 def _anchors(page):

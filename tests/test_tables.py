@@ -58,7 +58,7 @@ def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_scri
         monkeypatch.setattr(sys, 'argv', parts[3:])
         module = load_script(train_script)
         if '--sumix' in parts:
-            Patch(module)
+            Patch().put_into(module)
         args, _ = module._parse_args()
         assert args.seed == 0 and args.experiment == 'seed0'
         seen.add((cell.row, cell.policy, cell.arm))

@@ -13,8 +13,10 @@ from helpers import read_summary
 from PIL import Image
 
 import timm_sumix.task
+import train_patch.data
 import train_patch.patch
 import train_patch.preview
+import train_patch.versions
 from timm_sumix import SUMixOptions, SUMixTask
 
 
@@ -146,12 +148,12 @@ class _Random(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize('persistent', [False, True])
-def test_processes_and_epochs_draw_differently_in_the_loaders_workers(train_script, monkeypatch, persistent):
+def test_processes_and_epochs_draw_differently_in_the_loaders_workers(monkeypatch, persistent):
     drawn = {}
     for rank in (0, 1):
         monkeypatch.setattr(train_patch.patch, '_rank', lambda rank=rank: rank)
         for first in (0, 1):  # from the start, and resumed
-            patch = train_patch.patch.Patch(train_patch.patch.load_script(str(train_script)))
+            patch = train_patch.patch.Patch()
             loader = torch.utils.data.DataLoader(_Random(), num_workers=1, persistent_workers=persistent)
             for epoch in range(first, 2):
                 patch._seed_epoch(epoch, [loader])
@@ -160,8 +162,8 @@ def test_processes_and_epochs_draw_differently_in_the_loaders_workers(train_scri
     assert len({tuple(values.tolist()) for values in drawn.values()}) == 4
 
 
-def test_a_generator_of_the_scripts_own_is_left_alone(train_script):
-    patch = train_patch.patch.Patch(train_patch.patch.load_script(str(train_script)))
+def test_a_generator_of_the_scripts_own_is_left_alone():
+    patch = train_patch.patch.Patch()
     own = torch.Generator().manual_seed(7)
     state, loader = own.get_state(), torch.utils.data.DataLoader(_Random(), generator=own)
     patch._seed_epoch(0, [loader])
@@ -410,5 +412,93 @@ def test_sumix_options_without_sumix_are_refused(launch):
 
 def test_a_script_without_the_names_is_refused(launch, tmp_path):
     (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
-    with pytest.raises(SystemExit, match='no module-level Mixup, .*, which --sumix needs; .*1.0.27'):
+    with pytest.raises(SystemExit, match=(
+            'has no train_one_epoch, ClassificationTask; --sumix needs timm 1.0.27 or newer and the train.py of the '
+            f'same version, and timm {timm.__version__} is installed')):
         launch('--sumix', script=tmp_path / 'old.py')
+
+
+OLD_TIMM = (
+    'import runpy, sys, timm\n'
+    'timm.__version__ = sys.argv.pop(1)\n'
+    'sys.modules["timm.task"] = None\n'
+    'runpy.run_module("train_patch", run_name="__main__", alter_sys=False)\n')
+
+
+@pytest.mark.parametrize('version', ['1.0.20', '1.0.26', '0.9.16', '1.0.26.dev0'])
+@pytest.mark.parametrize('flag', [[], ['--help']])
+def test_a_timm_that_is_too_old_is_told_in_one_line_that_names_both_versions(train_script, version, flag):
+    result = subprocess.run(
+        [sys.executable, '-c', OLD_TIMM, version, train_script, '--sumix', *flag], cwd=ROOT, capture_output=True,
+        text=True, timeout=120)
+    assert result.returncode == 1 and result.stderr == (
+        f'train_patch: --sumix needs timm 1.0.27 or newer, and timm {version} is installed: pip install --upgrade '
+        'timm, and take the train.py of that version\n')
+
+
+def test_without_sumix_any_timm_will_do(tmp_path):
+    (tmp_path / 'script.py').write_text('print("ran")\n')
+    result = subprocess.run(
+        [sys.executable, '-c', OLD_TIMM, '0.1', tmp_path / 'script.py'], cwd=ROOT, capture_output=True, text=True,
+        timeout=120)
+    assert (result.returncode, result.stdout) == (0, 'ran\n')
+
+
+@pytest.mark.parametrize('version', ['1.0.27', '1.0.100', '2.0', '1.0.28.dev0', '1.1.0rc1+local'])
+def test_versions_are_compared_by_number(version, monkeypatch):
+    monkeypatch.setattr(timm, '__version__', version)
+    train_patch.versions.check_timm()
+
+
+def test_the_scripts_own_help_ends_with_where_the_flags_are(train_script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['train_patch', train_script, '--help'])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module('train_patch', run_name='__main__')
+    lines = capsys.readouterr().out.splitlines()
+    assert not end.value.code and '--sumix-ratio' not in '\n'.join(lines)
+    assert lines[-1] == f'The --sumix flags: python -m train_patch {train_script} --sumix --help'
+
+
+@pytest.mark.parametrize('before, after, said', [
+    ((), ('--sumix-ratio', 'similarity', '--sumix-gamma', 0.5), 'has no uncertainty head: the head starts anew'),
+    (('--sumix', '--sumix-gamma', 0.5), (), 'the uncertainty head of the checkpoint is left out')])
+@pytest.mark.parametrize('ema', [(), ('--model-ema',)])
+def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, before, after, said, ema):
+    first = launch(*before, *ema, name='first')
+    resumed = launch(
+        '--sumix', *after, *ema, '--epochs', 2, '--resume', first / 'last.pth.tar', '--no-resume-opt', name='resumed')
+    assert [said in record.getMessage() for record in caplog.records].count(True) == 1
+    assert [row['epoch'] for row in read_summary(resumed)] == [1.]
+    assert ('task_state' in _read_checkpoint(resumed)) == bool(after)
+    _assert_loads_into_plain_timm(resumed)
+
+
+def test_with_the_optimizer_another_head_is_refused_and_the_way_out_named(launch):
+    first = launch(name='first')
+    with pytest.raises(ValueError, match='without the optimizer .--no-resume-opt.'):
+        launch('--sumix', '--sumix-gamma', 0.5, '--epochs', 2, '--resume', first / 'last.pth.tar', name='resumed')
+
+
+TOO_FEW = 'train_patch: --num-classes must be the number of classes in the data, got 3: '
+
+
+@pytest.mark.parametrize('loading', [(), ('--no-prefetcher',)])
+def test_too_few_classes_for_the_data_are_told_by_the_flag_before_training(launch, capfd, loading):
+    with pytest.raises(SystemExit, match=f'{TOO_FEW}the training data has 4 classes'):
+        launch('--sumix', '--num-classes', 3, *loading)
+    assert 'Train: 0' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('loading', [('--workers', 0), ('--workers', 1), ('--no-prefetcher',)])
+@pytest.mark.parametrize('reads', [True, False])
+def test_where_the_data_does_not_tell_its_classes_the_first_batch_does(launch, monkeypatch, loading, reads):
+    monkeypatch.setattr(train_patch.data, 'class_index', lambda loader: None)
+    if not reads:  # as where labels lie on a GPU
+        monkeypatch.setattr('timm_sumix.target.check_range', lambda *_: None)
+    said = 'a batch has labels from . to 3' if not reads else r'labels must be in \[0, 3\), got values from . to 3'
+    with pytest.raises(SystemExit, match=f'{TOO_FEW}{said}'):
+        launch('--sumix', '--num-classes', 3, *loading)
+
+
+def test_more_classes_than_the_data_has_are_fine(launch):
+    assert read_summary(launch('--sumix', '--num-classes', 7))

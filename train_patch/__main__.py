@@ -7,18 +7,17 @@ from typing import Any, Dict, List
 
 import yaml
 
-from .patch import run_with_sumix
-
 USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]
 
 SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
 Without --sumix it runs as if started directly. With it, labels are corrected:
   python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix"""
+HELP = ('-h', '--help')
 
 
 def main() -> None:
     """Run the script, with SUMix if its arguments or its YAML config ask for it."""
-    if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help'):
+    if len(sys.argv) < 2 or sys.argv[1] in HELP:
         print(USAGE)
         sys.exit(0 if len(sys.argv) > 1 else 2)
     script = sys.argv[1]
@@ -28,9 +27,25 @@ def main() -> None:
     sys.argv = sys.argv[1:]
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     if wants_sumix(sys.argv[1:]):
-        run_with_sumix(script)
+        _run_with_sumix(script)
     else:
+        _run_directly(script)
+
+
+def _run_with_sumix(script: str) -> None:
+    from .versions import check_timm  # only now: timm is the one that the script gets, and older ones lack timm.task
+    check_timm()
+    from .patch import run_with_sumix
+    run_with_sumix(script)
+
+
+def _run_directly(script: str) -> None:
+    try:
         runpy.run_path(script, run_name='__main__')
+    except SystemExit as end:
+        if not end.code and set(HELP) & set(sys.argv[1:]):
+            print(f'\nThe --sumix flags: python -m train_patch {script} --sumix --help')
+        raise
 
 
 def wants_sumix(arguments: List[str]) -> bool:

@@ -7,7 +7,6 @@ import logging
 from dataclasses import fields
 from typing import Any, Dict, NamedTuple
 
-from timm.loss import BinaryCrossEntropy
 from timm.utils import ParseKwargs
 from timm.utils.distributed import world_info_from_env
 
@@ -15,6 +14,8 @@ from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
 from timm_sumix.mixing.mixup import MODES
 from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
 from timm_sumix.options import PRESETS
+
+from .criterion import JSD, named_criterion
 
 _logger = logging.getLogger('train_patch')
 
@@ -25,7 +26,7 @@ OTHER_KEYS = (
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
     'kd_model_name': 'distillation has a task of its own, in place of classification',
-    'jsd_loss': 'the loss over augmentation splits takes no mixed labels',
+    'jsd_loss': JSD,
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',
     'torchscript': 'a scripted model hides the features that the uncertainty head needs',
@@ -173,7 +174,7 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
 
 def _try_out(args: argparse.Namespace, settings: Settings) -> None:
     """Build what needs neither data nor model, so that it raises now."""
-    SUMixLoss(BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None, settings.options)
+    SUMixLoss(named_criterion(args), settings.options)
     mixup = {
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,

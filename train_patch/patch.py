@@ -1,41 +1,54 @@
 """Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
 
-timm's train.py looks up Mixup, FastCollateMixup, ClassificationTask and train_one_epoch as globals of its module.
+Mixup, FastCollateMixup and ClassificationTask are swapped in timm's packages while the script runs, and among the
+script's own globals, as are train_one_epoch and its parser's parse_args.
 """
 import argparse
 import importlib.util
+import inspect
 import logging
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Optional
 
 import torch
-from timm.data import resolve_data_config
+from timm.data import FastCollateMixup, Mixup, resolve_data_config
+from timm.task import ClassificationTask
 from timm.utils import random_seed
 from torch.utils.data import DataLoader
 
 from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
 from timm_sumix.maps import find_map
 
+from .criterion import check_criterion
+from .data import check_classes, check_first_labels, inner_loader, label_errors_told, loader_among
 from .flags import Settings, add_flags, resolve
 from .preview import Preview
+from .resume import begin_head_anew
+from .swap import StandIn, swapped
+from .versions import refuse_script, told_in_one_line
 
 _logger = logging.getLogger('train_patch')
 
 EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
-NAMES = ('parser', 'Mixup', 'FastCollateMixup', 'ClassificationTask', 'train_one_epoch', 'main')
+NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
+TASK = 'ClassificationTask'
+OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
 
 
 def run_with_sumix(script: str) -> None:
     """Load the train script, put SUMix in, and call its main()."""
-    module = load_script(script)
-    Patch(module)
-    module.main()
+    patch = Patch()
+    with told_in_one_line(script), swapped(patch.stand_ins):
+        module = load_script(script)
+        patch.put_into(module)
+        module.main()
 
 
 def load_script(script: str) -> ModuleType:
-    """Load a train script as the main module, without running its main(); exits if it lacks a name that is swapped.
+    """Load a train script as the main module, without running its main(); exits if it lacks a name that is needed.
 
     It gets the name under which multiprocessing loads a main module in a worker process, so that loader workers started
     by spawn or forkserver find the classes that the script defines.
@@ -49,68 +62,100 @@ def load_script(script: str) -> ModuleType:
     spec.loader.exec_module(module)
     module.__spec__ = None  # as of a script that is started directly: workers load it by its path
     missing = [name for name in NAMES if not hasattr(module, name)]
+    if not _names_the_task(module):
+        missing.append(TASK)
     if missing:
-        sys.exit(
-            f'train_patch: {script} has no module-level {", ".join(missing)}, which --sumix needs; '
-            'the train.py of timm 1.0.27 and newer has them all')
+        refuse_script(script, f'has no {", ".join(missing)}')
     return module
 
 
-class Patch:
-    """Swaps SUMix into a loaded train script, and holds the state that the replacements share.
+def _names_the_task(module: ModuleType) -> bool:
+    """Whether the script, or a module below its folder that it imports, names timm's task, be it in a function."""
+    if hasattr(module, TASK):
+        return True
+    folder = os.path.join(os.path.dirname(str(module.__file__)), '')
+    files = {getattr(each, '__file__', None) or '' for each in list(sys.modules.values())}
+    return any(
+        TASK.encode() in Path(file).read_bytes()
+        for file in files if file.startswith(folder) and file.endswith('.py') and 'site-packages' not in file)
 
-    Args:
-        module: The train script.
+
+class Patch:
+    """Swaps SUMix into a train script, and holds the state that the replacements share.
+
+    Attributes:
+        stand_ins: What stands in for timm's classes.
     """
 
-    def __init__(self, module: ModuleType):
+    def __init__(self) -> None:
+        self.script = ''  # the file, once it is loaded
         self.settings: Settings  # once the arguments are parsed
-        self.mixup: SUMixMixup  # once the script makes it
+        self.mixup: Optional[SUMixMixup] = None  # once the script makes it
         self.task: Optional[SUMixTask] = None
         self.args: argparse.Namespace  # as the script gets them
         self.seed = 0
         self.generator = torch.Generator()  # what the training loader's workers are seeded from
+        self.stand_ins = [
+            StandIn.of(Mixup, self._create_mixup, OF_MIXUP),
+            StandIn.of(FastCollateMixup, self._create_collate, OF_MIXUP),
+            StandIn.of(ClassificationTask, self._create_task, OF_TASK),
+        ]
+
+    def put_into(self, module: ModuleType) -> None:
+        """Put the flags and the replacements into a loaded train script."""
+        self.script = str(module.__file__)
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
-        vars(module).update(
-            Mixup=self._create_mixup,
-            FastCollateMixup=self._create_collate,
-            ClassificationTask=self._create_task,
-            train_one_epoch=self._train_one_epoch(module.train_one_epoch),
-        )
+        module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)  # type: ignore[attr-defined]
+        for stand_in in self.stand_ins:
+            setattr(module, stand_in.__name__, stand_in)
 
     def _parse_args(self, parser, parse_args: Callable) -> Callable:
         def parse_and_resolve(*args, **kwargs):
             parsed = parse_args(*args, **kwargs)
-            self.settings = resolve(parsed, parser)
-            self.seed, self.args = parsed.seed, parsed
+            if parsed.sumix:  # not so where a script asks for its defaults alone
+                self.settings = resolve(parsed, parser)
+                self.seed, self.args = parsed.seed, parsed
             return parsed
         return parse_and_resolve
 
     def _create_mixup(self, **kwargs) -> SUMixMixup:
-        self.mixup = SUMixMixup(**{**kwargs, **self.settings.mixup})
+        self.mixup = SUMixMixup(**self._mixup_arguments(kwargs))
         return self.mixup
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
-        collate = FastCollateSUMix(**{**kwargs, **self.settings.mixup})
+        collate = FastCollateSUMix(**self._mixup_arguments(kwargs))
         self.mixup = collate.mixup
         return collate
 
+    def _mixup_arguments(self, given: Dict[str, Any]) -> Dict[str, Any]:
+        if given.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
+            raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
+        return {**given, **self.settings.mixup}
+
     def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
+        if self.mixup is None:
+            refuse_script(self.script, 'makes its task without Mixup or FastCollateMixup')
         # at the run's own size: small images may leave the model's last map a single place
         if self.settings.options.unmixes:
             find_map(model, resolve_data_config(vars(self.args), model=model)['input_size'][1:])
-        self.task = SUMixTask(model, self.mixup, criterion, self.settings.options, **kwargs)
-        return self.task
+        self.task = task = SUMixTask(model, self.mixup, criterion, self.settings.options, **kwargs)
+        check_criterion(task.criterion.base, task.mixup.num_classes, task.device)
+        check_first_labels(task, task.mixup.num_classes)
+        if getattr(self.args, 'no_resume_opt', False):
+            begin_head_anew(task)
+        return task
 
     def _train_one_epoch(self, train_one_epoch: Callable) -> Callable:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
             if self.task is None:
-                sys.exit('train_patch: the script made another task than ClassificationTask, which --sumix replaces')
-            arguments = [*args, *kwargs.values()]
+                refuse_script(self.script, f'made another task than {TASK}')
+            arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
+            check_classes(loader_among(arguments), num_classes)
             self._seed_epoch(epoch, arguments)
             self.task.after_batch = Preview.of_epoch(epoch, self.settings.preview, arguments)
-            metrics = train_one_epoch(epoch, *args, **kwargs)
+            with label_errors_told(num_classes):
+                metrics = train_one_epoch(epoch, *args, **kwargs)
             self._report(epoch, metrics, self.task)
             return metrics
         return train_and_report
@@ -120,7 +165,7 @@ class Patch:
         # NumPy's seeds end at 2 ** 32, and random_seed adds the rank
         seed = (self.seed + EPOCH_SEEDS * (epoch + 1)) % (2 ** 32 - EPOCH_SEEDS)
         for argument in arguments:
-            loader = getattr(argument, 'loader', argument)  # what timm's PrefetchLoader wraps
+            loader = inner_loader(argument)
             if isinstance(loader, DataLoader):
                 self._seed_workers(loader, seed + _rank())
         random_seed(seed, _rank())

@@ -6,11 +6,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from timm.data import ImageNetInfo
 from timm.utils import CheckpointSaver
-from torch.utils.data import DataLoader
 from torchvision.transforms import Normalize
 
 from timm_sumix import MixedTarget
 from timm_sumix.preview import draw_preview
+
+from .data import class_index, loader_among
 
 _logger = logging.getLogger('train_patch')
 
@@ -40,10 +41,10 @@ class Preview:
             arguments: Those of the script's train_one_epoch: in the first process a CheckpointSaver is among them.
         """
         savers = [argument for argument in arguments if isinstance(argument, CheckpointSaver)]
-        loaders = [each for each in arguments if isinstance(getattr(each, 'loader', each), DataLoader)]
-        if not count or not savers or not loaders:
+        loader = loader_among(arguments)
+        if not count or not savers or loader is None:
             return None
-        return cls(os.path.join(savers[0].checkpoint_dir, f'sumix-{epoch}.png'), count, loaders[0])
+        return cls(os.path.join(savers[0].checkpoint_dir, f'sumix-{epoch}.png'), count, loader)
 
     def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
         """Save the picture, the first time."""
@@ -75,9 +76,8 @@ def _numbers(values: Any) -> List[float]:
 
 def class_names(loader: Any) -> Optional[List[str]]:
     """Return the names of the classes: of folders, in words where they are ImageNet's; None if the data has none."""
-    dataset = getattr(loader, 'loader', loader).dataset
-    index = getattr(getattr(dataset, 'reader', None), 'class_to_idx', None) or getattr(dataset, 'class_to_idx', None)
-    if not index:
+    index = class_index(loader)
+    if index is None:
         return None
     first: Dict[int, str] = {}
     for name, number in index.items():  # torchvision's ImageNet has several names of a class

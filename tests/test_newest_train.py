@@ -1,0 +1,186 @@
+"""The launcher on newest_train.py, which stands in for the train.py of timm 1.0.31."""
+import importlib.util
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from helpers import read_summary
+from timm.loss import AsymmetricLossSingleLabel
+
+import train_patch.patch
+
+NEWEST = ROOT / 'tests' / 'newest_train.py'
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec('timm.loss._loss_factory') is None, reason='this timm has no choice of losses')
+
+
+@pytest.mark.parametrize('arguments', [
+    '', '--no-prefetcher', '--loss ce', '--loss bce --loss-pos-weight 2', '--bce-loss --bce-pos-weight 2',
+    '--loss poly --poly-epsilon 1', '--smoothing 0', '--sumix-gamma 0.5', '--sumix-preset released'])
+def test_trains_with_each_loss_that_takes_mixed_labels(launch, arguments):
+    folder = launch('--sumix', *arguments.split(), script=NEWEST)
+    row, = read_summary(folder)
+    assert 0 < row['train_loss'] < 20 and row['train_sumix_shift'] > 0 and 0 <= row['eval_top1'] <= 100
+    assert yaml.safe_load((folder / 'args.yaml').read_text())['cutmix'] == 1.
+
+
+def test_what_the_script_asks_of_its_loss_reaches_the_task(launch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_patch.patch, 'check_criterion', lambda criterion, *_: seen.append(criterion))
+    launch('--sumix', '--loss', 'bce', '--loss-pos-weight', 2, '--bce-target-thresh', 0.3, script=NEWEST)
+    launch('--sumix', '--loss', 'poly', '--poly-epsilon', 3, script=NEWEST)
+    assert seen[0].pos_weight == 2. and seen[0].target_threshold == 0.3 and seen[1].epsilon == 3.
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ('--task multilabel', "needs --task classification, got 'multilabel'"),
+    ('--loss asl', 'cannot be combined with --loss asl: '),
+    ('--loss zlpr', 'cannot be combined with --loss zlpr: '),
+    ('--loss twoway', 'cannot be combined with --loss twoway: '),
+    ('--loss db', 'cannot be combined with --loss db: '),
+    ('--loss jsd --aug-splits 3', 'cannot be combined with --aug-splits: '),
+    ('--loss jsd', 'cannot be combined with --loss jsd: the loss over augmentation splits'),
+    ('--loss bce --sumix-ratio released', "ratio 'released' needs SoftTargetCrossEntropy"),
+    ('--loss poly --sumix-ratio released', "ratio 'released' needs SoftTargetCrossEntropy"),
+    ('--smoothing 1.5', 'label smoothing must be in [0, 1), got 1.5'),
+])
+def test_what_cannot_be_combined_stops_before_data_or_model(launch, capfd, arguments, message):
+    with pytest.raises(SystemExit):
+        launch('--sumix', *arguments.split(), script=NEWEST, model='no_such_model', data='/no/such/folder')
+    assert f'--sumix: {message}' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('flags', [(), ('--sumix-gamma', 0.5)])
+def test_resume_auto_goes_on_in_place_and_repeats_an_uninterrupted_run(launch, flags):
+    arguments = ('--sumix', *flags, '--epochs', 2, '--resume', 'auto')
+    whole = launch(*arguments, script=NEWEST, name='whole')
+    part = launch(*arguments, '--stop-epoch', 1, script=NEWEST, name='part')
+    assert [row['epoch'] for row in read_summary(part)] == [0.]
+    launch(*arguments, script=NEWEST, name='part')
+    assert read_summary(part) == read_summary(whole)
+    assert yaml.safe_load((part / 'args.yaml').read_text())['resume'] == 'auto'
+    launch('-c', part / 'args.yaml', script=NEWEST, name='part')  # nothing is left to do
+    assert read_summary(part) == read_summary(whole)
+
+
+def test_a_config_file_of_sumix_passes_the_scripts_own_check(launch, tmp_path, caplog):
+    (tmp_path / 'recipe.yaml').write_text(
+        'sumix: true\nsumix_strength: "2e-1"\nsumix_policy: [fmix]\nsumix_policy_kwargs: {decay: 2.0}\n')
+    row, = read_summary(launch('-c', tmp_path / 'recipe.yaml', script=NEWEST))
+    assert row['train_sumix_shift'] > 0 and 'no argument of this script' not in caplog.text
+
+
+def _with(tmp_path, *edits):
+    """Return the script with some of its text replaced."""
+    text = NEWEST.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / 'script.py').write_text(text)
+    return tmp_path / 'script.py'
+
+
+MIXUPS = 'from timm.data import FastCollateMixup, Mixup, create_dataset, '
+TASKS = 'from timm.task import ClassificationTask, MultiLabelClassificationTask, '
+
+
+def test_imports_inside_functions_get_the_replacements(launch, tmp_path):
+    script = _with(
+        tmp_path, (MIXUPS, 'from timm.data import create_dataset, '), (TASKS, 'from timm.task import '),
+        ('    mixup_fn = None\n', '    from timm.data.mixup import FastCollateMixup, Mixup\n    mixup_fn = None\n'),
+        ('    create_task = ', '    from timm.task import ClassificationTask, MultiLabelClassificationTask\n'
+         '    create_task = '))
+    assert read_summary(launch('--sumix', script=script))[0]['train_sumix_shift'] > 0
+
+
+@pytest.mark.parametrize('engine', [
+    'from timm.data import FastCollateMixup, Mixup\nfrom timm.task import *\n'
+    'def create_task(*args, **kwargs):\n    return ClassificationTask(*args, **kwargs)\n',
+    'import timm.data\nimport timm.task.classification\nFastCollateMixup, Mixup = timm.data.FastCollateMixup, None\n'
+    'def create_task(model, **kwargs):\n'
+    '    return timm.task.classification.ClassificationTask(model, None, **kwargs)\n'])
+def test_an_engine_that_the_script_imports_gets_the_replacements(launch, tmp_path, engine):
+    name = f'engine_{tmp_path.name}'
+    (tmp_path / f'{name}.py').write_text(engine)
+    script = _with(
+        tmp_path, (MIXUPS, f'from {name} import FastCollateMixup, Mixup, create_task\n'
+                   'from timm.data import create_dataset, '), (TASKS, 'from timm.task import '),
+        ('    create_task = MultiLabelClassificationTask if args.task == \'multilabel\' else ClassificationTask\n', ''))
+    assert read_summary(launch('--sumix', script=script))[0]['train_sumix_shift'] > 0
+
+
+@pytest.mark.parametrize('edit, message', [
+    (('label_smoothing=args.smoothing', 'label_smoothing=None'), '--smoothing must be in .*, and the script .* None'),
+    (('label_smoothing=args.smoothing', 'label_smoothing=2.'), r'label smoothing must be in \[0, 1\), got 2'),
+    (('soft_targets=_mixes(args)', 'soft_targets=False'), 'must take soft targets .* LabelSmoothing'),
+    (('criterion_kwargs=_loss_kwargs(args)', 'criterion=AsymmetricLossSingleLabel()'),
+     'the loss must take soft targets .*, and AsymmetricLossSingleLabel does not'),
+])
+def test_what_the_script_resolves_later_is_checked_when_it_arrives(launch, tmp_path, edit, message):
+    losses = 'from timm.loss import LOSS_TYPES, '
+    script = _with(tmp_path, edit, (losses, f'{losses}{AsymmetricLossSingleLabel.__name__}, '))
+    with pytest.raises(ValueError, match=message):
+        launch('--sumix', script=script)
+
+
+@pytest.mark.parametrize('edit, message', [
+    (('prob=args.mixup_prob', 'sharpen=1, prob=args.mixup_prob'), 'SUMix has no sharpen for FastCollateMixup, got 1'),
+    (('verbose=True', 'threshold=0.3'), 'SUMix has no threshold for ClassificationTask, got 0.3'),
+    (('collate_fn=', 'later_argument=1, collate_fn='), r"create_loader\(\) got an unexpected keyword argument 'later_"),
+    (('task.create_evaluator()', 'task.later_method()'), "'SUMixTask' object has no attribute 'later_method'"),
+    (('utils.trim_summary(', 'utils.later_name('), "module 'timm.utils' has no attribute 'later_name'"),
+    (('from timm.models import ', 'from timm.models import later_name, '), "cannot import name 'later_name'"),
+    (('from timm.models import ', 'import timm.later\nfrom timm.models import '), "No module named 'timm.later'"),
+])
+def test_a_script_that_is_newer_than_timm_is_told_in_one_line(launch, tmp_path, monkeypatch, edit, message):
+    monkeypatch.setattr('timm.__version__', '1.0.27')
+    with pytest.raises(SystemExit, match=f'asks for what is not there: .*{message}.*; --sumix needs timm 1.0.27 or '
+                       'newer and the train.py of the same version, and timm 1.0.27 is installed'):
+        launch('--sumix', script=_with(tmp_path, edit))
+
+
+@pytest.mark.parametrize('edits, message', [
+    ([('= create_task(', '= Own('), ('\n\ndef main', '\n\nclass Own(ClassificationTask):\n    pass\n\n\ndef main')],
+     'made another task than ClassificationTask'),
+    ([('return args.mixup > 0 or ', 'return False and ')], 'makes its task without Mixup or FastCollateMixup'),
+])
+def test_a_script_that_trains_without_the_replacements_is_refused_before_the_first_epoch(
+        launch, tmp_path, capfd, edits, message):
+    with pytest.raises(SystemExit, match=f'{message}; --sumix needs'):
+        launch('--sumix', script=_with(tmp_path, *edits))
+    assert 'Train: 0' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('edit, error', [
+    (('losses.update(loss', 'losses.updat(loss'), AttributeError),
+    (('device, evaluator)\n        utils', 'device, evaluator, later=1)\n        utils'), TypeError),
+    (('import yaml\n', 'import yaml\nimport no_such_module\n'), ImportError),
+])
+def test_other_errors_of_the_script_keep_their_traceback(launch, tmp_path, edit, error):
+    script = _with(tmp_path, edit, ('losses = utils.AverageMeter()', 'losses = Meter()'), (
+        '\n\ndef train_one_epoch', '\n\nclass Meter(utils.AverageMeter):\n    pass\n\n\ndef train_one_epoch'))
+    with pytest.raises(error):
+        launch('--sumix', script=script)
+
+
+def test_timms_names_are_its_own_again_after_a_run_even_one_that_failed(launch):
+    import timm.data.mixup
+    import timm.task.classification
+    before = timm.data.Mixup, timm.data.mixup.FastCollateMixup, timm.task.ClassificationTask
+    launch('--sumix', script=NEWEST)
+    with pytest.raises(RuntimeError):
+        launch('--sumix', script=NEWEST, model='no_such_model')
+    assert before == (timm.data.mixup.Mixup, timm.data.FastCollateMixup, timm.task.classification.ClassificationTask)
+    assert not any(isinstance(kind, train_patch.patch.StandIn) for kind in before)
+
+
+def test_a_class_derived_from_a_replaced_name_is_the_scripts_own():
+    stand_in = train_patch.patch.Patch().stand_ins[0]
+    mixup = torch.nn.Module.__new__(stand_in.__base__)
+    derived = type('Own', (stand_in,), {})
+    assert stand_in.__name__ == 'Mixup' and isinstance(mixup, stand_in) and not isinstance(mixup, derived)
+    own = derived(0.2, num_classes=4)
+    assert type(own) is derived and own.mixup_alpha == 0.2 and isinstance(own, stand_in)
+    assert issubclass(derived, stand_in) and not issubclass(stand_in.__base__, derived)
