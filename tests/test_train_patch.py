@@ -17,7 +17,7 @@ import train_patch.data
 import train_patch.patch
 import train_patch.preview
 import train_patch.versions
-from timm_sumix import SUMixOptions, SUMixTask
+from timm_sumix import MixedTarget, SUMixOptions, SUMixTask
 
 
 def _read_checkpoint(folder, name='last.pth.tar'):
@@ -378,6 +378,22 @@ def test_a_preview_shows_mixed_images_of_each_epoch(launch, capfd, arguments):
         assert Image.open(folder / f'sumix-{epoch}.png').size == (5 * 232, 2 * 292)
     assert 'no preview' not in capfd.readouterr().err
     assert not list(launch('--sumix', name='without').glob('*.png'))
+
+
+def test_a_preview_waits_for_a_batch_that_shows_two_classes(monkeypatch):
+    drawn, one = [], torch.zeros(4, dtype=torch.int64)
+    monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda mixed, *_: drawn.append(mixed))
+    monkeypatch.setattr(train_patch.preview, 'normalisation', lambda loader: (0., 1.))
+    batches = {
+        'nearly nothing': MixedTarget(torch.arange(4), torch.full((4,), 0.97), 4),
+        'one class': MixedTarget(one, torch.full((4,), 0.5), 4),
+        'two': MixedTarget(torch.arange(4), torch.full((4,), 0.6), 4)}
+    for order in (list(batches), ['nearly nothing', 'one class']):
+        loader = torch.utils.data.DataLoader([0] * len(order))
+        preview = train_patch.preview.Preview('', 4, loader)
+        for name in order:
+            preview(name, batches[name], batches[name].lam)
+    assert drawn == ['two', 'one class']  # the last one, where none shows two
 
 
 def test_a_preview_that_fails_is_a_warning(launch, capfd, monkeypatch):

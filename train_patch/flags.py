@@ -72,7 +72,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help='options of the named policy (alpha=1.0), of several (fmix.alpha=1.0); default: the papers\'')
     group.add_argument(
         '--sumix-preview', type=int, default=0, metavar='N',
-        help='after the first mixed batch of each epoch, save N of its images with their labels (default: 0, none)')
+        help='once an epoch, save N images of a mixed batch with their labels (default: 0, none)')
 
 
 def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:

@@ -1,6 +1,7 @@
 """--sumix-preview: a picture of the run's own mixed images with their labels, once an epoch."""
 import logging
 import os
+from operator import length_hint
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -15,9 +16,14 @@ from .data import class_index, loader_among
 
 _logger = logging.getLogger('train_patch')
 
+MOST_WAITED = 50  # batches
+LEAST = 0.1  # share of the image
+
 
 class Preview:
-    """Called after each mixed batch of an epoch: saves the first one's picture. Failures are logged; the run goes on.
+    """Called after each mixed batch of an epoch: saves the picture of the first that shows something.
+
+    A failure is logged, and the run goes on.
 
     Args:
         path: Picture file.
@@ -30,6 +36,7 @@ class Preview:
         self.count = count
         self.loader = loader
         self.done = False
+        self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do
 
     @classmethod
     def of_epoch(cls, epoch: int, count: int, arguments: Sequence[Any]) -> Optional['Preview']:
@@ -47,8 +54,9 @@ class Preview:
         return cls(os.path.join(savers[0].checkpoint_dir, f'sumix-{epoch}.png'), count, loader)
 
     def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
-        """Save the picture, the first time."""
-        if self.done:
+        """Save the picture, the first time that there is one worth it, or what there is once patience is at an end."""
+        if self.done or self.patience > 0 and not shows_two_classes(target):
+            self.patience -= 1
             return
         self.done = True
         try:
@@ -57,6 +65,12 @@ class Preview:
             _logger.info(f'SUMix: mixed images with their labels: {self.path}')
         except Exception as error:  # a picture is not worth a run
             _logger.warning(f'SUMix: no preview: {type(error).__name__}: {error}')
+
+
+def shows_two_classes(target: MixedTarget) -> bool:
+    """Whether some image of a batch shows two classes: one share for a whole batch may be next to nothing."""
+    differ = target.labels != target.partner_labels
+    return bool((differ & (target.area > LEAST) & (target.area < 1. - LEAST)).any())
 
 
 def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
