@@ -102,7 +102,7 @@ def test_channels_last_changes_nothing(device):
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('options', [{'fade': 0.6}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'fade': 0.6}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
 @pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])  # the latter records CUDA graphs
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=pytest.mark.slow), GPU])
 def test_compiled_by_inductor_it_learns_the_same(device, mode, options):

@@ -33,7 +33,11 @@ def _task(model, **options):
 @pytest.mark.parametrize('original_pass', ['none', 'no-grad'])
 def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_output(
         name, side, grid, original_pass):
+    if not timm.is_model(name):
+        pytest.skip(f'timm {timm.__version__} has no {name}')
     model = timm.create_model(name, num_classes=10)
+    if not hasattr(model, 'forward_intermediates'):  # CrossViT of timm 1.0.27: no map, and a warning says so
+        pytest.skip(f'timm {timm.__version__} gives no maps of {name}')
     task = _task(model, original_pass=original_pass)
     images = torch.randn(2, 3, side, side)
     module = task.get_trainable_module()

@@ -214,7 +214,9 @@ def _distributed(model, folder):
     (lambda model, _: ModelEmaV3(model), 'got ModelEmaV3 around it: give its .module'),
     (lambda model, _: nn.DataParallel(model), 'got DataParallel around it: give its .module'),
     (lambda model, _: _task(model), 'got SUMixTask .of a task, give task.get_eval_model'),
-    (lambda model, _: ClassificationTask(model, verbose=False), 'got ClassificationTask .of a task, give task.get_ev'),
+    # timm 1.0.27 and 1.0.28 have no default criterion
+    (lambda model, _: ClassificationTask(model, nn.CrossEntropyLoss(), verbose=False),
+     'got ClassificationTask .of a task, give task.get_ev'),
     (lambda model, _: model.forward, 'must be a timm model, got method'),
 ])
 def test_what_wraps_a_model_is_refused_with_what_to_give(tmp_path, wrap, message):
