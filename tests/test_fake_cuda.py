@@ -18,7 +18,6 @@ from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.mixing.policies.cutmix import CutMix
 from timm_sumix.mixing.policies.mixup import MixUp
 
-
 # there, autograd asks for the stream of a pretended tensor's device, and ends the process where no driver is
 pytestmark = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6), reason='torch 2.5 needs a GPU to pretend one')
