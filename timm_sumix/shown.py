@@ -68,7 +68,7 @@ class Mixing:
         height, width = mask.shape[-2:]
         if height % size[0] == width % size[1] == 0:
             # not by adaptive pooling, which inductor refuses once it compiles for images of any size
-            average = mask.float().view(-1, size[0], height // size[0], size[1], width // size[1]).mean((2, 4))
+            average = mask.float().view(len(mask), size[0], height // size[0], size[1], width // size[1]).mean((2, 4))
         else:
             average = F.adaptive_avg_pool2d(mask.float(), size).squeeze(1)
         return average.expand(self.size, *size)
