@@ -11,13 +11,13 @@ from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.placed import place
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS, ONE_PASS
+from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS, ONE_PASS, UNMIXING
 from benchmarks.labels.labellers import LABELLERS
 from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS
 from benchmarks.labels.ratios import NEIGHBOURS, create_own_ratio
 from benchmarks.labels.truth import visibility_of_both
 from benchmarks.training import MODELS, create_model, cutmix
-from timm_sumix import MixedTarget, ModelOutput
+from timm_sumix import MixedTarget, ModelOutput, SUMixOptions
 from timm_sumix.correction import create_ratio
 
 
@@ -140,3 +140,8 @@ def test_transmix_needs_a_transformer():
 
 def test_no_arm_has_two_meanings():
     assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(IDEAS) + len(ATTENTION) + len(ONE_PASS)
+
+
+def test_the_arm_of_the_paper_is_the_preset_and_unmixing_names_arms_that_there_are():
+    assert SUMixOptions(**ARMS['paper'].options) == SUMixOptions.preset('paper')
+    assert set(UNMIXING) <= set(ALL_ARMS) and len(set(UNMIXING)) == 14

@@ -3,6 +3,7 @@ import re
 from typing import Any, Callable, Dict, List
 
 from ..common.results import read_result
+from ..labels.arms import UNMIXING
 from .label_tables import demo_table, fidelity_table, labels_in_short, photographs_table, probes_table
 from .model_tables import (
     comparison_table,
@@ -64,7 +65,8 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: comparison_table('placed-14'),
     'settings': settings_table,
     'gains': gains_table,
-    **{name: lambda name=name: test_sets_table(name) for name in ('unmixing', 'seeds', 'larger', 'transformer')},
+    'unmixing': lambda: test_sets_table('unmixing', UNMIXING),
+    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},

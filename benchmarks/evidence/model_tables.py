@@ -1,13 +1,13 @@
 """Tables of the models that each label makes."""
 import statistics
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, Collection, List, Optional
 
 from ..common.markdown import mean, table
 from ..common.paper_tables import TABLES, render
 from ..common.results import RESULTS, read_result, read_runs
 from ..labels.arms import ALL_ARMS, ARMS, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
-from .runs import Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
+from .runs import ALL_ORDERED, Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 BINARY = [name for name, arm in ALL_ARMS.items() if arm.is_binary]
@@ -63,27 +63,33 @@ def gains_table() -> str:
     return table_by_setting(cell)
 
 
-def test_sets_table(name: str) -> str:
-    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval."""
+def test_sets_table(name: str, order: Collection[str] = ALL_ORDERED) -> str:
+    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval.
+
+    Args:
+        name: Name of the committed result. Arms that it lacks are left out, and seeds that an arm lacks.
+        order: The arms, in their order in the table.
+    """
     lines = []
-    for setting, arms in grid(name).items():
+    for setting, arms in grid(name, order).items():
+        base = arms.get('area', [])
         for other in test_sets(arms):
             for arm, runs in arms.items():
                 lines.append([
-                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
+                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, base, other)])
     return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
 def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> List[str]:
-    """Return each score's mean, and its change over the base with half of its 95 % interval."""
+    """Return each score's mean, and its change over the base at their common seeds with half of its 95 % interval."""
     cells = []
     for score, digits in DIGITS.items():
         own = [score_of(run, score, other) for run in runs]
         if score != 'top1' and runs[0]['arm'] in BINARY:
             cells += ['-', '-']  # such a model's probabilities are no softmax
             continue
-        change = '-' if runs is base else mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')
-        cells += [mean(own, digits), change]
+        changes = [] if runs is base else gains(runs, base, score, other)
+        cells += [mean(own, digits), mean(changes, 3 if score == 'nll' else 2, True, '+') if changes else '-']
     return cells
 
 
@@ -102,7 +108,7 @@ def unmixing_in_short() -> str:
     return table(['training', 'top-1 %', 'NLL', 'ECE %'], [
         [text, *(mean([run[score] for run in arms[arm]], digits) + _of_seeds(arms[arm], score, digits)
                  for score, digits in DIGITS.items())]
-        for arm, text in names.items()])
+        for arm, text in names.items() if arm in arms])
 
 
 def _of_seeds(runs: Rows, score: str, digits: int) -> str:

@@ -60,6 +60,7 @@ ARMS: Dict[str, Arm] = {
     'unmixed, similarity': Arm({'ratio': 'similarity'}),
     'unmixed, feature': Arm({'ratio': 'feature'}),
     'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
+    'paper': Arm({'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'}),  # the preset
     **{f'evidence {strength:g}': Arm({'strength': strength, **_TWO_PASSES}) for strength in (0., 1., 2., 8.)},
     **{f'evidence 1, gamma {gamma:g}': _gamma(gamma, ratio='evidence', strength=1.) for gamma in (0.1, 0.5, 1.)},
     'evidence 1, gamma 0.5, logits': _gamma(0.5, ratio='evidence', strength=1., uncertainty='logits'),
@@ -77,6 +78,7 @@ CONTROLS: Dict[str, Arm] = {
     **{f'area, smoothing {smoothing:g}': Arm(_AREA, smoothing=smoothing) for smoothing in (0.05, 0.1, 0.2)},
     'area, half unmixed': Arm(_AREA, prob=0.5),
     'evidence, half unmixed': _alone(prob=0.5),
+    'unmixed, half unmixed': Arm({}, prob=0.5),
     'area, decoupled': Arm(_AREA, extra='decoupled'),
     'evidence, decoupled': _alone(extra='decoupled'),
     'area, regmixup': Arm(_AREA, extra='regmixup'),
@@ -101,8 +103,11 @@ EARLIER_IDEAS = (
 EARLIER_DEFAULT = 'evidence'
 # run with many seeds, and shown beside every control
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
-# labels of one pass and of two, in mode 'pair'
-UNMIXING = ('none', 'area', 'evidence', 'unmixed', 'evidence 1', 'clean', 'true, one pass')
+# labels of one pass and of two, in mode 'pair'; those of most interest first, since a budget of time may end the runs
+UNMIXING = (
+    'none', 'area', 'unmixed', 'evidence 1', 'clean', 'unmixed, similarity', 'unmixed, feature', 'paper',
+    'evidence', 'area, half unmixed', 'unmixed, half unmixed', 'unmixed, shuffled', 'area, smoothing 0.1',
+    'true, one pass')
 # where less mixing is better, do corrected labels still help?
 HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting
