@@ -1,5 +1,5 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
@@ -70,6 +70,7 @@ def train(
         criterion: Optional[torch.nn.Module] = None,
         extra: Optional[Callable[..., torch.Tensor]] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
+        device: Union[str, torch.device] = 'cpu',
 ) -> None:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
@@ -86,7 +87,11 @@ def train(
         criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
         extra: One of labels.losses.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
+        device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
     """
+    device = torch.device(device)
+    model.to(device)
+    data = ImageSet(*(part.to(device) for part in data))
     criterion = FadingCrossEntropy() if criterion is None else criterion
     task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
     optimizer = create_optimizer_v2(
@@ -98,7 +103,7 @@ def train(
     random_seed(seed)  # only now: a head draws its weights, and what follows is to be the same with and without one
     for epoch in range(epochs):
         model.train()
-        order = torch.randperm(len(data.labels))[:steps * recipe.batch_size]
+        order = torch.randperm(len(data.labels))[:steps * recipe.batch_size].to(device)
         for step, rows in enumerate(order.view(steps, recipe.batch_size)):
             images, masks = data.images[rows], data.masks[rows]
             if recipe.flips:
@@ -109,8 +114,9 @@ def train(
                     found = labeller(model, mixed, target, masks)
                 target.lam, criterion.sample_weight = found if isinstance(found, Labels) else Labels(found)
             optimizer.zero_grad()
-            result = task(mixed, target)
-            more = 0. if extra is None else extra(model, images, result['output'], target)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+                result = task(mixed, target)
+                more = 0. if extra is None else extra(model, images, result['output'], target)
             (result['loss'] + more).backward()
             optimizer.step()
             schedule.step_update(epoch * steps + step + 1)
@@ -122,7 +128,7 @@ def train(
 
 def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return images [N, 3, S, S] and masks [N, S, S], a random half of them flipped horizontally."""
-    flip = torch.rand(len(images)) < 0.5
+    flip = (torch.rand(len(images)) < 0.5).to(images.device)
     return (
         torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images),
         torch.where(flip.view(-1, 1, 1), masks.flip(-1), masks))
@@ -130,5 +136,6 @@ def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor,
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return logits [N, C]."""
-    return torch.cat([model(batch) for batch in images.split(500)])
+    """Return logits [N, C] on the CPU, in float32, of images that are moved to the model's device batch by batch."""
+    device = next(model.parameters()).device
+    return torch.cat([model(batch.to(device)).cpu() for batch in images.split(500)])

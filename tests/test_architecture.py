@@ -39,7 +39,8 @@ BENCHMARKS = {
     'data': ('common',),
     'labels': ('data', 'common'),
     'training': ('labels', 'models', 'data', 'common'),
-    **dict.fromkeys(QUESTIONS, ('labels', 'training', 'models', 'data', 'common')),
+    'runs': ('common',),
+    **dict.fromkeys(QUESTIONS, ('labels', 'training', 'runs', 'models', 'data', 'common')),
 }
 LAYERS = {'timm_sumix': LIBRARY, 'benchmarks': BENCHMARKS}
 # package: the packages of this project that it may import
@@ -123,7 +124,7 @@ def test_imports_are_found_in_functions_and_relative_ones_resolved():
     assert 'timm_sumix.target' in IMPORTS['timm_sumix.correction.base']
     assert 'benchmarks.models' in IMPORTS['benchmarks.training'] and 'sklearn.datasets' in IMPORTS[
         'benchmarks.data.objects']  # inside a function
-    assert 'benchmarks.comparison.runs' in IMPORTS['benchmarks.comparison.__main__']
+    assert 'benchmarks.comparison.run' in IMPORTS['benchmarks.comparison.__main__']
 
 
 def test_there_is_no_circle_among_files():

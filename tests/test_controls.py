@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy
 
-from benchmarks.comparison.runs import train_arm
+from benchmarks.comparison.run import train_arm
 from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.placed import place

@@ -27,15 +27,15 @@ SETS: Dict[str, List[Part]] = {
     'unmixing': [Part('placed-14-wide', UNMIXING, 2)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
-Run = Tuple[str, str, int]
+Key = Tuple[str, str, int]  # setting, arm, seed
 
 
-def runs(
+def keys(
         name: str,
         settings: Optional[Sequence[str]] = None,
         arms: Optional[Sequence[str]] = None,
         seeds: Optional[int] = None,
-) -> List[Run]:
+) -> List[Key]:
     """Return (setting, arm, seed) in the order in which they are made.
 
     Args:

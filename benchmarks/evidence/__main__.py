@@ -5,15 +5,14 @@ it is written by hand.
 """
 import argparse
 
-from ..common.results import RESULTS, ROOT, read_result
+from ..common.results import ROOT, read_result
 from ..common.robustness_plot import draw_robustness
-from .blocks import TRAINED_TABLES, fill
-from .model_tables import paper_table
+from .blocks import fill
 from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_speed
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
-NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies', 'tables')
+NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies')
 PAGES = (*(DOCS / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 
@@ -29,8 +28,6 @@ def main() -> None:
         draw_controls(DOCS / f'{name}.png', COMPARISONS[name])
     draw_speed(DOCS / 'speed.png')
     draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
-    for name in TRAINED_TABLES:
-        paper_table(name, RESULTS / 'tables' / f'{name}.png')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ from .model_tables import (
     gains_table,
     half_unmixed_table,
     models_in_short,
-    paper_table,
     robustness_table,
     settings_table,
     temperature_table,
@@ -31,8 +30,6 @@ from .speed_tables import (
     steps_table,
 )
 from .zoo_table import zoo_table
-
-TRAINED_TABLES = ('placed_fashion', 'fashion_mnist')
 
 
 def made_by(name: str) -> str:
@@ -59,7 +56,6 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by mode': lambda: fidelity_table('modes', 'mode'),
     'photographs': photographs_table,
     'photographs in full': lambda: fidelity_table('photographs', 'images', name='fidelity-photographs'),
-    'fidelity of what was tried': lambda: fidelity_table('tried', 'scene'),
     'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
     'judges': probes_table,
     'comparison': lambda: comparison_table('placed-14'),
@@ -89,7 +85,6 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'policies': policies_table,
     'collate': collate_ratio,
     'zoo': zoo_table,
-    **{f'table {name}': lambda name=name: paper_table(name) for name in TRAINED_TABLES},
     'robustness': robustness_table,
     'robustness of the default': lambda: robustness_table('robustness-default'),
     'corruptions': corruptions_table,

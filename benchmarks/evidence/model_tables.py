@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Callable, Collection, List, Optional
 
 from ..common.markdown import mean, table
-from ..common.paper_tables import TABLES, render
-from ..common.results import RESULTS, read_result, read_runs
+from ..common.results import read_result
 from ..labels.arms import ALL_ARMS, ARMS, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
 from .runs import ALL_ORDERED, Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
@@ -177,12 +176,6 @@ def models_in_short() -> str:
         gained = mean(gains(arms[EARLIER_DEFAULT], arms['area']), 2, True, '+')
         lines.append([f'`{setting}`', top1, gained, *scores])
     return table(['setting', 'top-1 %', 'gain, 95 % interval', 'NLL', 'ECE %'], lines)
-
-
-def paper_table(name: str, picture: Optional[Path] = None) -> str:
-    """Return one of the tables of benchmarks.tables, and draw it if asked."""
-    results = [result for result in read_runs(RESULTS / 'tables') if result['table'] == name]
-    return render(name, TABLES[name], results, picture)
 
 
 def robustness_table(name: str = 'robustness') -> str:

@@ -33,7 +33,7 @@ def _shuffled(change, mixed, target):
     """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
     by_area = target.area.argsort()
     with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
-        position = torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))
+        position = (torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))).to(change.device)
     result = torch.empty_like(change)
     result[by_area] = change[by_area[position.argsort()]]
     return result

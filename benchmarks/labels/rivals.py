@@ -66,7 +66,7 @@ def lumix(model, mixed, target, masks):
     prediction = model(mixed).softmax(-1)
     a, b = (prediction.gather(1, labels.unsqueeze(1)).squeeze(1) for labels in (target.labels, target.partner_labels))
     with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this label
-        chance = torch.rand_like(target.lam)
+        chance = torch.rand(len(target.lam)).to(target.lam.device)
     return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * chance
 
 

@@ -7,12 +7,11 @@ from typing import List, NamedTuple, Optional
 
 import yaml
 
-from ..common.paper_tables import DEFINITION, TABLES
 from ..common.results import ROOT
+from .table import DEFINITION, TABLES
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
 TERM = ('--sumix-gamma', '0.5', '--sumix-original-pass', 'grad')  # of the paper's method
-LOCAL = ('placed_fashion', 'fashion_mnist', 'placed_emoji')
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
 SOURCES = {
@@ -126,7 +125,7 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     checkpoint = folder / 'last.pth.tar'
     return [
         sys.executable, *launcher, str(args.train_script), '-c', str(recipe(cell)), '--data-dir',
-        str(data_folder(cell, args.data_dir)), '--seed', str(cell.seed), '--output', str(folder.parent),
+        str(args.data_dir), '--seed', str(cell.seed), '--output', str(folder.parent),
         '--experiment', folder.name, '--checkpoint-hist', '1', *batch, *sumix_flags(cell),
         *(['--resume', str(checkpoint)] if checkpoint.is_file() else []), *args.further,
     ]
@@ -137,17 +136,8 @@ def run_folder(cell: Cell, out: Path) -> Path:
     return out / cell.table / cell.name
 
 
-def data_folder(cell: Cell, data_dir: Optional[Path]) -> Path:
-    """Return the folder of a cell's data; that of the local tables depends on how many images a row takes."""
-    if cell.table not in LOCAL:
-        return data_dir
-    return (data_dir or ROOT / '.data') / f'{cell.table}-{DEFINITION["images"][cell.row]["train"]}'
-
-
 def check_data(table: str, data_dir: Optional[Path]) -> None:
     """Raise FileNotFoundError, which says what is expected and where to get it, unless the data is there."""
-    if table in LOCAL:
-        return
     layout, source = SOURCES[table]
     if data_dir is not None:
         names = ['cifar-100-python'] if table == 'cifar100' else ['train']
