@@ -14,8 +14,8 @@ from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.evidence.runs import gains
 from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS, MAIN
+from benchmarks.report.runs import gains
 from benchmarks.runs import make_runs
 from benchmarks.training import SMALL_MODEL
 

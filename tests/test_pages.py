@@ -1,14 +1,14 @@
-"""The pages of evidence, which are made from committed results."""
+"""The pages, whose tables are made from committed results."""
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from benchmarks.evidence import runs
-from benchmarks.evidence.__main__ import PAGES
-from benchmarks.evidence.blocks import fill
-from benchmarks.evidence.model_tables import test_sets_table as sets_table
+from benchmarks.report import runs
+from benchmarks.report.__main__ import PAGES
+from benchmarks.report.blocks import fill
+from benchmarks.report.model_tables import test_sets_table as sets_table
 
 
 def test_the_pages_hold_what_the_committed_results_make():
@@ -21,7 +21,7 @@ def test_the_pages_hold_what_the_committed_results_make():
 
 def test_the_pages_are_made_without_training_code():
     code = (
-        "import sys, benchmarks.evidence.__main__; "
+        "import sys, benchmarks.report.__main__; "
         "print([m for m in ('torch', 'timm', 'timm_sumix') if m in sys.modules])")
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == '[]'

@@ -1,4 +1,4 @@
-"""The arms of the comparison, which differ in their labels or loss. Pure data: the page of evidence reads it too.
+"""The arms of the comparison, which differ in their labels or loss. Pure data: the report reads it too.
 
 Arm 'unmixed' is the library's default. Arm 'evidence' is the default before it unmixed: the evidence of the mixed image
 alone. Its committed runs read it in the pass that is trained; a run made now does so in one of its own.

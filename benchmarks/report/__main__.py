@@ -1,4 +1,4 @@
-"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.evidence
+"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.report
 
 Between the marks <!-- NAME --> and <!-- end --> a page holds what this command makes of benchmarks/results; the rest of
 it is written by hand.
