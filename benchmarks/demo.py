@@ -14,43 +14,34 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import Progress
 
 from timm_sumix import MixedTarget, correct
 
 from .common.figures import hide_ticks, plt
+from .common.markdown import table
 from .common.record import describe_run, wall_time
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
 from .data.drawn import place_seen_drawings
-from .data.folders import write_image_folder
-from .data.images import ImageSet, to_image_set
 from .data.objects import load_objects
-from .data.placed import PlacedImages, place
+from .data.placed import ImageSet, PlacedImages, place, to_image_set
 from .data.settings import SETTINGS
 from .labels.truth import comparable, evenly_spaced, true_shares
-from .training import SMALL_MODEL, create_model, cutmix
+from .training import SMALL_MODEL, create_model, cutmix, predict
 
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
-PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
 
 
 class Pairs(NamedTuple):
-    """Mixed test images and their truth.
-
-    Args:
-        mixed: Mixed images [N, 3, S, S].
-        target: Their MixedTarget.
-        true: True shares of the first images [N], NaN where neither object is visible.
-        compared: Which of them are compared [N] bool.
-    """
+    """Mixed test images [N, 3, S, S], their MixedTarget, and true shares [N], NaN where neither object is visible."""
     mixed: torch.Tensor
     target: MixedTarget
     true: torch.Tensor
-    compared: torch.Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,31 +77,36 @@ def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tupl
         place(own, count, seed=args.seed + i) for i, (own, count) in enumerate(zip(objects, counts))]
 
 
+def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:
+    """Write the canvases as PNG files root/<class>/<number>.png, the layout of timm's ImageFolder."""
+    digits = len(str(len(class_names) - 1))
+    for label, name in enumerate(class_names):
+        folder = root / f'{label:0{digits}d}-{name}'  # sorted by label
+        folder.mkdir(parents=True)
+        for i in np.flatnonzero(placed.labels == label):
+            Image.fromarray(placed.images[i]).save(folder / f'{i:05d}.png', compress_level=1)
+
+
 def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Console) -> Dict[str, float]:
     """Train both arms at once, showing their progress, and return the seconds that each took."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
-    runs, seconds = {}, {}
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    runs, seconds, start = {}, {}, time.time()
     for arm, extra in ARMS.items():
-        log = open(args.out / f'{slug(arm)}.log', 'w')  # noqa: SIM115
-        command = train_command(args, data, classes, arm) + extra
-        runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    start = time.time()
-    columns = (TextColumn('{task.description:15}'), BarColumn(), TextColumn('{task.percentage:3.0f}%'))
+        with open(log_of(args, arm), 'w') as log:
+            command = train_command(args, data, classes, arm) + extra
+            runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        with Progress(*Progress.get_default_columns(), console=console) as progress:
             bars = {arm: progress.add_task(arm, total=args.epochs) for arm in runs}
             while len(seconds) < len(runs):
                 time.sleep(0.5)
-                for arm, run in runs.items():
-                    if arm in seconds:
-                        continue
-                    log = (args.out / f'{slug(arm)}.log').read_text()
-                    if run.poll() is not None:
-                        if run.returncode:
-                            lines = '\n'.join(log.splitlines()[-20:])
-                            raise RuntimeError(f'training of {arm} failed:\n{lines}')
+                for arm in runs.keys() - seconds.keys():
+                    log = log_of(args, arm).read_text()
+                    progress.update(bars[arm], completed=log.count('Test: '))  # one line an epoch
+                    if runs[arm].poll():
+                        raise RuntimeError(f'training of {arm} failed:\n' + '\n'.join(log.splitlines()[-20:]))
+                    if runs[arm].poll() == 0:
                         seconds[arm] = time.time() - start
-                    progress.update(bars[arm], completed=epochs_done(log) if arm not in seconds else args.epochs)
     finally:
         for run in runs.values():
             run.kill()
@@ -122,13 +118,9 @@ def slug(arm: str) -> str:
     return re.sub(r'\W+', '-', arm.lower())
 
 
-def epochs_done(log: str) -> float:
-    """Return how many epochs a train log has seen."""
-    steps = PROGRESS.findall(log)
-    if not steps:
-        return 0.
-    epoch, step, count = map(int, steps[-1])
-    return epoch + (step + 1) / count
+def log_of(args: argparse.Namespace, arm: str) -> Path:
+    """Return the log of an arm's training."""
+    return args.out / f'{slug(arm)}.log'
 
 
 def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) -> List[str]:
@@ -150,27 +142,7 @@ def make_pairs(test: ImageSet, classes: int, seed: int) -> Pairs:
     """Mix the test images by CutMix."""
     torch.manual_seed(seed)
     mixed, target = cutmix(classes, mode='pair')(test.images, test.labels)
-    true = true_shares(test.masks, target)
-    return Pairs(mixed, target, true, comparable(target, true))
-
-
-@torch.no_grad()
-def ask(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
-    """Return a model's scores on the test images, and the shares that it corrects to [N]."""
-    return {
-        **classification(model(test.images), test.labels), 'corrected': correct(model, pairs.mixed, pairs.target)}
-
-
-def show_table(rows: List[Dict[str, object]], console: Console) -> None:
-    """Print the table of results."""
-    table = Table()
-    for column in ('training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'):
-        table.add_column(column, justify='left' if column in ('training', 'label') else 'right')
-    for row in rows:
-        table.add_row(
-            row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
-            f'{row["mae"]:.3f}')
-    console.print(table)
+    return Pairs(mixed, target, true_shares(test.masks, target))
 
 
 def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: torch.Tensor, title: str) -> None:
@@ -210,18 +182,18 @@ def main() -> None:
 
     images = to_image_set(test)
     pairs = make_pairs(images, len(class_names), args.seed)
-    compared, count = pairs.compared, int(pairs.compared.sum())
-    rows = []
+    compared, rows = comparable(pairs.target, pairs.true), []
     for arm in ARMS:
-        checkpoint = args.out / slug(arm) / 'last.pth.tar'
-        model = create_model(len(class_names), checkpoint_path=str(checkpoint)).eval()
-        result = ask(model, images, pairs)
-        corrected = result.pop('corrected')
+        model = create_model(len(class_names), checkpoint_path=str(args.out / slug(arm) / 'last.pth.tar')).eval()
+        corrected = correct(model, pairs.mixed, pairs.target)
         label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)
         rows.append({
-            'training': arm, **result, 'label': label, **agreement(shares[compared], pairs.true[compared]),
-            'seconds': seconds[arm]})
-    show_table(rows, console)
+            'training': arm, **classification(predict(model, images.images), images.labels), 'label': label,
+            **agreement(shares[compared], pairs.true[compared]), 'seconds': seconds[arm]})
+    count = int(compared.sum())
+    console.print(table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'], [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
+         f'{row["mae"]:.3f}'] for row in rows]))
     console.print(
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '

@@ -10,8 +10,8 @@ from timm.utils import random_seed
 from timm_sumix import SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
-from .data.images import ImageSet
-from .labels.base import Labeller, Labels
+from .data.placed import ImageSet
+from .labels.labellers import Labeller, Labels
 from .labels.losses import FadingCrossEntropy
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy
 
 from benchmarks.comparison.run import train_arm
-from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place
+from benchmarks.data.placed import place, to_image_set
 from benchmarks.data.settings import SETTINGS, Setting
 from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS, ONE_PASS, UNMIXING
 from benchmarks.labels.labellers import LABELLERS
 from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS
-from benchmarks.labels.ratios import NEIGHBOURS, create_own_ratio
+from benchmarks.labels.ratios import NEIGHBOURS, Shuffled
 from benchmarks.labels.truth import visibility_of_both
 from benchmarks.training import MODELS, create_model, cutmix
 from timm_sumix import MixedTarget, ModelOutput, SUMixOptions
@@ -45,10 +44,6 @@ def base_models():
     return trained
 
 
-def _changes(name, target, outputs):
-    return create_own_ratio(name)(outputs, outputs, target) - target.lam
-
-
 def _plain_changes(target, outputs):
     return create_ratio('evidence')(outputs, outputs, target) - target.lam
 
@@ -56,33 +51,13 @@ def _plain_changes(target, outputs):
 def test_shuffled_corrections_are_those_of_other_samples_of_about_the_same_area(batch):
     target, _, outputs = batch
     plain, state = _plain_changes(target, outputs), torch.get_rng_state()
-    shuffled = _changes('shuffled', target, outputs)
+    shuffled = Shuffled()(outputs, outputs, target) - target.lam
     for rows in target.area.argsort().split(NEIGHBOURS):
         for row in rows.tolist():  # a correction of the group, cut where it would lead out of [0, 1]
             moved = (target.area[row] + plain[rows]).clamp(0., 1.) - target.area[row]
             assert (moved - shuffled[row]).abs().min() < 1e-5
     assert (shuffled - plain).abs().mean() > 0.02 and 0.8 < shuffled.abs().mean() / plain.abs().mean() < 1.1
     assert torch.equal(torch.get_rng_state(), state)  # what is drawn after it stays the same
-
-
-def test_corrections_by_confidence_are_as_large_as_the_probability_of_both_classes(batch):
-    target, _, outputs = batch
-    q = outputs.logits.softmax(-1)
-    for i, (a, b) in enumerate(zip(target.labels.tolist(), target.partner_labels.tolist())):
-        share = q[i, a] if a == b else q[i, a] + q[i, b]
-        torch.testing.assert_close(
-            _changes('by confidence', target, outputs)[i], _plain_changes(target, outputs)[i] * share)
-
-
-def test_corrections_from_area_grow_with_the_steps_and_begin_anew_in_each_run(batch):
-    target, _, outputs = batch
-    plain = _plain_changes(target, outputs)
-    for _ in range(2):
-        ratio = create_own_ratio('from area')
-        found = [ratio(outputs, outputs, target) - target.lam for _ in range(600)]
-        torch.testing.assert_close(found[0], plain / 500)
-        torch.testing.assert_close(found[249], plain / 2)
-        torch.testing.assert_close(found[-1], plain)
 
 
 def test_the_decoupled_term_asks_for_each_class_without_the_other():

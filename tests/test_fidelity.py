@@ -18,8 +18,7 @@ from benchmarks.fidelity.predictions import read_predictions
 from benchmarks.fidelity.probe import ask_probe
 from benchmarks.fidelity.run import Job, ask_about_scene, create_run
 from benchmarks.fidelity.scenes import Scene, make_data
-from benchmarks.labels.labellers import LABELLERS
-from benchmarks.labels.rivals import class_activation
+from benchmarks.labels.labellers import LABELLERS, class_activation
 from benchmarks.training import create_model, cutmix
 from timm_sumix import MixedTarget
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from benchmarks import runs
-from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place
+from benchmarks.data.placed import place, to_image_set
 from benchmarks.labels.arms import ALL_ARMS
 from benchmarks.runs import NO_TIME, Run, make_runs, read_results
 from benchmarks.training import create_model, cutmix, predict, train

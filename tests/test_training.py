@@ -3,11 +3,10 @@ import pytest
 import torch
 from timm.loss import SoftTargetCrossEntropy
 
-from benchmarks.data.images import to_image_set
 from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place
-from benchmarks.labels.base import Labels, fade
-from benchmarks.labels.labellers import LABELLERS
+from benchmarks.data.placed import place, to_image_set
+from benchmarks.labels.labellers import LABELLERS, Labels
+from benchmarks.labels.losses import fade
 from benchmarks.training import FadingCrossEntropy, create_model, cutmix, train
 from timm_sumix import MixedTarget, SUMixLoss
 

@@ -8,13 +8,12 @@ import torch
 
 from ..common.results import write_result
 from ..common.scores import classification
-from ..data.images import ImageSet
+from ..data.placed import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
-from ..labels.labellers import LABELLERS
+from ..labels.labellers import LABELLERS, attention_labellers
 from ..labels.losses import CRITERIA, EXTRAS
-from ..labels.ratios import create_own_ratio
-from ..labels.rivals import attention_labellers
+from ..labels.ratios import RATIOS
 from ..runs import Run, read_results
 from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
 from .sets import Key
@@ -58,7 +57,7 @@ def train_arm(
         raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
-    options = {**arm.options, **({} if arm.ratio is None else {'ratio': create_own_ratio(arm.ratio)})}
+    options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}
     train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
         task_kwargs=options, labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](),

@@ -9,8 +9,8 @@ import torch
 
 from timm_sumix.correction import visible_evidence
 
-from ..data.images import ImageSet, to_image_set
 from ..data.lite0 import load_lite0
+from ..data.placed import ImageSet, to_image_set
 from ..data.stamps import CLOSE, SCENES, load_stamps, place_stamps
 from ..labels.labellers import LABELLERS
 from ..training import cutmix, predict

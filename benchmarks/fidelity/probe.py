@@ -7,10 +7,8 @@ from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixMixup
 from timm_sumix.passes import SUMixModule
 
 from ..common.scores import top1
-from ..data.images import ImageSet
-from ..labels.base import Labeller
-from ..labels.labellers import LABELLERS
-from ..labels.rivals import attention_labellers
+from ..data.placed import ImageSet
+from ..labels.labellers import LABELLERS, Labeller, attention_labellers
 from ..labels.truth import true_shares
 from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
 from .scenes import Scene

@@ -86,8 +86,6 @@ CONTROLS: Dict[str, Arm] = {
 }
 # other ideas of what a label can do
 IDEAS: Dict[str, Arm] = {
-    'unmixed, by confidence': Arm({}, ratio='by confidence'),
-    'unmixed, from area': Arm({}, ratio='from area'),
     'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
     'evidence, BCE': _alone(criterion='binary cross-entropy'),
     'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),

@@ -14,9 +14,18 @@ from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from timm_sumix import MixedTarget
 
-from .base import fade
-
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
+
+
+def fade(target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return weight * t + (1 - weight) / C: the lower its weight, the nearer a target is to equal probabilities.
+
+    Args:
+        target: Soft target t [N, C].
+        weight: Its weight [N], 0 or greater; above 1 it counts as 1.
+    """
+    weight = weight.clamp(max=1).unsqueeze(1)
+    return weight * target + (1. - weight) / target.shape[1]
 
 
 class FadingCrossEntropy(SoftTargetCrossEntropy):

@@ -5,10 +5,9 @@ it is written by hand.
 """
 import argparse
 
-from ..common.results import ROOT, read_result
-from ..common.robustness_plot import draw_robustness
+from ..common.results import ROOT
 from .blocks import fill
-from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_speed
+from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_robustness, draw_speed
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
@@ -27,7 +26,7 @@ def main() -> None:
     for name in ('controls', 'ideas'):
         draw_controls(DOCS / f'{name}.png', COMPARISONS[name])
     draw_speed(DOCS / 'speed.png')
-    draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
+    draw_robustness(DOCS / 'robustness.png')
 
 
 if __name__ == '__main__':

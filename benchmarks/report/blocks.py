@@ -4,32 +4,10 @@ from typing import Any, Callable, Dict, List
 
 from ..common.results import read_result
 from ..labels.arms import UNMIXING
-from .label_tables import demo_table, fidelity_table, labels_in_short, photographs_table, probes_table
-from .model_tables import (
-    comparison_table,
-    controls_table,
-    corruptions_table,
-    gains_table,
-    half_unmixed_table,
-    models_in_short,
-    robustness_table,
-    settings_table,
-    temperature_table,
-    test_sets_table,
-    unmixing_in_short,
-    wall_time,
-)
+from . import label_tables as labels
+from . import model_tables as models
+from . import speed_tables as speed
 from .runs import COMPARISONS
-from .speed_tables import (
-    collate_ratio,
-    growth_table,
-    loss_table,
-    mixing_table,
-    policies_table,
-    steps_in_short,
-    steps_table,
-)
-from .zoo_table import zoo_table
 
 
 def made_by(name: str) -> str:
@@ -49,60 +27,67 @@ def _as_list(value: Any) -> List[Any]:
 
 
 BLOCKS: Dict[str, Callable[[], str]] = {
-    'fidelity by size': lambda: fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
-    'fidelity of scenes': lambda: fidelity_table('scene', 'scene', lambda row: not row['scene'].startswith('share ')),
-    'fidelity of policies': lambda: fidelity_table('policies', 'policy'),
-    'fidelity by strength': lambda: fidelity_table('strengths', 'scene'),
-    'fidelity by mode': lambda: fidelity_table('modes', 'mode'),
-    'photographs': photographs_table,
-    'photographs in full': lambda: fidelity_table('photographs', 'images', name='fidelity-photographs'),
-    'fidelity by epoch': lambda: fidelity_table('epochs', 'epoch'),
-    'judges': probes_table,
-    'comparison': lambda: comparison_table('placed-14'),
-    'settings': settings_table,
-    'gains': gains_table,
-    'unmixing': lambda: test_sets_table('unmixing', UNMIXING),
-    **{name: lambda name=name: test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
-    **{f'{what} {setting}': lambda compared=compared, setting=setting: controls_table(setting, compared)
+    'fidelity by size': lambda: labels.fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
+    'fidelity of scenes': lambda: labels.fidelity_table(
+        'scene', 'scene', lambda row: not row['scene'].startswith('share ')),
+    'fidelity of policies': lambda: labels.fidelity_table('policies', 'policy'),
+    'fidelity by strength': lambda: labels.fidelity_table('strengths', 'scene'),
+    'fidelity by mode': lambda: labels.fidelity_table('modes', 'mode'),
+    'fidelity by epoch': lambda: labels.fidelity_table('epochs', 'epoch'),
+    'photographs': labels.photographs_table,
+    'photographs in full': lambda: labels.fidelity_table('photographs', 'images', name='fidelity-photographs'),
+    'judges': labels.probes_table,
+    'labels in short': labels.labels_in_short,
+    'demo': labels.demo_table,
+    'comparison': lambda: models.comparison_table('placed-14'),
+    'settings': models.settings_table,
+    'gains': models.gains_table,
+    'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
+    **{name: lambda name=name: models.test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
+    **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
-    'half unmixed': half_unmixed_table,
-    'temperature': temperature_table,
-    **{f'wall time {name}': lambda name=name: wall_time(name)
-       for name in ('seeds', 'controls', 'larger', 'transformer')},
-    'labels in short': labels_in_short,
-    'models in short': models_in_short,
-    'unmixing in short': unmixing_in_short,
-    'demo': demo_table,
-    'steps': steps_table,
-    'steps of two processes': lambda: steps_table('speed-two-processes'),
-    'steps on a GPU': lambda: steps_table('gpu'),
-    'growth on a GPU': lambda: growth_table('gpu'),
-    'steps in short': steps_in_short,
-    'growth': growth_table,
-    'loss': loss_table,
-    'mixing': mixing_table,
-    'policies': policies_table,
-    'collate': collate_ratio,
-    'zoo': zoo_table,
-    'robustness': robustness_table,
-    'robustness of the default': lambda: robustness_table('robustness-default'),
-    'corruptions': corruptions_table,
-    **{
-        f'made by {name}': lambda name=name: made_by(name)
-        for name in (
-            'fidelity', 'fidelity-photographs', 'unmixing', 'comparison', 'seeds',
-            'controls', 'larger', 'transformer',
-            'temperature', 'robustness', 'robustness-default', 'speed', 'speed-two-processes', 'gpu',
-            'zoo')},
+    'half unmixed': models.half_unmixed_table,
+    'temperature': models.temperature_table,
+    'models in short': models.models_in_short,
+    'unmixing in short': models.unmixing_in_short,
+    'robustness': models.robustness_table,
+    'robustness of the default': lambda: models.robustness_table('robustness-default'),
+    'corruptions': models.corruptions_table,
+    'steps': speed.steps_table,
+    'steps of two processes': lambda: speed.steps_table('speed-two-processes'),
+    'steps on a GPU': lambda: speed.steps_table('gpu'),
+    'growth': speed.growth_table,
+    'growth on a GPU': lambda: speed.growth_table('gpu'),
+    'steps in short': speed.steps_in_short,
+    'loss': speed.loss_table,
+    'mixing': speed.mixing_table,
+    'policies': speed.policies_table,
+    'collate': speed.collate_ratio,
+    'zoo': speed.zoo_table,
 }
+OF_ANY_RESULT: Dict[str, Callable[[str], str]] = {'made by ': made_by, 'wall time ': models.wall_time}
+
+
+def make_block(name: str) -> str:
+    """Return what a block holds.
+
+    Args:
+        name: One of BLOCKS, or one of OF_ANY_RESULT and the name of a committed result.
+
+    Raises:
+        ValueError: If there is no such block.
+    """
+    if name in BLOCKS:
+        return BLOCKS[name]()
+    for start, make in OF_ANY_RESULT.items():
+        if name.startswith(start):
+            return make(name.removeprefix(start))
+    raise ValueError(f'blocks must be among {[*BLOCKS, *OF_ANY_RESULT]}, got {name!r}')
 
 
 def fill(page: str) -> str:
     """Return the page with every block made anew; ValueError if it names one that does not exist."""
-    def block(match):
-        if match[1] not in BLOCKS:
-            raise ValueError(f'blocks must be among {list(BLOCKS)}, got {match[1]!r}')
-        return f'<!-- {match[1]} -->\n\n{BLOCKS[match[1]]()}\n\n<!-- end -->'
-
-    return re.sub(r'<!-- ([\w -]+?) -->\n.*?<!-- end -->', block, page, flags=re.DOTALL)
+    return re.sub(
+        r'<!-- ([\w -]+?) -->\n.*?<!-- end -->',
+        lambda match: f'<!-- {match[1]} -->\n\n{make_block(match[1])}\n\n<!-- end -->', page, flags=re.DOTALL)

@@ -3,6 +3,8 @@ import statistics
 from pathlib import Path
 from typing import Dict, List
 
+import numpy as np
+
 from ..common.figures import plt, save
 from ..common.markdown import interval
 from ..common.results import read_result
@@ -12,6 +14,7 @@ from .runs import Comparison, gains, grid, test_sets
 ARMS_DRAWN = (
     'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
 
+GROUPS = 10  # points of the reliability diagram, of bins sorted by confidence
 SCORES = {'top1': 'change in top-1, points', 'nll': 'change in NLL', 'ece': 'change in ECE, points'}
 
 
@@ -120,4 +123,24 @@ def draw_speed(picture: Path) -> None:
     axes[0].set_yticks(range(len(settings)), settings)
     axes[0].invert_yaxis()
     axes[0].legend(fontsize=8)
+    save(figure, picture, dpi=90)
+
+
+def draw_robustness(picture: Path) -> None:
+    """Draw reliability diagram and occlusion curve; rows of one 'name' (an arm's seeds) are drawn as their mean."""
+    rows = read_result('robustness')['rows']
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
+    names = list(dict.fromkeys(row.get('name', row['checkpoint']) for row in rows))
+    left.plot([0, 1], [0, 1], ':', color='#888888')
+    for name in names:
+        own = [row for row in rows if row.get('name', row['checkpoint']) == name]
+        diagram = np.array(sorted(bar for row in own for bar in row['reliability']))
+        groups = np.array_split(diagram, GROUPS)
+        points = [np.average(group[:, :2], axis=0, weights=group[:, 2]) for group in groups if len(group)]
+        left.plot(*zip(*points), '.-', label=name)
+        dropped = [float(key) for key in own[0]['occlusion']]
+        right.plot(dropped, [np.mean([row['occlusion'][key] for row in own]) for key in own[0]['occlusion']], '.-')
+    left.set(xlabel='confidence', ylabel='accuracy', title='Reliability')
+    right.set(xlabel='share of patches dropped', ylabel='top-1 %', title='Occlusion')
+    left.legend(fontsize=8)
     save(figure, picture, dpi=90)
