@@ -1,6 +1,6 @@
 """The product in about three minutes: models trained with CutMix and with CutMix + SUMix, where the truth is known.
 
-python -m benchmarks.demo [--data emoji] [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
+python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
@@ -27,10 +27,8 @@ from .common.markdown import table
 from .common.record import describe_run, wall_time
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
-from .data.drawn import place_seen_drawings
 from .data.objects import load_objects
 from .data.placed import ImageSet, PlacedImages, place, to_image_set
-from .data.settings import SETTINGS
 from .labels.truth import comparable, evenly_spaced, true_shares
 from .training import SMALL_MODEL, create_model, cutmix, predict
 
@@ -47,34 +45,25 @@ class Pairs(NamedTuple):
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--data', choices=('fashion', 'emoji'), default='fashion',
-        help='objects of Fashion-MNIST on clutter, or emoji drawings of 20 things on photographs, which npm fetches')
     parser.add_argument('--data-dir', help="folder of Fashion-MNIST's four files (default: Debian's, else digits)")
     parser.add_argument('--out', default='.demo', type=Path, help='output folder (default: .demo)')
     parser.add_argument('--train-images', default=5000, type=int, help='training images (default: 5000)')
     parser.add_argument('--test-images', default=2000, type=int, help='test images (default: 2000)')
     parser.add_argument('--epochs', default=10, type=int, help='epochs (default: 10)')
     parser.add_argument('--seed', default=0, type=int, help='seed of data and training (default: 0)')
-    args = parser.parse_args()
-    if args.data == 'emoji' and args.data_dir:
-        parser.error(f'--data-dir is for Fashion-MNIST, got {args.data_dir} with --data emoji')
-    return args
+    return parser.parse_args()
 
 
 def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tuple[str, ...], List[PlacedImages]]:
     """Return the name of the data, those of its classes, and training and test canvases."""
-    counts = (args.train_images, args.test_images)
-    if args.data == 'emoji':
-        setting = SETTINGS['placed-emoji']
-        return ('emoji', *place_seen_drawings(setting.classes, counts, setting.canvas, setting.size, args.seed))
     name, class_names, *objects = load_objects(args.data_dir)
     if name == 'digits':
         console.print(
             "Fashion-MNIST is not at hand: using scikit-learn's digits, of which there are few. For Fashion-MNIST, "
             "install Debian's package dataset-fashion-mnist or give --data-dir.")
     return name, class_names, [
-        place(own, count, seed=args.seed + i) for i, (own, count) in enumerate(zip(objects, counts))]
+        place(own, count, seed=args.seed + i)
+        for i, (own, count) in enumerate(zip(objects, (args.train_images, args.test_images)))]
 
 
 def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:

@@ -84,10 +84,7 @@ def reliability(logits: torch.Tensor, labels: torch.Tensor) -> List[List[float]]
 
 
 def measure(
-        models: Dict[str, torch.nn.Module],
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        corruptions: List[str],
+        models: Dict[str, torch.nn.Module], images: torch.Tensor, labels: torch.Tensor, corruptions: List[str],
         seed: int,
 ) -> List[Dict[str, Any]]:
     """Return a result for each model; every model sees the same occluded and corrupted images.

@@ -3,6 +3,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
+from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
@@ -11,8 +12,7 @@ from timm_sumix import SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
 from .data.placed import ImageSet
-from .labels.labellers import Labeller, Labels
-from .labels.losses import FadingCrossEntropy
+from .labels.labellers import Labeller
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
 SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
@@ -41,6 +41,10 @@ RECIPES = {
 }
 
 
+class DenseCrossEntropy(SoftTargetCrossEntropy):
+    """timm's own, to which SUMixLoss gives targets [N, C] as in all committed results; by two labels digits differ."""
+
+
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     """Create a timm model; by default a Wide ResNet 10-1 with a stem of stride 2 (0.08 M parameters)."""
     kwargs = kwargs if 'model_name' in kwargs else {**SMALL_MODEL, **kwargs}
@@ -67,7 +71,6 @@ def train(
         recipe: Recipe = RECIPES['adamw'],
         task_kwargs: Optional[Dict[str, Any]] = None,
         labeller: Optional[Labeller] = None,
-        criterion: Optional[torch.nn.Module] = None,
         extra: Optional[Callable[..., torch.Tensor]] = None,
         after_epoch: Optional[Callable[[int], None]] = None,
         device: Union[str, torch.device] = 'cpu',
@@ -83,8 +86,7 @@ def train(
         lr: Highest learning rate; it rises over one epoch.
         recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
         task_kwargs: Arguments of SUMixTask.
-        labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
-        criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
+        labeller: Its shares replace those by area before the task sees them.
         extra: One of labels.losses.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
@@ -92,8 +94,7 @@ def train(
     device = torch.device(device)
     model.to(device)
     data = ImageSet(*(part.to(device) for part in data))
-    criterion = FadingCrossEntropy() if criterion is None else criterion
-    task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+    task = SUMixTask(model, mixup, DenseCrossEntropy(), verbose=False, **(task_kwargs or {}))
     optimizer = create_optimizer_v2(
         task.get_trainable_module(), opt=recipe.opt, lr=lr, weight_decay=recipe.weight_decay)
     steps = len(data.labels) // recipe.batch_size
@@ -111,8 +112,7 @@ def train(
             mixed, target = mixup(images, data.labels[rows])
             if labeller is not None:
                 with torch.no_grad():
-                    found = labeller(model, mixed, target, masks)
-                target.lam, criterion.sample_weight = found if isinstance(found, Labels) else Labels(found)
+                    target.lam = labeller(model, mixed, target, masks)
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
                 result = task(mixed, target)

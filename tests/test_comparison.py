@@ -14,7 +14,7 @@ from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS, MAIN
+from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, MAIN
 from benchmarks.report.runs import gains
 from benchmarks.runs import make_runs
 from benchmarks.training import SMALL_MODEL
@@ -35,7 +35,7 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true', 'evidence 1, faded'])
+    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
     _make('placed-14', arm, 0, tmp_path, MADE_BY)
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
@@ -129,7 +129,7 @@ def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():
 def test_the_sets_hold_what_their_names_say():
     seeds = {(setting, arm): seed for setting, arm, seed in keys('seeds')}
     assert all(seeds[setting, arm] == 7 for setting in ('placed-14', 'plain', 'placed-emoji') for arm in MAIN)
-    assert {arm for setting, arm, _ in keys('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS, *IDEAS}
+    assert {arm for setting, arm, _ in keys('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS}
     assert {('placed-14-vit', arm, 0) for arm in (*ATTENTION, 'area', 'evidence')} <= set(keys('transformer'))
     assert {run[0] for run in keys('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in keys('larger')}
     for name in SETS:

@@ -50,7 +50,7 @@ def test_every_key_of_a_recipe_is_one_of_the_scripts(path, train_script):
 @pytest.mark.parametrize('table', list(cells.TABLES))
 def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_script, table, ratio):
     seen = set()
-    for cell in cells.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
+    for cell in cells.cells(table, ratio, seeds=1):
         parts = cells.command(cell, _args(train_script=Path(train_script)))
         assert parts[1:3] == ['-m', 'benchmarks.launcher'] and parts[3] == train_script
         monkeypatch.setattr(sys, 'argv', parts[3:])
@@ -91,9 +91,6 @@ def test_the_batch_is_divided_among_processes():
     assert parts[parts.index('--batch-size') + 1] == '64' and '--nproc_per_node' in parts
     with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
         cells.command(cell, _args(nproc=3))
-    rsb = cells.cells('rsb', 'similarity', 1, ['a2/*'])[0]
-    with pytest.raises(ValueError, match='only in distributed runs'):
-        cells.command(rsb, _args(further=[]))
 
 
 def test_rows_choose_runs_and_unknown_ones_are_refused():
@@ -246,7 +243,7 @@ def fake_data(tmp_path, monkeypatch):
 def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, monkeypatch, train_script, tmp_path):
     table, row = path.stem.split('-', 1)
     data = fake_data(table)
-    found = cells.cells(table, 'similarity' if table == 'rsb' else 'released', 1, [f'{row}/*'])
+    found = cells.cells(table, 'released', 1, [f'{row}/*'])
     out = tmp_path / 'out'
     further = [
         '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '2', '--device', 'cpu', '--workers', '1',

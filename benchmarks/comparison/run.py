@@ -12,7 +12,7 @@ from ..data.placed import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
 from ..labels.labellers import LABELLERS, attention_labellers
-from ..labels.losses import CRITERIA, EXTRAS
+from ..labels.losses import EXTRAS
 from ..labels.ratios import RATIOS
 from ..runs import Run, read_results
 from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
@@ -43,12 +43,7 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
 
 
 def train_arm(
-        model: torch.nn.Module,
-        data: ImageSet,
-        setting: Setting,
-        arm: Arm,
-        epochs: int,
-        seed: int,
+        model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int,
         device: Union[str, torch.device] = 'cpu',
 ) -> None:
     """Train a model, in place, as an arm says."""
@@ -60,7 +55,7 @@ def train_arm(
     options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}
     train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
-        task_kwargs=options, labeller=labellers.get(arm.labeller), criterion=CRITERIA[arm.criterion](),
+        task_kwargs=options, labeller=labellers.get(arm.labeller),
         extra=EXTRAS.get(arm.extra), device=device)
 
 

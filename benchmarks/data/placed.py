@@ -32,12 +32,7 @@ def to_image_set(placed: PlacedImages) -> ImageSet:
 
 
 def place(
-        objects: Objects,
-        count: int,
-        canvas: int = 32,
-        size: int = 14,
-        seed: int = 0,
-        copies: int = 1,
+        objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: int = 0, copies: int = 1,
         clutter: str = 'pieces',
 ) -> PlacedImages:
     """Place objects at random on cluttered canvases.

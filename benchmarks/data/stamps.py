@@ -66,12 +66,7 @@ def load_stamps(folder: Optional[Path] = None) -> Stamps:
 
 
 def place_stamps(
-        stamps: Stamps,
-        count: int,
-        size: int,
-        seed: int,
-        canvas: int = 224,
-        anywhere: bool = False,
+        stamps: Stamps, count: int, size: int, seed: int, canvas: int = 224, anywhere: bool = False,
         background: Tuple[float, float] = CLOSE,
 ) -> PlacedImages:
     """Place photographed objects at random on crops of other photographs, half of them flipped.

@@ -39,11 +39,7 @@ class Answers(NamedTuple):
 
 
 def train_probe(
-        scene: Scene,
-        data: ImageSet,
-        test: ImageSet,
-        epochs: int,
-        seed: int,
+        scene: Scene, data: ImageSet, test: ImageSet, epochs: int, seed: int,
         after_epoch: Optional[Callable[[torch.nn.Module, int], None]] = None,
 ) -> Tuple[torch.nn.Module, float]:
     """Train a probe model with CutMix, its labels by area.
@@ -76,11 +72,7 @@ def rival_labellers(scene: Scene, model: torch.nn.Module) -> Dict[str, Labeller]
 
 @torch.no_grad()
 def ask_probe(
-        model: torch.nn.Module,
-        data: ImageSet,
-        mixup: SUMixMixup,
-        seed: int,
-        labellers: Dict[str, Labeller],
+        model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, seed: int, labellers: Dict[str, Labeller],
 ) -> Tuple[List[Answers], Dict[str, List[torch.Tensor]]]:
     """Mix the test images in batches of 128, and ask the probe model and the labellers about them.
 

@@ -13,7 +13,6 @@ class Arm(NamedTuple):
         options: Options of SUMixTask.
         labeller: One of labellers.py, whose shares replace those by area before the task sees them.
         ratio: One of ratios.py, where `options` name none.
-        criterion: One of losses.CRITERIA.
         extra: One of losses.EXTRAS, a loss that is added.
         prob: Probability that a sample is mixed.
         smoothing: Label smoothing.
@@ -22,16 +21,10 @@ class Arm(NamedTuple):
     options: Dict[str, Any]
     labeller: Optional[str] = None
     ratio: Optional[str] = None
-    criterion: str = 'cross-entropy'
     extra: Optional[str] = None
     prob: float = 1.
     smoothing: float = 0.
     epochs: float = 1.
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the model's probabilities are those of a sigmoid."""
-        return self.criterion == 'binary cross-entropy'
 
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
@@ -68,8 +61,6 @@ ARMS: Dict[str, Arm] = {
     'snapmix': Arm(_AREA, labeller='snapmix'),
     'lumix': Arm(_AREA, labeller='lumix'),
     'true': Arm(_AREA, labeller='true'),
-    'true, faded': Arm(_AREA, labeller='true, faded'),
-    'evidence 1, faded': Arm(_AREA, labeller='evidence, faded'),
 }
 # controls: what else could be behind a gain
 CONTROLS: Dict[str, Arm] = {
@@ -84,20 +75,15 @@ CONTROLS: Dict[str, Arm] = {
     'area, regmixup': Arm(_AREA, extra='regmixup'),
     'evidence, regmixup': _alone(extra='regmixup'),
 }
-# other ideas of what a label can do
-IDEAS: Dict[str, Arm] = {
-    'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
-    'evidence, BCE': _alone(criterion='binary cross-entropy'),
-    'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),
-    'visible, BCE': Arm(_AREA, labeller='visible', criterion='binary cross-entropy'),
-}
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
 ONE_PASS: Dict[str, Arm] = {'true, one pass': Arm(_AREA, labeller='true, one pass')}  # as the default's labels
-ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION, **ONE_PASS}
-# whose committed results stay, and which cannot be made anew: ideas on the evidence of the mixture alone
+ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **ATTENTION, **ONE_PASS}
+# whose committed results stay, and which are not made anew: ideas that changed no default
 EARLIER_CONTROLS = ('evidence, shuffled',)
 EARLIER_IDEAS = (
-    'evidence, fade 0.6', "evidence, soft augmentation's curve", 'evidence, by confidence', 'evidence, from area')
+    'true, faded', 'evidence 1, faded', 'evidence, fade 0.6', "evidence, soft augmentation's curve",
+    'evidence, by confidence', 'evidence, from area')
+BINARY = ('area, BCE', 'evidence, BCE', 'true, BCE', 'visible, BCE')  # whose probabilities are those of a sigmoid
 EARLIER_DEFAULT = 'evidence'
 # run with many seeds, and shown beside every control
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')

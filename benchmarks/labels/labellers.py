@@ -1,7 +1,7 @@
 """Ways to label a mixed image: the truth, and published rivals.
 
 A labeller takes (model, mixed images [N, 3, S, S], their MixedTarget, masks of the objects in the unmixed images
-[N, S, S]) and returns shares [N], or Labels. It makes the passes that it needs itself, without gradient, in the mode
+[N, S, S]) and returns shares [N]. It makes the passes that it needs itself, without gradient, in the mode
 that the model is in.
 
 The rivals are re-derived in a few lines each; they are not their authors' code:
@@ -11,51 +11,26 @@ TransMix: Attend to Mix for Vision Transformers, https://arxiv.org/abs/2111.0983
 the paper's equation, where the authors' code takes its mean with the area.
 Class activation maps: Learning Deep Features for Discriminative Localization, https://arxiv.org/abs/1512.04150
 """
-from typing import Callable, Dict, NamedTuple, Optional, Union
+from typing import Callable, Dict
 
 import torch
 
 from timm_sumix import MixedTarget
-from timm_sumix.correction import create_ratio, visible_evidence
 from timm_sumix.correction.evidence import QUARTILE
 from timm_sumix.maps import features_by_place
-from timm_sumix.passes import SUMixModule
 
-from .truth import true_shares, visibility_of_both
+from .truth import true_shares
 
-
-class Labels(NamedTuple):
-    """What a labeller says of a mixed batch.
-
-    Args:
-        lam: Shares of the first images [N], in [0, 1].
-        weight: Weight of the target [N], 0 or greater, beside equal probabilities, see `fade`; None: 1 throughout.
-    """
-    lam: torch.Tensor
-    weight: Optional[torch.Tensor] = None
-
-
-Labeller = Callable[[torch.nn.Module, torch.Tensor, MixedTarget, torch.Tensor], Union[torch.Tensor, Labels]]
+Labeller = Callable[[torch.nn.Module, torch.Tensor, MixedTarget, torch.Tensor], torch.Tensor]
 
 
 def class_activation(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return each image's class activation map for its label, scaled to [0, 1] in each image [N, h, w]."""
-    logits = logits_by_place(model, images)
-    index = labels.view(-1, 1, 1, 1).expand(-1, *logits.shape[1:3], 1)
-    return to_unit_range(logits.gather(3, index).squeeze(3))
-
-
-def logits_by_place(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return a CNN classifier's scores of the features at each place [N, h, w, C]."""
-    maps = model.forward_features(images)
-    places = maps.permute(0, 2, 3, 1)
-    return model.forward_head(places.reshape(-1, places.shape[-1], 1, 1)).view(*places.shape[:3], -1)
-
-
-def to_unit_range(evidence: torch.Tensor) -> torch.Tensor:
-    """Return evidence [N, h, w] scaled to [0, 1] in each image."""
-    low, high = evidence.amin((1, 2), keepdim=True), evidence.amax((1, 2), keepdim=True)
-    return (evidence - low) / (high - low).clamp(min=1e-6)
+    """Return each image's class activation map for its label, scaled to [0, 1] in each image [N, h, w]; of a CNN."""
+    places = model.forward_features(images).permute(0, 2, 3, 1)
+    logits = model.forward_head(places.reshape(-1, places.shape[-1], 1, 1)).view(*places.shape[:3], -1)
+    activation = logits.gather(3, labels.view(-1, 1, 1, 1).expand(-1, *logits.shape[1:3], 1)).squeeze(3)
+    low, high = activation.amin((1, 2), keepdim=True), activation.amax((1, 2), keepdim=True)
+    return (activation - low) / (high - low).clamp(min=1e-6)
 
 
 def visible_share(evidence: torch.Tensor, target: MixedTarget) -> torch.Tensor:
@@ -150,32 +125,11 @@ def _true(model, mixed, target, masks):
     return _true_in_one_pass(model, mixed, target, masks)
 
 
-def _true_faded(model, mixed, target, masks):
-    return Labels(_true(model, mixed, target, masks), sum(visibility_of_both(masks, target)))
-
-
-def _visible(model, mixed, target, masks):
-    # with WeightedBinaryCrossEntropy: each class's target is the visible fraction of its object
-    model(target.original)  # as above
-    return Labels(true_shares(masks, target).nan_to_num(0.), sum(visibility_of_both(masks, target)))
-
-
-def _evidence_faded(model, mixed, target, masks):
-    # correct() would give the shares alone; the weight is of the same evidence
-    ratio = create_ratio('evidence')
-    mixed_output, original = SUMixModule(model, ratio, original_pass='no-grad')(mixed, target.original)
-    lam = ratio(mixed_output, original, target)
-    return Labels(lam, sum(visible_evidence(original.evidence, target)))
-
-
 LABELLERS: Dict[str, Labeller] = {
     'snapmix': snapmix,
     'lumix': lumix,
     'pass': _pass_only,
     'true': _true,
     'true, one pass': _true_in_one_pass,
-    'true, faded': _true_faded,
-    'visible': _visible,
-    'evidence, faded': _evidence_faded,
     'evidence of the mixture': evidence_of_mixture,
 }

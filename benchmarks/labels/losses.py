@@ -1,4 +1,4 @@
-"""Losses of the comparison: criteria that fade targets, and losses that are added, re-derived in a few lines each.
+"""Losses that are added in the comparison, re-derived in a few lines each.
 
 Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurIPS 2023,
 https://arxiv.org/abs/2203.10761
@@ -6,51 +6,14 @@ RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Di
 https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
 They are not their authors' code.
 """
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict
 
 import torch
 import torch.nn.functional as F
-from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from timm_sumix import MixedTarget
 
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
-
-
-def fade(target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return weight * t + (1 - weight) / C: the lower its weight, the nearer a target is to equal probabilities.
-
-    Args:
-        target: Soft target t [N, C].
-        weight: Its weight [N], 0 or greater; above 1 it counts as 1.
-    """
-    weight = weight.clamp(max=1).unsqueeze(1)
-    return weight * target + (1. - weight) / target.shape[1]
-
-
-class FadingCrossEntropy(SoftTargetCrossEntropy):
-    """Cross-entropy under a soft target that fades to equal probabilities by `sample_weight` [N]; None: it does not."""
-
-    sample_weight: Optional[torch.Tensor] = None
-
-    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of logits [N, C] under targets [N, C]."""
-        return super().forward(x, target if self.sample_weight is None else fade(target, self.sample_weight))
-
-
-class WeightedBinaryCrossEntropy(BinaryCrossEntropy):
-    """timm's binary cross-entropy under a soft target times `sample_weight` [N], whose sum may be greater than 1."""
-
-    sample_weight: Optional[torch.Tensor] = None
-
-    def __init__(self):
-        super().__init__(smoothing=0.)
-
-    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of logits [N, C] under targets [N, C], at most 1 each."""
-        if self.sample_weight is not None:
-            target = (target * self.sample_weight[:, None]).clamp(max=1.)
-        return super().forward(x, target)
 
 
 def decoupled(
@@ -71,9 +34,5 @@ def regmixup(
     return F.cross_entropy(model(images), target.labels)
 
 
-CRITERIA: Dict[str, Callable[[], torch.nn.Module]] = {
-    'cross-entropy': FadingCrossEntropy,
-    'binary cross-entropy': WeightedBinaryCrossEntropy,
-}
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}

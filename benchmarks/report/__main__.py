@@ -7,7 +7,7 @@ import argparse
 
 from ..common.results import ROOT
 from .blocks import fill
-from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_robustness, draw_speed
+from .pictures import draw_controls, draw_fidelity, draw_gains, draw_robustness, draw_speed
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
@@ -21,7 +21,6 @@ def main() -> None:
     for page in PAGES:
         page.write_text(fill(page.read_text()))
     draw_fidelity(DOCS / 'fidelity.png')
-    draw_comparison(DOCS / 'comparison.png')
     draw_gains(DOCS / 'gains.png')
     for name in ('controls', 'ideas'):
         draw_controls(DOCS / f'{name}.png', COMPARISONS[name])

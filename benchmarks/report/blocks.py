@@ -41,7 +41,6 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'demo': labels.demo_table,
     'comparison': lambda: models.comparison_table('placed-14'),
     'settings': models.settings_table,
-    'gains': models.gains_table,
     'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
     **{name: lambda name=name: models.test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)

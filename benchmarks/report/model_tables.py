@@ -1,23 +1,13 @@
 """Tables of the models that each label makes."""
-import statistics
 from pathlib import Path
-from typing import Callable, Collection, List, Optional
+from typing import Collection, List, Optional
 
 from ..common.markdown import mean, table
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, ARMS, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
+from ..labels.arms import ARMS, BINARY, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
 from .runs import ALL_ORDERED, Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
-BINARY = [name for name, arm in ALL_ARMS.items() if arm.is_binary]
-
-
-def _each(gained: List[float]) -> str:
-    return ', '.join(f'{gain:+.2f}' for gain in gained)
-
-
-def _gains_as_text(gained: List[float]) -> str:
-    return f"{mean(gained, 2, True, '+')} ({_each(gained)})"
 
 
 def _from_to(base: Rows, runs: Rows) -> List[str]:
@@ -34,32 +24,19 @@ def comparison_table(setting: str) -> str:
         gained = gains(runs, arms['area'])
         lines.append([
             arm, mean([run['top1'] for run in runs], 1, True),
-            '-' if arm == 'area' else _gains_as_text(gained),
+            '-' if arm == 'area' else f"{mean(gained, 2, True, '+')} ({', '.join(f'{gain:+.2f}' for gain in gained)})",
             mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1)])
     return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %'], lines)
 
 
-def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
-    """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
+def settings_table() -> str:
+    """Return top-1, NLL and ECE of each label that several settings have, '-' where one lacks it."""
     found = grid('comparison')
     arms = [arm for arm in (*ARMS, *EARLIER_IDEAS) if sum(arm in own for own in found.values()) > 1]
     return table(['label', *found], [
-        [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in found.values())] for arm in arms])
-
-
-def settings_table() -> str:
-    """Return top-1, NLL and ECE of each label in each setting."""
-    return table_by_setting(lambda runs, base: ' / '.join(
-        mean([run[score] for run in runs], digits) for score, digits in DIGITS.items()))
-
-
-def gains_table() -> str:
-    """Return each label's gain in top-1 over CutMix's labels in each setting: mean, and the worst seed."""
-    def cell(runs, base):
-        gained = gains(runs, base)
-        return '0' if runs is base else f'{statistics.mean(gained):+.2f} (worst {min(gained):+.2f})'
-
-    return table_by_setting(cell)
+        [arm, *(
+            ' / '.join(mean([run[score] for run in own[arm]], digits) for score, digits in DIGITS.items())
+            if arm in own else '-' for own in found.values())] for arm in arms])
 
 
 def test_sets_table(name: str, order: Collection[str] = ALL_ORDERED) -> str:

@@ -11,9 +11,6 @@ from ..common.results import read_result
 from .label_tables import label_name
 from .runs import Comparison, gains, grid, test_sets
 
-ARMS_DRAWN = (
-    'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
-
 GROUPS = 10  # points of the reliability diagram, of bins sorted by confidence
 SCORES = {'top1': 'change in top-1, points', 'nll': 'change in NLL', 'ece': 'change in ECE, points'}
 
@@ -33,29 +30,6 @@ def draw_fidelity(picture: Path) -> None:
     axes[0].set(xlabel="share of the canvas that an object's box takes", ylabel="Spearman's correlation with the truth")
     axes[1].set(xlabel="share of the canvas that an object's box takes", ylabel='mean absolute error')
     axes[1].legend(fontsize=8)
-    save(figure, picture, dpi=90)
-
-
-def draw_comparison(picture: Path) -> None:
-    """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
-    found = grid('comparison')
-    figure, axes = plt.subplots(3, len(found), figsize=(1.5 + 2.3 * len(found), 8.5), sharey=True, squeeze=False)
-    for column, (name, arms) in enumerate(found.items()):
-        for height, arm in enumerate(ARMS_DRAWN):
-            runs = arms.get(arm, [])
-            scores = (gains(runs, arms['area']), [r['nll'] for r in runs], [r['ece'] for r in runs])
-            for axis, values in zip(axes[:, column], scores):
-                axis.plot(values, [height] * len(values), 'o', color=f'C{height}', alpha=0.6, markersize=4)
-                if values:
-                    axis.plot(statistics.mean(values), height, '|', color=f'C{height}', markersize=14)
-        axes[0, column].set_title(name, fontsize=9)
-        axes[0, column].axvline(0, color='#888888', linewidth=0.8)
-        for axis, what in zip(axes[:, column], ('gain in top-1', 'NLL', 'ECE %')):
-            axis.set_xlabel(what, fontsize=8)
-            axis.tick_params(labelsize=7)
-    for axis in axes[:, 0]:
-        axis.set_yticks(range(len(ARMS_DRAWN)), ARMS_DRAWN, fontsize=8)
-    axes[0, 0].invert_yaxis()
     save(figure, picture, dpi=90)
 
 

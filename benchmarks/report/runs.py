@@ -2,7 +2,7 @@
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, IDEAS, MAIN
+from ..labels.arms import ALL_ARMS, BINARY, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, MAIN
 
 Rows = List[Dict[str, Any]]
 
@@ -13,13 +13,12 @@ class Comparison(NamedTuple):
     arms: Collection[str]
 
 
-_BINARY = [name for name, arm in IDEAS.items() if arm.is_binary]
 COMPARISONS = {
     'controls': Comparison('area', (*MAIN, 'area, same time', *EARLIER_CONTROLS, *CONTROLS)),
     'ideas': Comparison(EARLIER_DEFAULT, (EARLIER_DEFAULT, *EARLIER_IDEAS)),
-    'BCE': Comparison('area, BCE', _BINARY),
+    'BCE': Comparison('area, BCE', BINARY),
 }
-ALL_ORDERED = (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS)
+ALL_ORDERED = (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS, *BINARY)
 
 
 def by_arm(runs: Rows, setting: str, order: Collection[str] = ALL_ORDERED) -> Dict[str, Rows]:

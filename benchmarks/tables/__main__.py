@@ -59,8 +59,6 @@ def create_runs(args: argparse.Namespace) -> List[Run]:
         raise FileNotFoundError(f'--train-script must be a train script, {args.train_script} is no file')
     if args.nproc < 1 or args.seeds < 1:
         raise ValueError(f'--nproc and --seeds must be 1 or greater, got {args.nproc} and {args.seeds}')
-    if args.table == 'rsb' and args.ratio == 'released':
-        raise ValueError("--ratio released needs cross-entropy, and RSB's recipes use BCE")
     return [create_run(cell, args) for cell in cells(args.table, args.ratio, args.seeds, args.rows)]
 
 

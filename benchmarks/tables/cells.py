@@ -11,12 +11,10 @@ from ..common.results import ROOT
 from .table import DEFINITION, TABLES
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
-TERM = ('--sumix-gamma', '0.5', '--sumix-original-pass', 'grad')  # of the paper's method
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
 SOURCES = {
     'imagenet': (FOLDERS, 'https://image-net.org/download.php'),
-    'rsb': (FOLDERS, 'https://image-net.org/download.php'),
     'cifar100': ('cifar-100-python/{train,test,meta}', 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'),
     'tiny_imagenet': (
         f'{FOLDERS}; the validation images sorted into folders by val_annotations.txt',
@@ -81,9 +79,6 @@ def sumix_flags(cell: Cell) -> List[str]:
     All arms of a policy mix by the same code; 'base' leaves labels as they are, without uncertainty term, and so needs
     no second pass. Images of the row 'vanilla' are not mixed.
     """
-    if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
-        term = () if cell.arm == 'evidence' else TERM
-        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, *term]
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']
@@ -111,12 +106,8 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
     launcher = ['-m', 'benchmarks.launcher']
     batch = []
-    settings = yaml.safe_load(recipe(cell).read_text())
-    if settings.get('aug_repeats') and args.nproc == 1 and '--aug-repeats' not in args.further:
-        raise ValueError(
-            f'{recipe(cell).name} repeats augmentation, which timm does only in distributed runs: give --nproc 2')
     if args.nproc > 1:
-        total = settings['batch_size']
+        total = yaml.safe_load(recipe(cell).read_text())['batch_size']
         if total % args.nproc:
             raise ValueError(f'--nproc must divide the batch size {total} of {recipe(cell).name}, got {args.nproc}')
         launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(args.nproc), *launcher]
