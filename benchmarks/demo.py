@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -28,18 +28,11 @@ from .common.record import describe_run, wall_time
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
 from .data.objects import load_objects
-from .data.placed import ImageSet, PlacedImages, place, to_image_set
+from .data.placed import PlacedImages, place, to_image_set
 from .labels.truth import comparable, evenly_spaced, true_shares
 from .training import SMALL_MODEL, create_model, cutmix, predict
 
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
-
-
-class Pairs(NamedTuple):
-    """Mixed test images [N, 3, S, S], their MixedTarget, and true shares [N], NaN where neither object is visible."""
-    mixed: torch.Tensor
-    target: MixedTarget
-    true: torch.Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,8 +73,9 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
     """Train both arms at once, showing their progress, and return the seconds that each took."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     runs, seconds, start = {}, {}, time.time()
+    logs = {arm: args.out / f'{slug(arm)}.log' for arm in ARMS}
     for arm, extra in ARMS.items():
-        with open(log_of(args, arm), 'w') as log:
+        with open(logs[arm], 'w') as log:
             command = train_command(args, data, classes, arm) + extra
             runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -90,7 +84,7 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
             while len(seconds) < len(runs):
                 time.sleep(0.5)
                 for arm in runs.keys() - seconds.keys():
-                    log = log_of(args, arm).read_text()
+                    log = logs[arm].read_text()
                     progress.update(bars[arm], completed=log.count('Test: '))  # one line an epoch
                     if runs[arm].poll():
                         raise RuntimeError(f'training of {arm} failed:\n' + '\n'.join(log.splitlines()[-20:]))
@@ -105,11 +99,6 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
 def slug(arm: str) -> str:
     """Return an arm's name as a file name."""
     return re.sub(r'\W+', '-', arm.lower())
-
-
-def log_of(args: argparse.Namespace, arm: str) -> Path:
-    """Return the log of an arm's training."""
-    return args.out / f'{slug(arm)}.log'
 
 
 def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) -> List[str]:
@@ -127,30 +116,29 @@ def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) 
     ]
 
 
-def make_pairs(test: ImageSet, classes: int, seed: int) -> Pairs:
-    """Mix the test images by CutMix."""
-    torch.manual_seed(seed)
-    mixed, target = cutmix(classes, mode='pair')(test.images, test.labels)
-    return Pairs(mixed, target, true_shares(test.masks, target))
+def draw_picture(
+        path: Path, class_names: Tuple[str, ...], mixed: torch.Tensor, target: MixedTarget, true: torch.Tensor,
+        corrected: torch.Tensor) -> None:
+    """Save ten mixed images of [N, 3, S, S], evenly spaced by how far the area is from the truth, with their labels.
 
-
-def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: torch.Tensor, title: str) -> None:
-    """Save ten mixed samples with their labels: the pairs evenly spaced by how far the area is from the truth."""
-    target = pairs.target
-    chosen = evenly_spaced(target, pairs.true, 10)
+    These are by area (target.lam), corrected and true: shares of the first images [N].
+    """
+    chosen = evenly_spaced(target, true, 10)
     figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
     colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
     for axis, i in zip(axes.flat, chosen):
-        axis.imshow(((pairs.mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
+        axis.imshow(((mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
         names = [class_names[labels[i]] for labels in (target.labels, target.partner_labels)]
         axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
         hide_ticks(axis)
-        for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], pairs.true[i]))):
+        for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], true[i]))):
             text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
             axis.text(
                 0., -0.1 - 0.105 * line, text, transform=axis.transAxes, fontsize=9.5, family='monospace',
                 color=colours[label])
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(
+        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
+        'ten mixed test images, evenly spaced by how far the area is from the truth', fontsize=12)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.87, bottom=0.13, hspace=0.62, wspace=0.16)
     figure.savefig(path, dpi=100)
 
@@ -170,15 +158,17 @@ def main() -> None:
     seconds = train_arms(args, data, len(class_names), console)
 
     images = to_image_set(test)
-    pairs = make_pairs(images, len(class_names), args.seed)
-    compared, rows = comparable(pairs.target, pairs.true), []
+    torch.manual_seed(args.seed)
+    mixed, target = cutmix(len(class_names), mode='pair')(images.images, images.labels)
+    true = true_shares(images.masks, target)
+    compared, rows = comparable(target, true), []
     for arm in ARMS:
         model = create_model(len(class_names), checkpoint_path=str(args.out / slug(arm) / 'last.pth.tar')).eval()
-        corrected = correct(model, pairs.mixed, pairs.target)
-        label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)
+        corrected = correct(model, mixed, target)
+        label, shares = ('area', target.lam) if arm == 'CutMix' else ('corrected', corrected)
         rows.append({
             'training': arm, **classification(predict(model, images.images), images.labels), 'label': label,
-            **agreement(shares[compared], pairs.true[compared]), 'seconds': seconds[arm]})
+            **agreement(shares[compared], true[compared]), 'seconds': seconds[arm]})
     count = int(compared.sum())
     console.print(table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'], [
         [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
@@ -187,10 +177,7 @@ def main() -> None:
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '
         "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix on 'corrected'.")
-    draw_picture(
-        args.out / 'demo.png', class_names, pairs, corrected,
-        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
-        'ten mixed test images, evenly spaced by how far the area is from the truth')
+    draw_picture(args.out / 'demo.png', class_names, mixed, target, true, corrected)
     run = describe_run('benchmarks.demo', args.seed)
     write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})
     console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')

@@ -7,7 +7,7 @@ Common corruptions: https://arxiv.org/abs/1903.12261, by imagecorruptions-imaug 
 """
 import argparse
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ STRENGTHS = (0.5, 1., 2., 4., 8.)  # of FGSM, in 255ths of the pixel range
 DROPPED = tuple(round(0.1 * step, 1) for step in range(10))
 SEVERITIES = (1, 3, 5)
 GRID = 8  # occlusion drops cells of an 8 x 8 grid
-Score = Callable[[torch.nn.Module, torch.Tensor], float]
 
 
 def attack(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, strength: float) -> torch.Tensor:
@@ -61,16 +60,9 @@ def corrupt(images: torch.Tensor, name: str, severity: int, seed: int) -> torch.
     return torch.from_numpy(changed).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def corruption_names(wanted: Optional[List[str]]) -> List[str]:
-    """Return the corruptions to measure; an empty list for none, None for the benchmark's 15."""
-    if wanted is not None:
-        return wanted
-    try:
-        from imagecorruptions import get_corruption_names
-    except ImportError as error:
-        raise ImportError(
-            'corruptions need the package imagecorruptions-imaug: pip install -e .[robustness], or give --corruptions '
-            'without a name to leave them out') from error
+def corruption_names() -> List[str]:
+    """Return the names of the 15 common corruptions."""
+    from imagecorruptions import get_corruption_names
     return get_corruption_names('common')
 
 
@@ -123,11 +115,12 @@ def main() -> None:
     parser.add_argument('checkpoints', nargs='+', type=Path, metavar='CHECKPOINT')
     parser.add_argument('--setting', choices=list(SETTINGS), default='placed-14', help='setting of the checkpoints')
     parser.add_argument('--images', type=int, default=2000, help='number of images (default: 2000)')
-    parser.add_argument('--corruptions', nargs='*', help="names of common corruptions (default: the benchmark's 15)")
+    parser.add_argument('--corruptions', nargs='*', help='names of corruptions (default: the 15 common ones)')
     parser.add_argument('--seed', type=int, default=0, help='seed of data, occlusion and corruptions (default: 0)')
     parser.add_argument('--out', type=Path, default=ROOT / 'robustness.json', help='result file')
     args = parser.parse_args()
-    corruptions, setting = corruption_names(args.corruptions), SETTINGS[args.setting]
+    corruptions = corruption_names() if args.corruptions is None else args.corruptions
+    setting = SETTINGS[args.setting]
     models = {
         str(path): create_model(setting.classes, **MODELS[setting.model], checkpoint_path=str(path)).eval()
         for path in args.checkpoints}

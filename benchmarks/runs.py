@@ -64,11 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_runs(
-        runs: Sequence[Run],
-        made_by: Dict[str, Any],
-        device: Union[str, torch.device] = 'cpu',
-        jobs: Optional[int] = None,
-        budget: Optional[float] = None,
+        runs: Sequence[Run], made_by: Dict[str, Any], device: Union[str, torch.device] = 'cpu',
+        jobs: Optional[int] = None, budget: Optional[float] = None,
 ) -> bool:
     """Make all runs that are not done, print how each went, and return whether none failed.
 

@@ -61,19 +61,10 @@ def cutmix(
 
 
 def train(
-        model: torch.nn.Module,
-        data: ImageSet,
-        mixup: SUMixMixup,
-        *,
-        epochs: int,
-        seed: int,
-        lr: float = 4e-3,
-        recipe: Recipe = RECIPES['adamw'],
-        task_kwargs: Optional[Dict[str, Any]] = None,
-        labeller: Optional[Labeller] = None,
-        extra: Optional[Callable[..., torch.Tensor]] = None,
-        after_epoch: Optional[Callable[[int], None]] = None,
-        device: Union[str, torch.device] = 'cpu',
+        model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, *, epochs: int, seed: int, lr: float = 4e-3,
+        recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
+        labeller: Optional[Labeller] = None, extra: Optional[Callable[..., torch.Tensor]] = None,
+        after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
 ) -> None:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
@@ -87,7 +78,7 @@ def train(
         recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
         task_kwargs: Arguments of SUMixTask.
         labeller: Its shares replace those by area before the task sees them.
-        extra: One of labels.losses.EXTRAS, which is added to the loss.
+        extra: One of labels.controls.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
     """

@@ -10,8 +10,7 @@ from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.placed import place, to_image_set
 from benchmarks.data.settings import SETTINGS, Setting
 from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, ONE_PASS, UNMIXING
-from benchmarks.labels.losses import DECOUPLED_WEIGHT, EXTRAS
-from benchmarks.labels.ratios import NEIGHBOURS, Shuffled
+from benchmarks.labels.controls import DECOUPLED_WEIGHT, EXTRAS, NEIGHBOURS, Shuffled
 from benchmarks.training import MODELS, create_model, cutmix
 from timm_sumix import MixedTarget, ModelOutput, SUMixOptions
 from timm_sumix.correction import create_ratio

@@ -11,9 +11,8 @@ from ..common.scores import classification
 from ..data.placed import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
+from ..labels.controls import EXTRAS, RATIOS
 from ..labels.labellers import LABELLERS, attention_labellers
-from ..labels.losses import EXTRAS
-from ..labels.ratios import RATIOS
 from ..runs import Run, read_results
 from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
 from .sets import Key

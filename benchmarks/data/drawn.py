@@ -5,8 +5,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .clutter import CLUTTERS
-from .placed import PlacedImages
+from .placed import CLUTTERS, PlacedImages
 
 OPAQUE = 0.2  # alpha from which a pixel belongs to the object; below, it is the background's
 TURN = 25  # degrees, to either side

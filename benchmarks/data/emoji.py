@@ -45,25 +45,17 @@ LEFT_OUT = re.compile(
 
 
 class Drawings(NamedTuple):
-    """Things as each artist draws them.
-
-    Args:
-        images: Colour, not multiplied by alpha, and alpha [things, artists, 64, 64, 4], uint8.
-        things: Name of each thing.
-        artists: Name of each artist.
-    """
+    """Things as each artist draws them: colour (not multiplied by alpha), alpha [things, artists, 64, 64, 4] uint8."""
     images: np.ndarray
     things: Tuple[str, ...]
     artists: Tuple[str, ...]
 
 
 class Split(NamedTuple):
-    """Which drawings are used for what: pairs of (thing, artist) as indices [M, 2].
+    """Which drawings are used for what, pairs of (thing, artist) as indices [M, 2].
 
-    Args:
-        train: All but one of each thing's drawings by the artists seen in training.
-        other: The one that is left of each thing; which artist's it is goes round from thing to thing.
-        unseen: Every thing as drawn by the artist that is not seen in training.
+    In `train` all but one of each thing's drawings by the artists seen in training; in `other` the one that is left,
+    whose artist goes round from thing to thing; in `unseen` every thing by the artist that is not seen in training.
     """
     train: np.ndarray
     other: np.ndarray

@@ -12,8 +12,8 @@ class Arm(NamedTuple):
     Args:
         options: Options of SUMixTask.
         labeller: One of labellers.py, whose shares replace those by area before the task sees them.
-        ratio: One of ratios.py, where `options` name none.
-        extra: One of losses.EXTRAS, a loss that is added.
+        ratio: One of controls.RATIOS, where `options` name none.
+        extra: One of controls.EXTRAS, a loss that is added.
         prob: Probability that a sample is mixed.
         smoothing: Label smoothing.
         epochs: Factor of the schedule's length.

@@ -10,13 +10,6 @@ from .runs import ALL_ORDERED, Comparison, Rows, by_arm, gains, grid, score_of, 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
 
-def _from_to(base: Rows, runs: Rows) -> List[str]:
-    """Return each score of DIGITS as 'mean of base -> mean of runs'."""
-    return [
-        ' -> '.join(mean([run[score] for run in own], digits) for own in (base, runs))
-        for score, digits in DIGITS.items()]
-
-
 def comparison_table(setting: str) -> str:
     """Return the arms of one setting with their scores, and their gain over CutMix's labels at each seed."""
     arms, lines = by_arm(read_result('comparison')['runs'], setting), []
@@ -81,14 +74,13 @@ def unmixing_in_short() -> str:
         'true, one pass': 'CutMix + the true share',
     }
     arms = grid('unmixing')['placed-14-wide']
-    return table(['training', 'top-1 %', 'NLL', 'ECE %'], [
-        [text, *(mean([run[score] for run in arms[arm]], digits) + _of_seeds(arms[arm], score, digits)
-                 for score, digits in DIGITS.items())]
-        for arm, text in names.items() if arm in arms])
-
-
-def _of_seeds(runs: Rows, score: str, digits: int) -> str:
-    return f' ({", ".join(f"{run[score]:.{digits}f}" for run in runs)})'
+    lines = []
+    for arm, text in ((arm, text) for arm, text in names.items() if arm in arms):
+        values = {score: [run[score] for run in arms[arm]] for score in DIGITS}
+        lines.append([text, *(
+            f'{mean(values[score], digits)} ({", ".join(f"{value:.{digits}f}" for value in values[score])})'
+            for score, digits in DIGITS.items())])
+    return table(['training', 'top-1 %', 'NLL', 'ECE %'], lines)
 
 
 def controls_table(setting: str, compared: Comparison) -> str:
@@ -146,12 +138,13 @@ def wall_time(name: str) -> str:
 
 
 def models_in_short() -> str:
-    """Return the scores of models trained with the default label over many seeds, beside CutMix's."""
+    """Return the scores of models trained with the earlier default over many seeds, beside CutMix's."""
     lines = []
     for setting, arms in grid('seeds').items():
-        top1, *scores = _from_to(arms['area'], arms[EARLIER_DEFAULT])
-        gained = mean(gains(arms[EARLIER_DEFAULT], arms['area']), 2, True, '+')
-        lines.append([f'`{setting}`', top1, gained, *scores])
+        pair = (arms['area'], arms[EARLIER_DEFAULT])
+        top1, *scores = (
+            ' -> '.join(mean([run[score] for run in own], digits) for own in pair) for score, digits in DIGITS.items())
+        lines.append([f'`{setting}`', top1, mean(gains(*pair[::-1]), 2, True, '+'), *scores])
     return table(['setting', 'top-1 %', 'gain, 95 % interval', 'NLL', 'ECE %'], lines)
 
 

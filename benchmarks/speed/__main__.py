@@ -21,8 +21,7 @@ from ..common.markdown import table
 from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from . import parts
-from .operations import operations
-from .steps import SETTINGS, Workload, grow, measure, number_of_processes
+from .steps import SETTINGS, Workload, grow, measure, number_of_processes, operations
 
 MODELS = {
     'cpu': ('resnet18', 'vit_tiny_patch16_224', 'convnext_atto'),

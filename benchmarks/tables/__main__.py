@@ -3,7 +3,7 @@
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 [--train-script timm/train.py] [--nproc 4]
     python -m benchmarks.tables imagenet --data-dir /data/imagenet --ratio released --rows 'resnet18/cutmix*'
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 --dry-run > jobs.txt
-    python -m benchmarks.tables cifar100 --render .tables/cifar100
+    python -m benchmarks.tables cifar100 --render .tables
 
 Further arguments go to the train script (--device cpu, --workers 8, --amp). Every run has a folder of its own; a rerun
 skips finished runs and resumes interrupted ones. Several runners, on one machine or on many that share the folder,
@@ -11,6 +11,7 @@ divide the runs among them. --dry-run prints one command a line, for sbatch or x
 were started so.
 """
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import List
 
 from timm_sumix.correction import RATIOS
 
-from ..common.results import ROOT, read_runs, write_result
+from ..common.results import ROOT
 from ..runs import Run, make_runs
 from .cells import cells, check_data, command
 from .run import create_run
@@ -39,8 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds (default: 3)')
     parser.add_argument('--out', type=Path, default=ROOT / '.tables', help='folder of all runs (default: .tables)')
     parser.add_argument('--dry-run', action='store_true', help='print the commands of what is not done, and stop')
-    parser.add_argument('--render', type=Path, metavar='FOLDER', help='only print the table of the results in FOLDER')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='also write all results into one JSON file')
+    parser.add_argument('--render', type=Path, metavar='FOLDER', help='only print the table of results below FOLDER')
     args, args.further = parser.parse_known_args()
     for name in ('data_dir', 'out', 'train_script'):  # the training runs in another folder
         value = getattr(args, name)
@@ -79,11 +79,8 @@ def main() -> None:
             sys.exit(f'benchmarks.tables: {error}')
         except KeyboardInterrupt:
             sys.exit('benchmarks.tables: interrupted; the same command goes on from the last checkpoint')
-    folder = args.render or args.out / args.table
-    results = [result for result in read_runs(folder) if result['table'] == args.table]
-    if args.collect:
-        write_result(args.collect, {'runs': results})
-    print(render(TABLES[args.table], results))
+    found = (json.loads(path.read_text()) for path in sorted((args.render or args.out).rglob('result.json')))
+    print(render(TABLES[args.table], [result for result in found if result['table'] == args.table]))
     sys.exit(0 if complete else 1)
 
 

@@ -1,4 +1,4 @@
-"""Losses that are added in the comparison, re-derived in a few lines each.
+"""Controls of the comparison: shuffled corrections, and losses that are added, re-derived in a few lines each.
 
 Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurIPS 2023,
 https://arxiv.org/abs/2203.10761
@@ -12,8 +12,28 @@ import torch
 import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
+from timm_sumix.correction import Ratio, create_ratio
 
+NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
+
+
+class Shuffled(Ratio):
+    """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
+
+    def __init__(self) -> None:
+        self.ratio = create_ratio('evidence')
+        self.reads, self.reads_mixed = self.ratio.reads, self.ratio.reads_mixed
+
+    def shares(self, mixed, original, target):
+        """Return the shuffled shares [N]."""
+        change = self.ratio(mixed, original, target) - target.lam
+        by_area = target.area.argsort()
+        with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
+            position = (torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))).to(change.device)
+        shuffled = torch.empty_like(change)
+        shuffled[by_area] = change[by_area[position.argsort()]]
+        return (target.lam + shuffled).clamp(0., 1.)
 
 
 def decoupled(
@@ -36,3 +56,4 @@ def regmixup(
 
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
+RATIOS: Dict[str, Callable[[], Ratio]] = {'shuffled': Shuffled}
