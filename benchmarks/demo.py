@@ -1,6 +1,6 @@
 """The product in about three minutes: models trained with CutMix and with CutMix + SUMix, where the truth is known.
 
-python -m benchmarks.demo [--data emoji] [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
+python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
 Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
@@ -12,105 +12,84 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import Progress
 
 from timm_sumix import MixedTarget, correct
 
 from .common.figures import hide_ticks, plt
+from .common.markdown import table
 from .common.record import describe_run, wall_time
 from .common.results import ROOT, write_result
 from .common.scores import agreement, classification
-from .data.drawn import place_seen_drawings
-from .data.folders import write_image_folder
-from .data.images import ImageSet, to_image_set
 from .data.objects import load_objects
-from .data.placed import PlacedImages, place
-from .data.settings import SETTINGS
+from .data.placed import PlacedImages, place, to_image_set
 from .labels.truth import comparable, evenly_spaced, true_shares
-from .training import SMALL_MODEL, create_model, cutmix
+from .training import SMALL_MODEL, create_model, cutmix, predict
 
 ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
-PROGRESS = re.compile(r'Train: (\d+) \[\s*(\d+)/(\d+)')
-
-
-class Pairs(NamedTuple):
-    """Mixed test images and their truth.
-
-    Args:
-        mixed: Mixed images [N, 3, S, S].
-        target: Their MixedTarget.
-        true: True shares of the first images [N], NaN where neither object is visible.
-        compared: Which of them are compared [N] bool.
-    """
-    mixed: torch.Tensor
-    target: MixedTarget
-    true: torch.Tensor
-    compared: torch.Tensor
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--data', choices=('fashion', 'emoji'), default='fashion',
-        help='objects of Fashion-MNIST on clutter, or emoji drawings of 20 things on photographs, which npm fetches')
     parser.add_argument('--data-dir', help="folder of Fashion-MNIST's four files (default: Debian's, else digits)")
     parser.add_argument('--out', default='.demo', type=Path, help='output folder (default: .demo)')
     parser.add_argument('--train-images', default=5000, type=int, help='training images (default: 5000)')
     parser.add_argument('--test-images', default=2000, type=int, help='test images (default: 2000)')
     parser.add_argument('--epochs', default=10, type=int, help='epochs (default: 10)')
     parser.add_argument('--seed', default=0, type=int, help='seed of data and training (default: 0)')
-    args = parser.parse_args()
-    if args.data == 'emoji' and args.data_dir:
-        parser.error(f'--data-dir is for Fashion-MNIST, got {args.data_dir} with --data emoji')
-    return args
+    return parser.parse_args()
 
 
 def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tuple[str, ...], List[PlacedImages]]:
     """Return the name of the data, those of its classes, and training and test canvases."""
-    counts = (args.train_images, args.test_images)
-    if args.data == 'emoji':
-        setting = SETTINGS['placed-emoji']
-        return ('emoji', *place_seen_drawings(setting.classes, counts, setting.canvas, setting.size, args.seed))
     name, class_names, *objects = load_objects(args.data_dir)
     if name == 'digits':
         console.print(
             "Fashion-MNIST is not at hand: using scikit-learn's digits, of which there are few. For Fashion-MNIST, "
             "install Debian's package dataset-fashion-mnist or give --data-dir.")
     return name, class_names, [
-        place(own, count, seed=args.seed + i) for i, (own, count) in enumerate(zip(objects, counts))]
+        place(own, count, seed=args.seed + i)
+        for i, (own, count) in enumerate(zip(objects, (args.train_images, args.test_images)))]
+
+
+def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:
+    """Write the canvases as PNG files root/<class>/<number>.png, the layout of timm's ImageFolder."""
+    digits = len(str(len(class_names) - 1))
+    for label, name in enumerate(class_names):
+        folder = root / f'{label:0{digits}d}-{name}'  # sorted by label
+        folder.mkdir(parents=True)
+        for i in np.flatnonzero(placed.labels == label):
+            Image.fromarray(placed.images[i]).save(folder / f'{i:05d}.png', compress_level=1)
 
 
 def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Console) -> Dict[str, float]:
     """Train both arms at once, showing their progress, and return the seconds that each took."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
-    runs, seconds = {}, {}
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    runs, seconds, start = {}, {}, time.time()
+    logs = {arm: args.out / f'{slug(arm)}.log' for arm in ARMS}
     for arm, extra in ARMS.items():
-        log = open(args.out / f'{slug(arm)}.log', 'w')  # noqa: SIM115
-        command = train_command(args, data, classes, arm) + extra
-        runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    start = time.time()
-    columns = (TextColumn('{task.description:15}'), BarColumn(), TextColumn('{task.percentage:3.0f}%'))
+        with open(logs[arm], 'w') as log:
+            command = train_command(args, data, classes, arm) + extra
+            runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        with Progress(*Progress.get_default_columns(), console=console) as progress:
             bars = {arm: progress.add_task(arm, total=args.epochs) for arm in runs}
             while len(seconds) < len(runs):
                 time.sleep(0.5)
-                for arm, run in runs.items():
-                    if arm in seconds:
-                        continue
-                    log = (args.out / f'{slug(arm)}.log').read_text()
-                    if run.poll() is not None:
-                        if run.returncode:
-                            lines = '\n'.join(log.splitlines()[-20:])
-                            raise RuntimeError(f'training of {arm} failed:\n{lines}')
+                for arm in runs.keys() - seconds.keys():
+                    log = logs[arm].read_text()
+                    progress.update(bars[arm], completed=log.count('Test: '))  # one line an epoch
+                    if runs[arm].poll():
+                        raise RuntimeError(f'training of {arm} failed:\n' + '\n'.join(log.splitlines()[-20:]))
+                    if runs[arm].poll() == 0:
                         seconds[arm] = time.time() - start
-                    progress.update(bars[arm], completed=epochs_done(log) if arm not in seconds else args.epochs)
     finally:
         for run in runs.values():
             run.kill()
@@ -120,15 +99,6 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
 def slug(arm: str) -> str:
     """Return an arm's name as a file name."""
     return re.sub(r'\W+', '-', arm.lower())
-
-
-def epochs_done(log: str) -> float:
-    """Return how many epochs a train log has seen."""
-    steps = PROGRESS.findall(log)
-    if not steps:
-        return 0.
-    epoch, step, count = map(int, steps[-1])
-    return epoch + (step + 1) / count
 
 
 def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) -> List[str]:
@@ -146,50 +116,29 @@ def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) 
     ]
 
 
-def make_pairs(test: ImageSet, classes: int, seed: int) -> Pairs:
-    """Mix the test images by CutMix."""
-    torch.manual_seed(seed)
-    mixed, target = cutmix(classes, mode='pair')(test.images, test.labels)
-    true = true_shares(test.masks, target)
-    return Pairs(mixed, target, true, comparable(target, true))
+def draw_picture(
+        path: Path, class_names: Tuple[str, ...], mixed: torch.Tensor, target: MixedTarget, true: torch.Tensor,
+        corrected: torch.Tensor) -> None:
+    """Save ten mixed images of [N, 3, S, S], evenly spaced by how far the area is from the truth, with their labels.
 
-
-@torch.no_grad()
-def ask(model: torch.nn.Module, test: ImageSet, pairs: Pairs) -> Dict[str, object]:
-    """Return a model's scores on the test images, and the shares that it corrects to [N]."""
-    return {
-        **classification(model(test.images), test.labels), 'corrected': correct(model, pairs.mixed, pairs.target)}
-
-
-def show_table(rows: List[Dict[str, object]], console: Console) -> None:
-    """Print the table of results."""
-    table = Table()
-    for column in ('training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'):
-        table.add_column(column, justify='left' if column in ('training', 'label') else 'right')
-    for row in rows:
-        table.add_row(
-            row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
-            f'{row["mae"]:.3f}')
-    console.print(table)
-
-
-def draw_picture(path: Path, class_names: List[str], pairs: Pairs, corrected: torch.Tensor, title: str) -> None:
-    """Save ten mixed samples with their labels: the pairs evenly spaced by how far the area is from the truth."""
-    target = pairs.target
-    chosen = evenly_spaced(target, pairs.true, 10)
+    These are by area (target.lam), corrected and true: shares of the first images [N].
+    """
+    chosen = evenly_spaced(target, true, 10)
     figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
     colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
     for axis, i in zip(axes.flat, chosen):
-        axis.imshow(((pairs.mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
+        axis.imshow(((mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
         names = [class_names[labels[i]] for labels in (target.labels, target.partner_labels)]
         axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
         hide_ticks(axis)
-        for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], pairs.true[i]))):
+        for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], true[i]))):
             text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
             axis.text(
                 0., -0.1 - 0.105 * line, text, transform=axis.transAxes, fontsize=9.5, family='monospace',
                 color=colours[label])
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(
+        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
+        'ten mixed test images, evenly spaced by how far the area is from the truth', fontsize=12)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.87, bottom=0.13, hspace=0.62, wspace=0.16)
     figure.savefig(path, dpi=100)
 
@@ -209,27 +158,26 @@ def main() -> None:
     seconds = train_arms(args, data, len(class_names), console)
 
     images = to_image_set(test)
-    pairs = make_pairs(images, len(class_names), args.seed)
-    compared, count = pairs.compared, int(pairs.compared.sum())
-    rows = []
+    torch.manual_seed(args.seed)
+    mixed, target = cutmix(len(class_names), mode='pair')(images.images, images.labels)
+    true = true_shares(images.masks, target)
+    compared, rows = comparable(target, true), []
     for arm in ARMS:
-        checkpoint = args.out / slug(arm) / 'last.pth.tar'
-        model = create_model(len(class_names), checkpoint_path=str(checkpoint)).eval()
-        result = ask(model, images, pairs)
-        corrected = result.pop('corrected')
-        label, shares = ('area', pairs.target.lam) if arm == 'CutMix' else ('corrected', corrected)
+        model = create_model(len(class_names), checkpoint_path=str(args.out / slug(arm) / 'last.pth.tar')).eval()
+        corrected = correct(model, mixed, target)
+        label, shares = ('area', target.lam) if arm == 'CutMix' else ('corrected', corrected)
         rows.append({
-            'training': arm, **result, 'label': label, **agreement(shares[compared], pairs.true[compared]),
-            'seconds': seconds[arm]})
-    show_table(rows, console)
+            'training': arm, **classification(predict(model, images.images), images.labels), 'label': label,
+            **agreement(shares[compared], true[compared]), 'seconds': seconds[arm]})
+    count = int(compared.sum())
+    console.print(table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'], [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
+         f'{row["mae"]:.3f}'] for row in rows]))
     console.print(
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '
         "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix on 'corrected'.")
-    draw_picture(
-        args.out / 'demo.png', class_names, pairs, corrected,
-        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
-        'ten mixed test images, evenly spaced by how far the area is from the truth')
+    draw_picture(args.out / 'demo.png', class_names, mixed, target, true, corrected)
     run = describe_run('benchmarks.demo', args.seed)
     write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})
     console.print(f'Picture: {args.out / "demo.png"}   Figures: {args.out / "results.json"}')

@@ -62,10 +62,9 @@ def _cfg(**kwargs):
 
 
 default_cfgs = generate_default_cfgs({
-    'resnet18_cifar.untrained': _cfg(),
-    'resnext50_32x4d_cifar.untrained': _cfg(),
-    'wide_resnet28_8.untrained': _cfg(pool_size=(8, 8), first_conv='stem.conv', classifier='head.fc'),
-    'wide_resnet10_1.untrained': _cfg(pool_size=(8, 8), first_conv='stem.conv', classifier='head.fc'),
+    **{f'{name}.untrained': _cfg() for name in ('resnet18_cifar', 'resnext50_32x4d_cifar')},
+    **{f'{name}.untrained': _cfg(pool_size=(8, 8), first_conv='stem.conv', classifier='head.fc')
+       for name in ('wide_resnet28_8', 'wide_resnet10_1')},
 })
 
 

@@ -110,13 +110,8 @@ def create_loaders(args, data_config, device):
     mixup_fn, collate_fn = None, None
     if mixes:
         mixup_args = dict(
-            mixup_alpha=args.mixup,
-            cutmix_alpha=args.cutmix,
-            cutmix_minmax=args.cutmix_minmax,
-            prob=args.mixup_prob,
-            switch_prob=args.mixup_switch_prob,
-            mode=args.mixup_mode,
-            label_smoothing=args.smoothing,
+            mixup_alpha=args.mixup, cutmix_alpha=args.cutmix, cutmix_minmax=args.cutmix_minmax, prob=args.mixup_prob,
+            switch_prob=args.mixup_switch_prob, mode=args.mixup_mode, label_smoothing=args.smoothing,
             num_classes=args.num_classes,
         )
         if args.prefetcher:
@@ -124,56 +119,29 @@ def create_loaders(args, data_config, device):
         else:
             mixup_fn = Mixup(**mixup_args)
     common = dict(
-        input_size=data_config['input_size'],
-        mean=data_config['mean'],
-        std=data_config['std'],
-        num_workers=args.workers,
-        distributed=args.distributed,
-        pin_memory=args.pin_mem,
-        device=device,
-        use_prefetcher=args.prefetcher,
-        persistent_workers=args.workers > 0,
+        input_size=data_config['input_size'], mean=data_config['mean'], std=data_config['std'],
+        num_workers=args.workers, distributed=args.distributed, pin_memory=args.pin_mem, device=device,
+        use_prefetcher=args.prefetcher, persistent_workers=args.workers > 0,
     )
     train_loader = create_loader(
-        _create_dataset(args, args.train_split, True),
-        batch_size=args.batch_size,
-        is_training=True,
-        no_aug=args.no_aug,
-        re_prob=args.reprob,
-        re_mode=args.remode,
-        re_count=args.recount,
-        train_crop_mode=args.train_crop_mode,
-        scale=args.scale,
-        ratio=args.ratio,
-        hflip=args.hflip,
-        vflip=args.vflip,
-        color_jitter=args.color_jitter,
-        auto_augment=args.aa,
-        num_aug_repeats=args.aug_repeats,
-        interpolation=data_config['interpolation'] if args.no_aug else args.train_interpolation,
-        collate_fn=collate_fn,
+        _create_dataset(args, args.train_split, True), batch_size=args.batch_size, is_training=True, no_aug=args.no_aug,
+        re_prob=args.reprob, re_mode=args.remode, re_count=args.recount, train_crop_mode=args.train_crop_mode,
+        scale=args.scale, ratio=args.ratio, hflip=args.hflip, vflip=args.vflip, color_jitter=args.color_jitter,
+        auto_augment=args.aa, num_aug_repeats=args.aug_repeats,
+        interpolation=data_config['interpolation'] if args.no_aug else args.train_interpolation, collate_fn=collate_fn,
         **common,
     )
     validation_loader = create_loader(
-        _create_dataset(args, args.val_split, False),
-        batch_size=args.validation_batch_size or args.batch_size,
-        interpolation=data_config['interpolation'],
-        crop_pct=data_config['crop_pct'],
-        **common,
+        _create_dataset(args, args.val_split, False), batch_size=args.validation_batch_size or args.batch_size,
+        interpolation=data_config['interpolation'], crop_pct=data_config['crop_pct'], **common,
     )
     return train_loader, validation_loader, mixup_fn
 
 
 def _create_dataset(args, split, is_training):
     return create_dataset(
-        args.dataset,
-        root=args.data_dir,
-        split=split,
-        is_training=is_training,
-        class_map=args.class_map,
-        download=args.dataset_download,
-        batch_size=args.batch_size,
-        seed=args.seed,
+        args.dataset, root=args.data_dir, split=split, is_training=is_training, class_map=args.class_map,
+        download=args.dataset_download, batch_size=args.batch_size, seed=args.seed,
     )
 
 
@@ -206,15 +174,10 @@ def main():
     primary = utils.is_primary(args)
 
     model = create_model(
-        args.model,
-        pretrained=args.pretrained,
-        in_chans=args.in_chans or (args.input_size[0] if args.input_size else 3),
-        num_classes=args.num_classes,
-        drop_rate=args.drop,
-        drop_path_rate=args.drop_path,
-        global_pool=args.gp,
-        checkpoint_path=args.initial_checkpoint,
-        **args.model_kwargs,
+        args.model, pretrained=args.pretrained,
+        in_chans=args.in_chans or (args.input_size[0] if args.input_size else 3), num_classes=args.num_classes,
+        drop_rate=args.drop, drop_path_rate=args.drop_path, global_pool=args.gp,
+        checkpoint_path=args.initial_checkpoint, **args.model_kwargs,
     )
     args.num_classes = args.num_classes or model.num_classes
     data_config = resolve_data_config(vars(args), model=model, verbose=primary)
@@ -236,20 +199,14 @@ def main():
     loader_train, loader_eval, mixup_fn = create_loaders(args, data_config, device)
     set_lr(args)
     task = ClassificationTask(
-        model=model,
-        criterion=create_train_loss(args).to(device),
-        device=device,
-        verbose=primary,
+        model=model, criterion=create_train_loss(args).to(device), device=device, verbose=primary,
     )
     optimizer = create_optimizer_v2(task.get_trainable_module(), **optimizer_kwargs(cfg=args), **args.opt_kwargs)
     resume_epoch = None
     if args.resume:
         resume_epoch = resume_task_checkpoint(
-            task,
-            args.resume,
-            optimizer=None if args.no_resume_opt else optimizer,
-            loss_scaler=None if args.no_resume_opt else loss_scaler,
-            log_info=primary,
+            task, args.resume, optimizer=None if args.no_resume_opt else optimizer,
+            loss_scaler=None if args.no_resume_opt else loss_scaler, log_info=primary,
         )
     if args.model_ema:
         task.setup_ema(decay=args.model_ema_decay, use_warmup=args.model_ema_warmup)
@@ -265,15 +222,9 @@ def main():
         name = args.experiment or f'{time.strftime("%Y%m%d-%H%M%S")}-{safe_model_name(args.model)}'
         output_dir = utils.get_outdir(args.output or './output/train', name)
         saver = utils.CheckpointSaver(
-            model=task.get_trainable_module(),
-            optimizer=optimizer,
-            args=args,
-            amp_scaler=loss_scaler,
-            checkpoint_dir=output_dir,
-            recovery_dir=output_dir,
-            decreasing=args.eval_metric == 'loss',
-            max_history=args.checkpoint_hist,
-            task=task,
+            model=task.get_trainable_module(), optimizer=optimizer, args=args, amp_scaler=loss_scaler,
+            checkpoint_dir=output_dir, recovery_dir=output_dir, decreasing=args.eval_metric == 'loss',
+            max_history=args.checkpoint_hist, task=task,
         )
         with open(os.path.join(output_dir, 'args.yaml'), 'w') as file:
             file.write(args_text)
@@ -289,30 +240,16 @@ def main():
         if hasattr(loader_train.sampler, 'set_epoch'):
             loader_train.sampler.set_epoch(epoch)
         train_metrics = train_one_epoch(
-            epoch,
-            task.get_trainable_module(),
-            loader_train,
-            optimizer,
-            args,
-            task=task,
-            device=device,
-            lr_scheduler=lr_scheduler,
-            saver=saver,
-            autocast=autocast,
-            loss_scaler=loss_scaler,
-            mixup_fn=mixup_fn,
+            epoch, task.get_trainable_module(), loader_train, optimizer, args, task=task, device=device,
+            lr_scheduler=lr_scheduler, saver=saver, autocast=autocast, loss_scaler=loss_scaler, mixup_fn=mixup_fn,
         )
         if args.distributed:
             utils.distribute_bn(task.get_trainable_module(), args.world_size, True)
         eval_metrics = validate(task.get_eval_model(ema=task.has_ema()), loader_eval, args, device, autocast)
         if primary:
             utils.update_summary(
-                epoch,
-                train_metrics,
-                eval_metrics,
-                filename=os.path.join(output_dir, 'summary.csv'),
-                lr=optimizer.param_groups[0]['lr'],
-                write_header=not results,
+                epoch, train_metrics, eval_metrics, filename=os.path.join(output_dir, 'summary.csv'),
+                lr=optimizer.param_groups[0]['lr'], write_header=not results,
             )
             saver.save_checkpoint(epoch, metric=eval_metrics[args.eval_metric])
         lr_scheduler.step(epoch + 1, eval_metrics[args.eval_metric])
@@ -324,18 +261,8 @@ def main():
 
 
 def train_one_epoch(
-        epoch,
-        model,
-        loader,
-        optimizer,
-        args,
-        task=None,
-        device=None,
-        lr_scheduler=None,
-        saver=None,
-        autocast=nullcontext,
-        loss_scaler=None,
-        mixup_fn=None,
+        epoch, model, loader, optimizer, args, task=None, device=None, lr_scheduler=None, saver=None,
+        autocast=nullcontext, loss_scaler=None, mixup_fn=None,
 ):
     """Train for one epoch and return its mean loss."""
     if args.mixup_off_epoch and epoch >= args.mixup_off_epoch:

@@ -1,8 +1,9 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
+from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
@@ -10,9 +11,8 @@ from timm.utils import random_seed
 from timm_sumix import SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
-from .data.images import ImageSet
-from .labels.base import Labeller, Labels
-from .labels.losses import FadingCrossEntropy
+from .data.placed import ImageSet
+from .labels.labellers import Labeller
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
 SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
@@ -41,6 +41,10 @@ RECIPES = {
 }
 
 
+class DenseCrossEntropy(SoftTargetCrossEntropy):
+    """timm's own, to which SUMixLoss gives targets [N, C] as in all committed results; by two labels digits differ."""
+
+
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
     """Create a timm model; by default a Wide ResNet 10-1 with a stem of stride 2 (0.08 M parameters)."""
     kwargs = kwargs if 'model_name' in kwargs else {**SMALL_MODEL, **kwargs}
@@ -57,19 +61,10 @@ def cutmix(
 
 
 def train(
-        model: torch.nn.Module,
-        data: ImageSet,
-        mixup: SUMixMixup,
-        *,
-        epochs: int,
-        seed: int,
-        lr: float = 4e-3,
-        recipe: Recipe = RECIPES['adamw'],
-        task_kwargs: Optional[Dict[str, Any]] = None,
-        labeller: Optional[Labeller] = None,
-        criterion: Optional[torch.nn.Module] = None,
-        extra: Optional[Callable[..., torch.Tensor]] = None,
-        after_epoch: Optional[Callable[[int], None]] = None,
+        model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, *, epochs: int, seed: int, lr: float = 4e-3,
+        recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
+        labeller: Optional[Labeller] = None, extra: Optional[Callable[..., torch.Tensor]] = None,
+        after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
 ) -> None:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
@@ -82,13 +77,15 @@ def train(
         lr: Highest learning rate; it rises over one epoch.
         recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
         task_kwargs: Arguments of SUMixTask.
-        labeller: Its shares replace those by area before the task sees them, and its weights fade the targets.
-        criterion: One of labels.losses.CRITERIA, made; None: cross-entropy.
-        extra: One of labels.losses.EXTRAS, which is added to the loss.
+        labeller: Its shares replace those by area before the task sees them.
+        extra: One of labels.controls.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
+        device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
     """
-    criterion = FadingCrossEntropy() if criterion is None else criterion
-    task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+    device = torch.device(device)
+    model.to(device)
+    data = ImageSet(*(part.to(device) for part in data))
+    task = SUMixTask(model, mixup, DenseCrossEntropy(), verbose=False, **(task_kwargs or {}))
     optimizer = create_optimizer_v2(
         task.get_trainable_module(), opt=recipe.opt, lr=lr, weight_decay=recipe.weight_decay)
     steps = len(data.labels) // recipe.batch_size
@@ -98,7 +95,7 @@ def train(
     random_seed(seed)  # only now: a head draws its weights, and what follows is to be the same with and without one
     for epoch in range(epochs):
         model.train()
-        order = torch.randperm(len(data.labels))[:steps * recipe.batch_size]
+        order = torch.randperm(len(data.labels))[:steps * recipe.batch_size].to(device)
         for step, rows in enumerate(order.view(steps, recipe.batch_size)):
             images, masks = data.images[rows], data.masks[rows]
             if recipe.flips:
@@ -106,11 +103,11 @@ def train(
             mixed, target = mixup(images, data.labels[rows])
             if labeller is not None:
                 with torch.no_grad():
-                    found = labeller(model, mixed, target, masks)
-                target.lam, criterion.sample_weight = found if isinstance(found, Labels) else Labels(found)
+                    target.lam = labeller(model, mixed, target, masks)
             optimizer.zero_grad()
-            result = task(mixed, target)
-            more = 0. if extra is None else extra(model, images, result['output'], target)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+                result = task(mixed, target)
+                more = 0. if extra is None else extra(model, images, result['output'], target)
             (result['loss'] + more).backward()
             optimizer.step()
             schedule.step_update(epoch * steps + step + 1)
@@ -122,7 +119,7 @@ def train(
 
 def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return images [N, 3, S, S] and masks [N, S, S], a random half of them flipped horizontally."""
-    flip = torch.rand(len(images)) < 0.5
+    flip = (torch.rand(len(images)) < 0.5).to(images.device)
     return (
         torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images),
         torch.where(flip.view(-1, 1, 1), masks.flip(-1), masks))
@@ -130,5 +127,6 @@ def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor,
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Return logits [N, C]."""
-    return torch.cat([model(batch) for batch in images.split(500)])
+    """Return logits [N, C] on the CPU, in float32, of images that are moved to the model's device batch by batch."""
+    device = next(model.parameters()).device
+    return torch.cat([model(batch.to(device)).cpu() for batch in images.split(500)])

@@ -8,17 +8,22 @@ import torch
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
-from benchmarks.comparison.runs import run_one
-from benchmarks.comparison.sets import SETS, runs
+from benchmarks.comparison.run import create_run
+from benchmarks.comparison.sets import SETS, keys
 from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.evidence.runs import gains
-from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, IDEAS, MAIN
+from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, MAIN
+from benchmarks.report.runs import gains
+from benchmarks.runs import make_runs
 from benchmarks.training import SMALL_MODEL
 
 MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'}
+
+
+def _make(setting, arm, seed, out, made_by):
+    assert make_runs([create_run((setting, arm, seed), out)], made_by, jobs=1)
 
 
 @pytest.fixture
@@ -30,21 +35,21 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true', 'evidence 1, faded'])
+    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
-    run_one(('placed-14', arm, 0, tmp_path, MADE_BY))
+    _make('placed-14', arm, 0, tmp_path, MADE_BY)
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
     result = json.loads(result_path.read_text())
     assert result['arm'] == arm and 0 <= result['top1'] <= 100 and result['nll'] > 0
     timm.create_model(**SMALL_MODEL, num_classes=10, checkpoint_path=str(result_path.with_name('checkpoint.pth.tar')))
     changed = result_path.stat().st_mtime_ns
-    run_one(('placed-14', arm, 0, tmp_path, MADE_BY))
+    _make('placed-14', arm, 0, tmp_path, MADE_BY)
     assert result_path.stat().st_mtime_ns == changed  # not made again
 
 
 def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, monkeypatch):
     for seed in (0, 1):
-        run_one(('placed-14', 'area', seed, tmp_path, {**MADE_BY, 'command': f'python --seeds {seed + 1}'}))
+        _make('placed-14', 'area', seed, tmp_path, {**MADE_BY, 'command': f'python --seeds {seed + 1}'})
     out = tmp_path / 'comparison.json'
     monkeypatch.setattr(sys, 'argv', ['comparison', '--out', str(tmp_path), '--collect', str(out)])
     with pytest.raises(SystemExit, match='1'):  # the set has more
@@ -60,7 +65,7 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
 
 def test_only_the_named_runs_are_collected(tiny, tmp_path, monkeypatch, capsys):
     for arm in ('area', 'none'):
-        run_one(('placed-14', arm, 0, tmp_path, {**MADE_BY, 'command': 'python'}))
+        _make('placed-14', arm, 0, tmp_path, {**MADE_BY, 'command': 'python'})
     out = tmp_path / 'seeds.json'
     monkeypatch.setattr(sys, 'argv', [
         'comparison', '--out', str(tmp_path),
@@ -78,7 +83,7 @@ def test_only_the_named_runs_are_collected(tiny, tmp_path, monkeypatch, capsys):
 def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tmp_path, monkeypatch):
     out = tmp_path / 'controls.json'
     for folder, arm in (('first', 'area'), ('second', 'none'), ('third', 'area')):
-        run_one(('placed-14', arm, 0, tmp_path / folder, {**MADE_BY, 'command': folder}))
+        _make('placed-14', arm, 0, tmp_path / folder, {**MADE_BY, 'command': folder})
         monkeypatch.setattr(sys, 'argv', [
             'comparison', '--settings', 'placed-14', '--arms', arm, '--seeds', '1', '--out', str(tmp_path / folder),
             '--collect', str(out)])
@@ -99,7 +104,7 @@ def test_a_temperature_is_fitted_that_undoes_another():
 
 
 def test_checkpoints_are_calibrated_on_images_that_are_not_measured(tiny, tmp_path, monkeypatch):
-    run_one(('placed-14', 'area', 0, tmp_path, MADE_BY))
+    _make('placed-14', 'area', 0, tmp_path, MADE_BY)
     out = tmp_path / 'temperature.json'
     arguments = ['comparison', '--settings', 'placed-14', '--arms', 'area', '--out', str(tmp_path)]
     monkeypatch.setattr(sys, 'argv', [*arguments, '--seeds', '1', '--temperature', str(out)])
@@ -116,29 +121,29 @@ def test_checkpoints_are_calibrated_on_images_that_are_not_measured(tiny, tmp_pa
 
 
 def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():
-    names = runs('comparison', ['placed-14', 'plain'], seeds=2)
+    names = keys('comparison', ['placed-14', 'plain'], seeds=2)
     assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)
     assert {'area', 'evidence 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
 
 
 def test_the_sets_hold_what_their_names_say():
-    seeds = {(setting, arm): seed for setting, arm, seed in runs('seeds')}
+    seeds = {(setting, arm): seed for setting, arm, seed in keys('seeds')}
     assert all(seeds[setting, arm] == 7 for setting in ('placed-14', 'plain', 'placed-emoji') for arm in MAIN)
-    assert {arm for setting, arm, _ in runs('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS, *IDEAS}
-    assert {('placed-14-vit', arm, 0) for arm in (*ATTENTION, 'area', 'evidence')} <= set(runs('transformer'))
-    assert {run[0] for run in runs('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in runs('larger')}
+    assert {arm for setting, arm, _ in keys('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS}
+    assert {('placed-14-vit', arm, 0) for arm in (*ATTENTION, 'area', 'evidence')} <= set(keys('transformer'))
+    assert {run[0] for run in keys('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in keys('larger')}
     for name in SETS:
-        assert len(set(runs(name))) == len(runs(name))
-        for setting in {run[0] for run in runs(name)}:  # else there is nothing to compare with
-            assert 'area' in {arm for own, arm, _ in runs(name) if own == setting}
+        assert len(set(keys(name))) == len(keys(name))
+        for setting in {run[0] for run in keys(name)}:  # else there is nothing to compare with
+            assert 'area' in {arm for own, arm, _ in keys(name) if own == setting}
 
 
 def test_arms_that_are_named_are_made_in_every_named_setting():
-    assert runs('comparison', ['plain', 'placed-14'], ['similarity'], 1) == [
+    assert keys('comparison', ['plain', 'placed-14'], ['similarity'], 1) == [
         ('plain', 'similarity', 0), ('placed-14', 'similarity', 0)]
-    assert len(runs('comparison', ['placed-emoji'], ['area'])) == 3
+    assert len(keys('comparison', ['placed-emoji'], ['area'])) == 3
     with pytest.raises(ValueError, match=r"for set 'comparison', got \['placed-emoji'\]: give --arms too"):
-        runs('comparison', ['placed-emoji'])
+        keys('comparison', ['placed-emoji'])
 
 
 def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):

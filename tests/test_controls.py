@@ -1,23 +1,18 @@
-"""Controls and ideas of the comparison: each does what its name says."""
+"""Controls of the comparison: each does what its name says."""
 from functools import lru_cache
 
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.loss import BinaryCrossEntropy
 
-from benchmarks.comparison.runs import train_arm
-from benchmarks.data.images import to_image_set
+from benchmarks.comparison.run import train_arm
 from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place
+from benchmarks.data.placed import place, to_image_set
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, IDEAS, ONE_PASS
-from benchmarks.labels.labellers import LABELLERS
-from benchmarks.labels.losses import CRITERIA, DECOUPLED_WEIGHT, EXTRAS
-from benchmarks.labels.ratios import NEIGHBOURS, create_own_ratio
-from benchmarks.labels.truth import visibility_of_both
+from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, ONE_PASS, UNMIXING
+from benchmarks.labels.controls import DECOUPLED_WEIGHT, EXTRAS, NEIGHBOURS, Shuffled
 from benchmarks.training import MODELS, create_model, cutmix
-from timm_sumix import MixedTarget, ModelOutput
+from timm_sumix import MixedTarget, ModelOutput, SUMixOptions
 from timm_sumix.correction import create_ratio
 
 
@@ -45,10 +40,6 @@ def base_models():
     return trained
 
 
-def _changes(name, target, outputs):
-    return create_own_ratio(name)(outputs, outputs, target) - target.lam
-
-
 def _plain_changes(target, outputs):
     return create_ratio('evidence')(outputs, outputs, target) - target.lam
 
@@ -56,33 +47,13 @@ def _plain_changes(target, outputs):
 def test_shuffled_corrections_are_those_of_other_samples_of_about_the_same_area(batch):
     target, _, outputs = batch
     plain, state = _plain_changes(target, outputs), torch.get_rng_state()
-    shuffled = _changes('shuffled', target, outputs)
+    shuffled = Shuffled()(outputs, outputs, target) - target.lam
     for rows in target.area.argsort().split(NEIGHBOURS):
         for row in rows.tolist():  # a correction of the group, cut where it would lead out of [0, 1]
             moved = (target.area[row] + plain[rows]).clamp(0., 1.) - target.area[row]
             assert (moved - shuffled[row]).abs().min() < 1e-5
     assert (shuffled - plain).abs().mean() > 0.02 and 0.8 < shuffled.abs().mean() / plain.abs().mean() < 1.1
     assert torch.equal(torch.get_rng_state(), state)  # what is drawn after it stays the same
-
-
-def test_corrections_by_confidence_are_as_large_as_the_probability_of_both_classes(batch):
-    target, _, outputs = batch
-    q = outputs.logits.softmax(-1)
-    for i, (a, b) in enumerate(zip(target.labels.tolist(), target.partner_labels.tolist())):
-        share = q[i, a] if a == b else q[i, a] + q[i, b]
-        torch.testing.assert_close(
-            _changes('by confidence', target, outputs)[i], _plain_changes(target, outputs)[i] * share)
-
-
-def test_corrections_from_area_grow_with_the_steps_and_begin_anew_in_each_run(batch):
-    target, _, outputs = batch
-    plain = _plain_changes(target, outputs)
-    for _ in range(2):
-        ratio = create_own_ratio('from area')
-        found = [ratio(outputs, outputs, target) - target.lam for _ in range(600)]
-        torch.testing.assert_close(found[0], plain / 500)
-        torch.testing.assert_close(found[249], plain / 2)
-        torch.testing.assert_close(found[-1], plain)
 
 
 def test_the_decoupled_term_asks_for_each_class_without_the_other():
@@ -106,21 +77,8 @@ def test_regmixup_adds_the_loss_of_unmixed_images():
         EXTRAS['regmixup'](model, images, None, target), F.cross_entropy(images.flatten(1), labels))
 
 
-def test_targets_of_what_is_visible_are_each_objects_visible_fraction(batch):
-    target, masks, outputs = batch
-    labels = LABELLERS['visible'](lambda originals: None, None, target, masks)
-    criterion = CRITERIA['binary cross-entropy']()
-    criterion.sample_weight = labels.weight
-    target.lam = labels.lam
-    visible = torch.zeros(32, 10)
-    for classes, fraction in zip((target.labels, target.partner_labels), visibility_of_both(masks, target)):
-        visible.scatter_add_(1, classes[:, None], fraction[:, None])
-    expected = BinaryCrossEntropy(smoothing=0.)(outputs.logits, visible.clamp(max=1.))
-    torch.testing.assert_close(criterion(outputs.logits, target.soft_target()), expected)
-
-
-@pytest.mark.parametrize('arm', [*CONTROLS, *IDEAS])
-def test_every_control_and_idea_trains_another_model(arm, base_models):
+@pytest.mark.parametrize('arm', list(CONTROLS))
+def test_every_control_trains_another_model(arm, base_models):
     data = to_image_set(place(load_digits_objects()[2], 128))
     torch.manual_seed(0)
     model = create_model()
@@ -139,4 +97,9 @@ def test_transmix_needs_a_transformer():
 
 
 def test_no_arm_has_two_meanings():
-    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(IDEAS) + len(ATTENTION) + len(ONE_PASS)
+    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(ATTENTION) + len(ONE_PASS)
+
+
+def test_the_arm_of_the_paper_is_the_preset_and_unmixing_names_arms_that_there_are():
+    assert SUMixOptions(**ARMS['paper'].options) == SUMixOptions.preset('paper')
+    assert set(UNMIXING) <= set(ALL_ARMS) and len(set(UNMIXING)) == 14

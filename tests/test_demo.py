@@ -5,17 +5,12 @@ import sys
 import pytest
 from conftest import ROOT
 
-from benchmarks.data.emoji import FOLDER
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize('data', ['fashion', 'emoji'])
-def test_demo_makes_a_table_and_a_picture(tmp_path, data):
-    if data == 'emoji' and not FOLDER.is_dir():
-        pytest.skip('no drawings are at hand: python -m benchmarks.data.emoji')
+def test_demo_makes_a_table_and_a_picture(tmp_path):
     command = [
         sys.executable, '-m', 'benchmarks.demo', '--out', str(tmp_path / 'demo'), '--train-images', '256',
-        '--test-images', '200', '--epochs', '2', '--data', data]
+        '--test-images', '200', '--epochs', '2']
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / 'demo' / 'results.json').read_text())

@@ -5,12 +5,12 @@ import tarfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.data import drawn, emoji, folders
-from benchmarks.data.clutter import CLUTTERS
+from benchmarks.data import drawn, emoji
 from benchmarks.data.drawn import place_drawings
 from benchmarks.data.emoji import ARTISTS, UNSEEN, Drawings, load_drawings, split_drawings
+from benchmarks.data.placed import CLUTTERS, PlacedImages
+from benchmarks.demo import write_image_folder
 
 THINGS = ('ant', 'lion', 'rose', 'tomato', 'ship', 'crown', 'dress', 'drum')
 COLOURS = dict(zip(ARTISTS, ('#ff0000', '#00ff00', '#0000ff', '#ffff00', '#ff00ff')))
@@ -68,7 +68,7 @@ def test_another_licence_is_an_error(packages, monkeypatch):
 
 def test_a_package_that_cannot_be_fetched_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', '')
-    with pytest.raises(FileNotFoundError, match='must hold iconify-json-noto-.*tgz, npm.s package @iconify-json/noto'):
+    with pytest.raises(FileNotFoundError, match='noto-.*tgz must be there, or `npm pack @iconify-json/noto@'):
         load_drawings(tmp_path)
 
 
@@ -142,26 +142,8 @@ def test_sizes_out_of_range_are_an_error(drawings, sizes):
         place_drawings(drawings.images[0], np.zeros(5, dtype=int), 4, sizes=sizes)
 
 
-def test_a_picture_of_the_drawings_is_saved(packages, monkeypatch):
-    monkeypatch.setattr('sys.argv', [
-        'emoji', '--folder', str(packages), '--classes', '4', '--picture', str(packages / 'drawings.png')])
-    emoji.main()
-    assert Image.open(packages / 'drawings.png').size == (4 * 64, 5 * 64)
-
-
-def test_image_folders_for_train_scripts_are_written_once(drawings, tmp_path, monkeypatch):
-    from torchvision.datasets import ImageFolder
-    monkeypatch.setattr(drawn, 'load_drawings', lambda classes: drawings)
-    folders.prepare('placed_emoji', tmp_path / 'data', train=24, test=8, classes=4)
-    for split, count in (('train', 24), ('validation', 8)):
-        data = ImageFolder(tmp_path / 'data' / split)
-        assert len(data) == count and data.classes == ['0-a', '1-b', '2-c', '3-d'] and data[0][0].size == (64, 64)
-    monkeypatch.setattr(drawn, 'load_drawings', None)
-    folders.prepare('placed_emoji', tmp_path / 'data', train=24, test=8, classes=4)
-
-
 def test_folders_of_more_than_ten_classes_are_sorted_by_label(tmp_path):
     images = np.zeros((12, 8, 8, 3), dtype=np.uint8)
-    placed = folders.PlacedImages(images, np.zeros((12, 8, 8), dtype=bool), np.arange(12))
-    folders.write_image_folder(placed, tuple('abcdefghijkl'), tmp_path)
+    placed = PlacedImages(images, np.zeros((12, 8, 8), dtype=bool), np.arange(12))
+    write_image_folder(placed, tuple('abcdefghijkl'), tmp_path)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f'{i:02d}-{"abcdefghijkl"[i]}' for i in range(12)]

@@ -1,12 +1,14 @@
-"""The pages of evidence, which are made from committed results."""
+"""The pages, whose tables are made from committed results."""
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from benchmarks.evidence.__main__ import PAGES
-from benchmarks.evidence.blocks import fill
+from benchmarks.report import runs
+from benchmarks.report.__main__ import PAGES
+from benchmarks.report.blocks import fill
+from benchmarks.report.model_tables import test_sets_table as sets_table
 
 
 def test_the_pages_hold_what_the_committed_results_make():
@@ -19,7 +21,18 @@ def test_the_pages_hold_what_the_committed_results_make():
 
 def test_the_pages_are_made_without_training_code():
     code = (
-        "import sys, benchmarks.evidence.__main__; "
+        "import sys, benchmarks.report.__main__; "
         "print([m for m in ('torch', 'timm', 'timm_sumix') if m in sys.modules])")
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == '[]'
+
+
+def test_a_table_shows_the_arms_and_seeds_that_there_are(monkeypatch):
+    def run(arm, seed, top1):
+        return {'setting': 'plain', 'arm': arm, 'seed': seed, 'top1': top1, 'nll': 1., 'ece': 2.}
+
+    found = [run('area', 0, 70.), run('area', 1, 72.), run('unmixed', 1, 73.), run('clean', 2, 71.)]
+    monkeypatch.setattr(runs, 'read_result', lambda name: {'settings': ['plain'], 'runs': found})
+    lines = sets_table('any', ('unmixed', 'paper', 'area', 'clean')).splitlines()[2:]
+    assert [[cell.strip() for cell in line.split('|')[2:6]] for line in lines] == [
+        ['unmixed', '1', '73.0', '+1.00'], ['area', '2', '71.0', '-'], ['clean', '1', '71.0', '-']]

@@ -4,9 +4,9 @@ import gzip
 import numpy as np
 import pytest
 
-from benchmarks.data.folders import write_image_folder
 from benchmarks.data.objects import FILES, Objects, load_objects
 from benchmarks.data.placed import place
+from benchmarks.demo import write_image_folder
 
 
 def test_the_mask_is_where_the_object_is():

@@ -298,7 +298,7 @@ def _photographs():
     return [getattr(skimage.data, name)() for name in names] + list(load_sample_images().images)
 
 
-# grad-cam, of the extra 'robustness', brings a build of OpenCV without it, over that of the extra 'test'
+# another package may have brought a build of OpenCV without it, over that of the extra 'test'
 @pytest.mark.skipif(
     not hasattr(getattr(cv2, 'saliency', None), 'StaticSaliencyFineGrained_create'),
     reason='needs opencv-contrib-python-headless alone')

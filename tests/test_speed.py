@@ -8,9 +8,8 @@ import torch
 from benchmarks.common.results import ROOT
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.clock import compare_times, peak_memory, take_turns
-from benchmarks.speed.operations import operations
 from benchmarks.speed.parts import loss
-from benchmarks.speed.steps import Workload
+from benchmarks.speed.steps import Workload, operations
 from timm_sumix.mixing import MODES
 
 CPU = torch.device('cpu')

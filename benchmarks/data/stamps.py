@@ -1,15 +1,9 @@
 """Photographed objects with masks, the stamps of Tux Paint, placed on crops of photographs.
 
-python -m benchmarks.data.stamps [--folder FOLDER] [--picture FILE]
-
-Lists what is used. The stamps are those of Debian's package tuxpaint-stamps-default (Bill Kendrick and others, GPL-2,
+The stamps are those of Debian's package tuxpaint-stamps-default (Bill Kendrick and others, GPL-2,
 https://tuxpaint.org/stamps), and not part of this repository. Where it is not installed, it is fetched into .stamps by
 apt-get and dpkg-deb (160 MB), which needs no root.
 """
-import argparse
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -18,11 +12,13 @@ from PIL import Image, ImageOps
 
 from ..common.results import ROOT
 from .drawn import in_turn
+from .fetch import fetch
 from .placed import PlacedImages
 
 PACKAGE = 'tuxpaint-stamps-default'
 INSTALLED = Path('/usr/share/tuxpaint/stamps')  # of that package
 FOLDER = ROOT / '.stamps'
+FETCH = f'apt-get download {PACKAGE} && dpkg-deb -x *.deb .'
 OPAQUE = 128  # alpha of 255 from which a pixel belongs to the object
 
 # What a photograph of one object is; the package has drawings, signs and letters too.
@@ -53,7 +49,8 @@ def load_stamps(folder: Optional[Path] = None) -> Stamps:
     Raises:
         FileNotFoundError: If there are no stamps, and they cannot be fetched.
     """
-    folder = _find() if folder is None else folder
+    if folder is None:
+        folder = INSTALLED if INSTALLED.is_dir() else fetch(FOLDER, FETCH, str(INSTALLED.relative_to('/')))
     chosen = {}
     for path in sorted(folder.rglob('*.png')):
         name = path.relative_to(folder).with_suffix('').as_posix()
@@ -69,12 +66,7 @@ def load_stamps(folder: Optional[Path] = None) -> Stamps:
 
 
 def place_stamps(
-        stamps: Stamps,
-        count: int,
-        size: int,
-        seed: int,
-        canvas: int = 224,
-        anywhere: bool = False,
+        stamps: Stamps, count: int, size: int, seed: int, canvas: int = 224, anywhere: bool = False,
         background: Tuple[float, float] = CLOSE,
 ) -> PlacedImages:
     """Place photographed objects at random on crops of other photographs, half of them flipped.
@@ -105,33 +97,6 @@ def place_stamps(
         objekt = _resized(stamps.images[label], size, flip=generator.random() < 0.5)
         _blend(image, mask, objekt, *_position(objekt[..., 3] >= OPAQUE, canvas, anywhere, generator))
     return PlacedImages(images, masks, labels)
-
-
-def _find() -> Path:
-    """Return the folder of the stamps, fetched if need be."""
-    if INSTALLED.is_dir():
-        return INSTALLED
-    if not FOLDER.is_dir():
-        _fetch()
-    return FOLDER
-
-
-def _fetch() -> None:
-    print(f'Fetching by apt-get: {PACKAGE}')
-    try:
-        with tempfile.TemporaryDirectory(dir=FOLDER.parent, prefix='.stamps-') as temporary:
-            _run('apt-get', 'download', PACKAGE, cwd=temporary)
-            _run('dpkg-deb', '-x', *map(str, Path(temporary).glob('*.deb')), temporary, cwd=temporary)
-            os.replace(temporary + str(INSTALLED), FOLDER)  # other processes see all of it or nothing
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        reason = ' '.join((getattr(error, 'stderr', None) or str(error)).split())
-        raise FileNotFoundError(
-            f"install Debian's package {PACKAGE}, or give the folder of its stamps; apt-get and dpkg-deb cannot fetch "
-            f'it: {reason}') from error
-
-
-def _run(*command: str, cwd: str) -> None:
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
 
 
 def _read(path: Path) -> Optional[np.ndarray]:
@@ -197,30 +162,3 @@ def _blend(image: np.ndarray, mask: np.ndarray, objekt: np.ndarray, top: int, le
     mask[window] = where = seen[..., 3] >= OPAQUE
     alpha = seen[where][:, 3:] / 255
     image[window][where] = (seen[where][:, :3] * alpha + image[window][where] * (1. - alpha)).round()
-
-
-def draw_all(stamps: Stamps, path: Path, tile: int = 112, columns: int = 16) -> None:
-    """Save a picture of all stamps on magenta, which shows what is left of their own backgrounds."""
-    rows = -(-len(stamps.images) // columns)
-    sheet = Image.new('RGB', (columns * tile, rows * tile), (255, 0, 255))
-    for i, image in enumerate(stamps.images):
-        picture = Image.fromarray(image)
-        picture.thumbnail((tile - 4, tile - 4))
-        sheet.paste(picture, (i % columns * tile, i // columns * tile), picture)
-    sheet.save(path)
-
-
-def main() -> None:
-    """Fetch what is missing; list and draw what is used."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--folder', type=Path, help="folder of stamps (default: Debian's, or .stamps)")
-    parser.add_argument('--picture', type=Path, help='draw all of them here')
-    args = parser.parse_args()
-    stamps = load_stamps(args.folder)
-    print(f'{len(stamps.names)} photographs: {", ".join(stamps.names)}')
-    if args.picture:
-        draw_all(stamps, args.picture)
-
-
-if __name__ == '__main__':
-    main()

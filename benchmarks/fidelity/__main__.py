@@ -10,17 +10,17 @@ to label them is compared with the truth: Spearman's correlation, mean absolute 
 difference between label and truth in ten bins of the label).
 """
 import argparse
+import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import List
 
-from ..common.processes import run_jobs
 from ..common.record import describe_run, wall_time
-from ..common.results import RESULTS, write_result
+from ..common.results import RESULTS, ROOT, write_result
+from ..runs import make_runs, read_results
 from .compare import compare
-from .photographs import PHOTOGRAPHS, run_photographs
-from .photographs import Job as PhotographsJob
+from .photographs import PHOTOGRAPHS
 from .predictions import read_predictions
-from .run import Job, run_scene
+from .run import Job, create_run
 from .scenes import SCENES, Scene
 
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=15, help='epochs of a probe model (default: 15)')
     parser.add_argument('--seeds', type=int, default=1, help='number of seeds, counted from 0 (default: 1)')
     parser.add_argument('--jobs', type=int, default=2, help='probe models at a time, one thread each (default: 2)')
+    parser.add_argument('--runs', type=Path, default=ROOT / '.fidelity', help='folder of the runs; what is done stays')
     parser.add_argument('--out', type=Path, help='result file (default: fidelity.json, or fidelity-photographs.json)')
     parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's model, seed 0, here")
     parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
@@ -46,8 +47,9 @@ def main() -> None:
         write_result(args.rescore.with_suffix('.json'), {**description, **wall_time(), 'rows': rows})
         return
     if args.scenes == ['photographs']:
-        run(args, 'fidelity-photographs', run_photographs, [
-            PhotographsJob(name, args.test_images or 924, seed) for seed in range(args.seeds) for name in PHOTOGRAPHS])
+        run(args, 'fidelity-photographs', [
+            Job(name, None, 0, 0, args.test_images or 924, seed)
+            for seed in range(args.seeds) for name in PHOTOGRAPHS])
         return
     if 'photographs' in args.scenes:
         parser.error('--scenes photographs must stand alone: it has a result file of its own')
@@ -55,16 +57,21 @@ def main() -> None:
         if not 0. < share <= 1.:
             parser.error(f'--shares must be in (0, 1], got {share}')
     scenes = {**{f'share {share:g}': Scene(share) for share in args.shares}, **{n: SCENES[n] for n in args.scenes}}
-    jobs = [
+    run(args, 'fidelity', [
         Job(name, scene, args.images, args.epochs, args.test_images or 5000, seed, None if seed else args.predictions)
-        for seed in range(args.seeds) for name, scene in scenes.items()]
-    run(args, 'fidelity', run_scene, jobs)
+        for seed in range(args.seeds) for name, scene in scenes.items()])
 
 
-def run(args: argparse.Namespace, name: str, function: Callable[[Any], List[Dict[str, Any]]], jobs: List[Any]) -> None:
-    """Run jobs, each of which returns rows of scores, and write the rows."""
+def run(args: argparse.Namespace, name: str, jobs: List[Job]) -> None:
+    """Make the runs that are not done, and write the rows of all of them."""
+    runs = [create_run(job, args.runs) for job in jobs]
     description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
-    rows = [row for rows in run_jobs(function, jobs, args.jobs, 'Probe models') for row in rows]
+    make_runs(runs, description, jobs=args.jobs)
+    results = read_results(runs)
+    if len(results) < len(runs):
+        sys.exit(f'benchmarks.fidelity: {len(runs) - len(results)} runs are not done, so that nothing is written')
+    description['commit'] = sorted({result['commit'] for result in results})  # some may have been done before
+    rows = [row for result in results for row in result['rows']]
     write_result(args.out or RESULTS / f'{name}.json', {**description, **wall_time(), 'rows': rows})
 
 

@@ -22,9 +22,7 @@ def usable(batches: List[Answers]) -> torch.Tensor:
 
 
 def compare(
-        batches: List[Answers],
-        shares: Dict[str, List[torch.Tensor]],
-        sweep: bool = False,
+        batches: List[Answers], shares: Dict[str, List[torch.Tensor]], sweep: bool = False,
 ) -> List[Dict[str, Any]]:
     """Return a row of scores for each ratio, in one pass and in two, and for each labeller.
 

@@ -9,8 +9,8 @@ import torch
 
 from timm_sumix.correction import visible_evidence
 
-from ..data.images import ImageSet, to_image_set
 from ..data.lite0 import load_lite0
+from ..data.placed import ImageSet, to_image_set
 from ..data.stamps import CLOSE, SCENES, load_stamps, place_stamps
 from ..labels.labellers import LABELLERS
 from ..training import cutmix, predict
@@ -48,13 +48,6 @@ PHOTOGRAPHS = {
 }
 
 
-class Job(NamedTuple):
-    """What to run: a name of PHOTOGRAPHS, the number of images, and the seed of images and mixing."""
-    name: str
-    images: int
-    seed: int
-
-
 def central(model, mixed, target, masks):
     """Return shares by a fixed Gaussian around the middle in the evidence's place, 7 x 7: objects tend to lie there."""
     places = torch.linspace(-0.5 + 1 / 14, 0.5 - 1 / 14, 7)
@@ -63,18 +56,22 @@ def central(model, mixed, target, masks):
     return first / (first + second)
 
 
-def run_photographs(job: Job) -> List[Dict[str, Any]]:
-    """Ask the network about one kind of images, and return rows of scores."""
-    torch.set_num_threads(1)
-    kind, model = PHOTOGRAPHS[job.name], load_lite0()
-    placed = place_stamps(
-        load_stamps(), job.images, kind.size, job.seed, anywhere=kind.anywhere, background=kind.background)
+def ask_about_photographs(name: str, images: int, seed: int) -> List[Dict[str, Any]]:
+    """Ask the network about one kind of images, and return rows of scores.
+
+    Args:
+        name: One of PHOTOGRAPHS.
+        images: Number of images.
+        seed: Seed of images and mixing.
+    """
+    kind, model = PHOTOGRAPHS[name], load_lite0()
+    placed = place_stamps(load_stamps(), images, kind.size, seed, anywhere=kind.anywhere, background=kind.background)
     data = to_image_set(placed)
     data = ImageSet(data.images, data.masks, predict(model, data.images).argmax(1))
     mixup = cutmix(1000, **{'mode': 'pair', 'cutmix_alpha': 1., **kind.mixing})
     labellers = {'central Gaussian': central, 'evidence of the mixture': LABELLERS['evidence of the mixture']}
-    batches, shares = ask_probe(model, data, mixup, job.seed, labellers)
+    batches, shares = ask_probe(model, data, mixup, seed, labellers)
     pairs = int(usable(batches).sum())
     return [
-        {'scene': 'photographs', 'seed': job.seed, 'part': 'photographs', 'images': job.name, 'pairs': pairs, **row}
+        {'scene': 'photographs', 'seed': seed, 'part': 'photographs', 'images': name, 'pairs': pairs, **row}
         for row in compare(batches, shares)]

@@ -7,10 +7,8 @@ from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixMixup
 from timm_sumix.passes import SUMixModule
 
 from ..common.scores import top1
-from ..data.images import ImageSet
-from ..labels.base import Labeller
-from ..labels.labellers import LABELLERS
-from ..labels.rivals import attention_labellers
+from ..data.placed import ImageSet
+from ..labels.labellers import LABELLERS, Labeller, attention_labellers
 from ..labels.truth import true_shares
 from ..training import LEARNING_RATES, MODELS, create_model, cutmix, predict, train
 from .scenes import Scene
@@ -41,11 +39,7 @@ class Answers(NamedTuple):
 
 
 def train_probe(
-        scene: Scene,
-        data: ImageSet,
-        test: ImageSet,
-        epochs: int,
-        seed: int,
+        scene: Scene, data: ImageSet, test: ImageSet, epochs: int, seed: int,
         after_epoch: Optional[Callable[[torch.nn.Module, int], None]] = None,
 ) -> Tuple[torch.nn.Module, float]:
     """Train a probe model with CutMix, its labels by area.
@@ -78,11 +72,7 @@ def rival_labellers(scene: Scene, model: torch.nn.Module) -> Dict[str, Labeller]
 
 @torch.no_grad()
 def ask_probe(
-        model: torch.nn.Module,
-        data: ImageSet,
-        mixup: SUMixMixup,
-        seed: int,
-        labellers: Dict[str, Labeller],
+        model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, seed: int, labellers: Dict[str, Labeller],
 ) -> Tuple[List[Answers], Dict[str, List[torch.Tensor]]]:
     """Mix the test images in batches of 128, and ask the probe model and the labellers about them.
 

@@ -6,24 +6,24 @@ import torch
 
 from timm_sumix.mixing import MODES, POLICIES
 
-from ..labels.tried import TRIED
+from ..runs import Run
 from ..training import cutmix
 from .compare import compare, usable
+from .photographs import ask_about_photographs
 from .predictions import write_predictions
 from .probe import ask_probe, rival_labellers, train_probe
 from .scenes import Scene, make_data
 
 IN_FULL = 'share 0.2'  # the scene that has modes, policies, sweeps and epochs too
 MODE = 'pair'  # of the mixing, where nothing else is said
-WITH_TRIED = (IN_FULL, 'share 1')
 
 
 class Job(NamedTuple):
-    """What to run.
+    """One scene with one seed.
 
     Args:
         name: Name of the scene.
-        scene: The scene.
+        scene: The scene; None: photographs, of the kind of that name.
         images: Number of training images.
         epochs: Number of epochs.
         test_images: Number of test images.
@@ -31,7 +31,7 @@ class Job(NamedTuple):
         predictions: Where to save a few predictions, if the scene is IN_FULL; None: nowhere.
     """
     name: str
-    scene: Scene
+    scene: Optional[Scene]
     images: int
     epochs: int
     test_images: int
@@ -39,10 +39,22 @@ class Job(NamedTuple):
     predictions: Optional[Path] = None
 
 
-def run_scene(job: Job) -> List[Dict[str, Any]]:
+def create_run(job: Job, out: Path) -> Run:
+    """Return the run of a scene, whose folder says all that its scores depend on."""
+    size = f'{job.test_images}' if job.scene is None else f'{job.images}x{job.epochs}-{job.test_images}'
+    return Run(out / job.name.replace(', ', '_').replace(' ', '-'), f'{size}/seed{job.seed}', job.seed, make, job)
+
+
+def make(run: Run, device: torch.device) -> Dict[str, Any]:
+    """Return {'rows': scores}, made on the CPU."""
+    job = run.what
+    return {'rows': (
+        ask_about_photographs(job.name, job.test_images, job.seed) if job.scene is None else ask_about_scene(job))}
+
+
+def ask_about_scene(job: Job) -> List[Dict[str, Any]]:
     """Train a scene's probe model and return rows of scores."""
     name, scene, images, epochs, test_images, seed, predictions = job
-    torch.set_num_threads(1)
     data, test = make_data(scene, images, test_images, seed)
     in_full, rows = name == IN_FULL, []
 
@@ -55,14 +67,10 @@ def run_scene(job: Job) -> List[Dict[str, Any]]:
             add('epochs', compare(*answers), epoch=epoch)
 
     model, top1 = train_probe(scene, data, test, epochs, seed, after_epoch)
-    rivals, tried = rival_labellers(scene, model), TRIED if name in WITH_TRIED else {}
-    batches, shares = ask_probe(model, test, cutmix(scene.classes, mode=MODE), seed, {**rivals, **tried})
+    rivals = rival_labellers(scene, model)
+    batches, shares = ask_probe(model, test, cutmix(scene.classes, mode=MODE), seed, rivals)
     invisible = torch.cat([batch.true.isnan() for batch in batches]).float().mean().item()
-    scores = compare(batches, shares)
-    own = [row for row in scores if row['label'] not in TRIED]
-    add('scene', own, top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
-    if tried:
-        add('tried', [row for row in scores if row['label'] in (*TRIED, 'evidence', 'area')])
+    add('scene', compare(batches, shares), top1=top1, pairs=int(usable(batches).sum()), neither_visible=invisible)
     if in_full:
         add('strengths', compare(batches, {}, sweep=True))
         for mode in MODES:

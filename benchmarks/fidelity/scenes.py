@@ -2,9 +2,8 @@
 from typing import NamedTuple, Tuple
 
 from ..data import settings
-from ..data.images import ImageSet, to_image_set
 from ..data.objects import DEBIAN_FOLDER, load_digits_objects, load_objects
-from ..data.placed import place
+from ..data.placed import ImageSet, place, to_image_set
 
 CANVAS = 32  # height and width in pixels
 

@@ -1,4 +1,4 @@
-"""The arms of the comparison, which differ in their labels or loss. Pure data: the page of evidence reads it too.
+"""The arms of the comparison, which differ in their labels or loss. Pure data: the report reads it too.
 
 Arm 'unmixed' is the library's default. Arm 'evidence' is the default before it unmixed: the evidence of the mixed image
 alone. Its committed runs read it in the pass that is trained; a run made now does so in one of its own.
@@ -12,9 +12,8 @@ class Arm(NamedTuple):
     Args:
         options: Options of SUMixTask.
         labeller: One of labellers.py, whose shares replace those by area before the task sees them.
-        ratio: One of ratios.py, where `options` name none.
-        criterion: One of losses.CRITERIA.
-        extra: One of losses.EXTRAS, a loss that is added.
+        ratio: One of controls.RATIOS, where `options` name none.
+        extra: One of controls.EXTRAS, a loss that is added.
         prob: Probability that a sample is mixed.
         smoothing: Label smoothing.
         epochs: Factor of the schedule's length.
@@ -22,16 +21,10 @@ class Arm(NamedTuple):
     options: Dict[str, Any]
     labeller: Optional[str] = None
     ratio: Optional[str] = None
-    criterion: str = 'cross-entropy'
     extra: Optional[str] = None
     prob: float = 1.
     smoothing: float = 0.
     epochs: float = 1.
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the model's probabilities are those of a sigmoid."""
-        return self.criterion == 'binary cross-entropy'
 
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
@@ -60,6 +53,7 @@ ARMS: Dict[str, Arm] = {
     'unmixed, similarity': Arm({'ratio': 'similarity'}),
     'unmixed, feature': Arm({'ratio': 'feature'}),
     'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
+    'paper': Arm({'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'}),  # the preset
     **{f'evidence {strength:g}': Arm({'strength': strength, **_TWO_PASSES}) for strength in (0., 1., 2., 8.)},
     **{f'evidence 1, gamma {gamma:g}': _gamma(gamma, ratio='evidence', strength=1.) for gamma in (0.1, 0.5, 1.)},
     'evidence 1, gamma 0.5, logits': _gamma(0.5, ratio='evidence', strength=1., uncertainty='logits'),
@@ -67,8 +61,6 @@ ARMS: Dict[str, Arm] = {
     'snapmix': Arm(_AREA, labeller='snapmix'),
     'lumix': Arm(_AREA, labeller='lumix'),
     'true': Arm(_AREA, labeller='true'),
-    'true, faded': Arm(_AREA, labeller='true, faded'),
-    'evidence 1, faded': Arm(_AREA, labeller='evidence, faded'),
 }
 # controls: what else could be behind a gain
 CONTROLS: Dict[str, Arm] = {
@@ -77,32 +69,29 @@ CONTROLS: Dict[str, Arm] = {
     **{f'area, smoothing {smoothing:g}': Arm(_AREA, smoothing=smoothing) for smoothing in (0.05, 0.1, 0.2)},
     'area, half unmixed': Arm(_AREA, prob=0.5),
     'evidence, half unmixed': _alone(prob=0.5),
+    'unmixed, half unmixed': Arm({}, prob=0.5),
     'area, decoupled': Arm(_AREA, extra='decoupled'),
     'evidence, decoupled': _alone(extra='decoupled'),
     'area, regmixup': Arm(_AREA, extra='regmixup'),
     'evidence, regmixup': _alone(extra='regmixup'),
 }
-# other ideas of what a label can do
-IDEAS: Dict[str, Arm] = {
-    'unmixed, by confidence': Arm({}, ratio='by confidence'),
-    'unmixed, from area': Arm({}, ratio='from area'),
-    'area, BCE': Arm(_AREA, criterion='binary cross-entropy'),
-    'evidence, BCE': _alone(criterion='binary cross-entropy'),
-    'true, BCE': Arm(_AREA, labeller='true', criterion='binary cross-entropy'),
-    'visible, BCE': Arm(_AREA, labeller='visible', criterion='binary cross-entropy'),
-}
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
 ONE_PASS: Dict[str, Arm] = {'true, one pass': Arm(_AREA, labeller='true, one pass')}  # as the default's labels
-ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **IDEAS, **ATTENTION, **ONE_PASS}
-# whose committed results stay, and which cannot be made anew: ideas on the evidence of the mixture alone
+ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **ATTENTION, **ONE_PASS}
+# whose committed results stay, and which are not made anew: ideas that changed no default
 EARLIER_CONTROLS = ('evidence, shuffled',)
 EARLIER_IDEAS = (
-    'evidence, fade 0.6', "evidence, soft augmentation's curve", 'evidence, by confidence', 'evidence, from area')
+    'true, faded', 'evidence 1, faded', 'evidence, fade 0.6', "evidence, soft augmentation's curve",
+    'evidence, by confidence', 'evidence, from area')
+BINARY = ('area, BCE', 'evidence, BCE', 'true, BCE', 'visible, BCE')  # whose probabilities are those of a sigmoid
 EARLIER_DEFAULT = 'evidence'
 # run with many seeds, and shown beside every control
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
-# labels of one pass and of two, in mode 'pair'
-UNMIXING = ('none', 'area', 'evidence', 'unmixed', 'evidence 1', 'clean', 'true, one pass')
+# labels of one pass and of two, in mode 'pair'; those of most interest first, since a budget of time may end the runs
+UNMIXING = (
+    'none', 'area', 'unmixed', 'evidence 1', 'clean', 'unmixed, similarity', 'unmixed, feature', 'paper',
+    'evidence', 'area, half unmixed', 'unmixed, half unmixed', 'unmixed, shuffled', 'area, smoothing 0.1',
+    'true, one pass')
 # where less mixing is better, do corrected labels still help?
 HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting

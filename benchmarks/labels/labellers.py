@@ -1,14 +1,113 @@
-"""The labellers that models are trained with in the comparison, by name."""
-from typing import Dict
+"""Ways to label a mixed image: the truth, and published rivals.
+
+A labeller takes (model, mixed images [N, 3, S, S], their MixedTarget, masks of the objects in the unmixed images
+[N, S, S]) and returns shares [N]. It makes the passes that it needs itself, without gradient, in the mode
+that the model is in.
+
+The rivals are re-derived in a few lines each; they are not their authors' code:
+SnapMix: https://arxiv.org/abs/2012.04846; here labels sum to 1, in the paper they do not.
+LUMix: https://arxiv.org/abs/2211.15846; its weights are not known to us for small images.
+TransMix: Attend to Mix for Vision Transformers, https://arxiv.org/abs/2111.09833; the attention's share alone, as in
+the paper's equation, where the authors' code takes its mean with the area.
+Class activation maps: Learning Deep Features for Discriminative Localization, https://arxiv.org/abs/1512.04150
+"""
+from typing import Callable, Dict
 
 import torch
 
-from timm_sumix.correction import create_ratio, visible_evidence
-from timm_sumix.passes import SUMixModule
+from timm_sumix import MixedTarget
+from timm_sumix.correction.evidence import QUARTILE
+from timm_sumix.maps import features_by_place
 
-from .base import Labeller, Labels
-from .rivals import evidence_of_mixture, lumix, snapmix
-from .truth import true_shares, visibility_of_both
+from .truth import true_shares
+
+Labeller = Callable[[torch.nn.Module, torch.Tensor, MixedTarget, torch.Tensor], torch.Tensor]
+
+
+def class_activation(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return each image's class activation map for its label, scaled to [0, 1] in each image [N, h, w]; of a CNN."""
+    places = model.forward_features(images).permute(0, 2, 3, 1)
+    logits = model.forward_head(places.reshape(-1, places.shape[-1], 1, 1)).view(*places.shape[:3], -1)
+    activation = logits.gather(3, labels.view(-1, 1, 1, 1).expand(-1, *logits.shape[1:3], 1)).squeeze(3)
+    low, high = activation.amin((1, 2), keepdim=True), activation.amax((1, 2), keepdim=True)
+    return (activation - low) / (high - low).clamp(min=1e-6)
+
+
+def visible_share(evidence: torch.Tensor, target: MixedTarget) -> torch.Tensor:
+    """Return the first image's share of the visible evidence [N], from evidence [N, h, w] relative to its own sum."""
+    relative = evidence / evidence.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    first, second = target.visible_fraction((evidence.shape[-2], evidence.shape[-1]))
+    a, b = (relative * first).sum((1, 2)), (target.partner(relative) * second).sum((1, 2))
+    return torch.where(a + b > 1e-6, a / (a + b).clamp(min=1e-6), target.lam)
+
+
+def snapmix(model, mixed, target, masks):
+    """Return shares of the class activation maps of the unmixed images."""
+    return visible_share(class_activation(model, target.original, target.labels), target)
+
+
+def evidence_of_mixture(model, mixed, target, masks):
+    """Return the first image's part of the evidence in the mixed image itself, as TransMix does by attention."""
+    maps = model.forward_features(mixed)
+    features = features_by_place(model, maps, (mixed.shape[-2], mixed.shape[-1])).float()
+    deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
+    weights = (features - (mean - QUARTILE * deviation)).square().sum(-1)
+    first, _ = target.visible_fraction((weights.shape[1], weights.shape[2]))
+    lam = (weights * first).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)
+    return lam if target.partner_mask is None else (lam + target.lam) / 2
+
+
+def lumix(model, mixed, target, masks):
+    """Return 0.5 * area + 0.4 * the mixture's own prediction + 0.1 * chance."""
+    prediction = model(mixed).softmax(-1)
+    a, b = (prediction.gather(1, labels.unsqueeze(1)).squeeze(1) for labels in (target.labels, target.partner_labels))
+    with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this label
+        chance = torch.rand(len(target.lam)).to(target.lam.device)
+    return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * chance
+
+
+class ClassTokenAttention:
+    """Attention that the class token of a timm VisionTransformer pays to each patch in its last block [N, h, w].
+
+    Args:
+        model: A VisionTransformer with a class token.
+    """
+
+    def __init__(self, model: torch.nn.Module):
+        self.model = model
+        self.found = None
+        model.blocks[-1].attn.register_forward_pre_hook(self._keep)
+
+    def _keep(self, attention, inputs):
+        x = inputs[0]
+        shape = (*x.shape[:2], 3, attention.num_heads, -1)
+        q, k, _ = attention.qkv(x).reshape(shape).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (attention.q_norm(q) * attention.scale @ attention.k_norm(k).transpose(-2, -1)).softmax(-1)
+        self.found = weights.mean(1)[:, 0, self.model.num_prefix_tokens:]
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the attention by place for images [N, 3, H, W]."""
+        parts = []
+        for batch in images.split(500):
+            self.model(batch)
+            parts.append(self.found.unflatten(1, self.model.patch_embed.grid_size))
+        return torch.cat(parts)
+
+
+def attention_labellers(model: torch.nn.Module) -> Dict[str, Labeller]:
+    """Return the labellers that read a VisionTransformer's attention: of the mixed image, and of the unmixed ones."""
+    attention = ClassTokenAttention(model)
+
+    def transmix(_, mixed, target, masks):
+        weights = attention(mixed)
+        first, _ = target.visible_fraction((weights.shape[-2], weights.shape[-1]))
+        return (weights * first).sum((1, 2)) / weights.sum((1, 2))
+
+    def of_originals(_, mixed, target, masks):
+        return visible_share(attention(target.original), target)
+
+    return {'transmix': transmix, 'attention of originals': of_originals}
 
 
 def _pass_only(model, mixed, target, masks):
@@ -26,32 +125,11 @@ def _true(model, mixed, target, masks):
     return _true_in_one_pass(model, mixed, target, masks)
 
 
-def _true_faded(model, mixed, target, masks):
-    return Labels(_true(model, mixed, target, masks), sum(visibility_of_both(masks, target)))
-
-
-def _visible(model, mixed, target, masks):
-    # with WeightedBinaryCrossEntropy: each class's target is the visible fraction of its object
-    model(target.original)  # as above
-    return Labels(true_shares(masks, target).nan_to_num(0.), sum(visibility_of_both(masks, target)))
-
-
-def _evidence_faded(model, mixed, target, masks):
-    # correct() would give the shares alone; the weight is of the same evidence
-    ratio = create_ratio('evidence')
-    mixed_output, original = SUMixModule(model, ratio, original_pass='no-grad')(mixed, target.original)
-    lam = ratio(mixed_output, original, target)
-    return Labels(lam, sum(visible_evidence(original.evidence, target)))
-
-
 LABELLERS: Dict[str, Labeller] = {
     'snapmix': snapmix,
     'lumix': lumix,
     'pass': _pass_only,
     'true': _true,
     'true, one pass': _true_in_one_pass,
-    'true, faded': _true_faded,
-    'visible': _visible,
-    'evidence, faded': _evidence_faded,
     'evidence of the mixture': evidence_of_mixture,
 }

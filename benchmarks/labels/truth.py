@@ -6,20 +6,13 @@ import torch
 from timm_sumix import MixedTarget
 
 
-def object_visibility(masks: torch.Tensor, visible_fraction: torch.Tensor) -> torch.Tensor:
-    """Return the visible fraction of each object [N].
-
-    Args:
-        masks: Masks of the objects [N, S, S], bool.
-        visible_fraction: How much of each pixel is visible [N, S, S], in [0, 1].
-    """
-    return (masks * visible_fraction).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
-
-
 def visibility_of_both(masks: torch.Tensor, target: MixedTarget) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return the visible fractions of the first images' objects and of the partners' [N], from masks [N, S, S]."""
+    def visible(masks: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+        return (masks * shown).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
+
     first, second = target.visible_fraction((masks.shape[-2], masks.shape[-1]))
-    return object_visibility(masks, first), object_visibility(target.partner(masks), second)
+    return visible(masks, first), visible(target.partner(masks), second)
 
 
 def true_shares(masks: torch.Tensor, target: MixedTarget) -> torch.Tensor:

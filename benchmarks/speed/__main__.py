@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from .. import models  # noqa: F401 (registers them with timm)
+from ..common.markdown import table
 from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from . import parts
-from .operations import operations
-from .steps import SETTINGS, Workload, grow, measure, number_of_processes
+from .steps import SETTINGS, Workload, grow, measure, number_of_processes, operations
 
 MODELS = {
     'cpu': ('resnet18', 'vit_tiny_patch16_224', 'convnext_atto'),
@@ -119,22 +117,20 @@ PARTS: Dict[str, Callable[[argparse.Namespace], Dict[str, Any]]] = {
 DEFAULT_PARTS = [part for part in PARTS if part != 'tests']
 
 
-def _show(console: Console, title: str, rows: Dict[str, Any]) -> None:
+def _show(title: str, rows: Dict[str, Any]) -> None:
     """Print rows of figures, or each of several such tables."""
     first = next(iter(rows.values()))
     if isinstance(next(iter(first.values())), dict):
         for name, own in rows.items():
-            _show(console, f'{title}: {name}', own)
+            _show(f'{title}: {name}', own)
         return
-    table = Table('what', *first, title=title)
-    for name, row in rows.items():
-        table.add_row(name, *(f'{value:.3f}' for value in row.values()))
-    console.print(table)
+    print(table([title, *first], [
+        [name, *(f'{value:.3f}' for value in row.values())] for name, row in rows.items()]))
 
 
 def main() -> None:
     """Measure, print, and write the figures; of several processes the first one writes."""
-    args, console, processes = parse_args(), Console(), number_of_processes()
+    args, processes = parse_args(), number_of_processes()
     if processes > 1:
         torch.distributed.init_process_group('gloo' if args.device.type == 'cpu' else 'nccl')
         if args.device.type == 'cuda':
@@ -148,7 +144,7 @@ def main() -> None:
     for part in args.parts:
         figures[part] = PARTS[part](args)
         if is_first:
-            _show(console, part, figures[part])
+            _show(part, figures[part])
     if is_first:
         write_result(args.out, {
             **run, **wall_time(), 'processes': processes, 'batch_size': args.batch_size, 'size': args.size,

@@ -8,8 +8,10 @@ from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.task import ClassificationTask
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from timm_sumix import SUMixMixup, SUMixTask
+from timm_sumix.mixing import MODES
 from timm_sumix.options import PRESETS
 
 from .clock import Row, compare, peak_memory
@@ -121,3 +123,42 @@ def grow(work: Workload, repeats: int, values: Dict[str, Sequence[int]]) -> Dict
         part: {
             str(value): measure(work._replace(**{part: value}), ['default'], repeats)['default'] for value in own}
         for part, own in values.items()}
+
+
+# how the names of operations begin that launch nothing: views, and taking memory
+_FREE = (
+    'view', '_unsafe_view', 'reshape', 'expand', 'permute', 'transpose', 't.', 'unsqueeze', 'squeeze', 'slice',
+    'select', 'detach', 'alias', 'unbind', 'as_strided', 'split', 'empty')
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the operations that are dispatched under it: on a GPU each is a kernel, whatever its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not function.name().split('::')[1].startswith(_FREE)
+        return function(*args, **(kwargs or {}))
+
+
+def count_operations(work: Workload, setting: str) -> int:
+    """Return how many operations a training step dispatches, forward, backward and optimizer.
+
+    Args:
+        work: What it works on; its size hardly matters.
+        setting: BASE, or a key of SETTINGS.
+    """
+    step = make_step(work, setting)
+    step()  # the optimizer makes its state
+    with _Counter() as counter:
+        step()
+    return counter.count
+
+
+def operations(work: Workload, settings: Sequence[str]) -> Dict[str, Dict[str, int]]:
+    """Return how many operations a step of each setting dispatches, by mode of mixing: {setting: {mode: count}}."""
+    return {
+        setting: {mode: count_operations(work._replace(mode=mode), setting) for mode in MODES}
+        for setting in (BASE, *settings)}

@@ -3,8 +3,7 @@
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 [--train-script timm/train.py] [--nproc 4]
     python -m benchmarks.tables imagenet --data-dir /data/imagenet --ratio released --rows 'resnet18/cutmix*'
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 --dry-run > jobs.txt
-    python -m benchmarks.tables placed_fashion --rows 'wide_resnet10_1/*' --device cpu
-    python -m benchmarks.tables placed_fashion --render benchmarks/results/tables [--picture FILE]
+    python -m benchmarks.tables cifar100 --render .tables
 
 Further arguments go to the train script (--device cpu, --workers 8, --amp). Every run has a folder of its own; a rerun
 skips finished runs and resumes interrupted ones. Several runners, on one machine or on many that share the folder,
@@ -12,19 +11,19 @@ divide the runs among them. --dry-run prints one command a line, for sbatch or x
 were started so.
 """
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
-
-from rich.console import Console
+from typing import List
 
 from timm_sumix.correction import RATIOS
 
-from ..common.paper_tables import DEFINITION, TABLES, render
-from ..common.results import ROOT, read_runs, write_result
-from ..data.folders import prepare
-from .cells import LOCAL, cells, check_data, command, data_folder, run_folder
-from .runs import run_all
+from ..common.results import ROOT
+from ..runs import Run, make_runs
+from .cells import cells, check_data, command
+from .run import create_run
+from .table import TABLES, render
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,11 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds (default: 3)')
     parser.add_argument('--out', type=Path, default=ROOT / '.tables', help='folder of all runs (default: .tables)')
     parser.add_argument('--dry-run', action='store_true', help='print the commands of what is not done, and stop')
-    parser.add_argument('--render', type=Path, metavar='FOLDER', help='only print the table of the results in FOLDER')
-    parser.add_argument(
-        '--picture', type=Path, metavar='FILE',
-        help='draw the table to this file (default: into --out; with --render, nowhere)')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='also write all results into one JSON file')
+    parser.add_argument('--render', type=Path, metavar='FOLDER', help='only print the table of results below FOLDER')
     args, args.further = parser.parse_known_args()
     for name in ('data_dir', 'out', 'train_script'):  # the training runs in another folder
         value = getattr(args, name)
@@ -53,43 +48,40 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def create_runs(args: argparse.Namespace) -> List[Run]:
+    """Return the runs of a table.
+
+    Raises:
+        FileNotFoundError: If there is no train script.
+        ValueError: If an argument is out of range.
+    """
+    if not args.train_script.is_file():
+        raise FileNotFoundError(f'--train-script must be a train script, {args.train_script} is no file')
+    if args.nproc < 1 or args.seeds < 1:
+        raise ValueError(f'--nproc and --seeds must be 1 or greater, got {args.nproc} and {args.seeds}')
+    return [create_run(cell, args) for cell in cells(args.table, args.ratio, args.seeds, args.rows)]
+
+
 def main() -> None:
     """Run or print the cells of a table, and render it."""
-    args, console = parse_args(), Console(soft_wrap=True)
+    args, complete = parse_args(), True
     if args.render is None:
         try:
-            if not args.train_script.is_file():
-                raise FileNotFoundError(f'--train-script must be a train script, {args.train_script} is no file')
-            if args.nproc < 1 or args.seeds < 1:
-                raise ValueError(f'--nproc and --seeds must be 1 or greater, got {args.nproc} and {args.seeds}')
-            if args.table == 'rsb' and args.ratio == 'released':
-                raise ValueError("--ratio released needs cross-entropy, and RSB's recipes use BCE")
-            todo = cells(args.table, args.ratio, args.seeds, args.rows)
+            runs = create_runs(args)
             # also without --dry-run: a command that cannot be made is an error before anything is trained
-            lines = [
-                shlex.join(command(cell, args)) for cell in todo
-                if not (run_folder(cell, args.out) / 'result.json').is_file()]
+            lines = [shlex.join(command(run.what[0], args)) for run in runs if not run.result.is_file()]
             if args.dry_run:
                 print('\n'.join(lines))
                 return
             check_data(args.table, args.data_dir)
-            if args.table in LOCAL:
-                for folder, row in {data_folder(cell, args.data_dir): cell.row for cell in todo}.items():
-                    prepare(args.table, folder, **DEFINITION['images'][row], classes=DEFINITION['classes'][row])
+            complete = make_runs(runs, {}, jobs=1)
         except (FileNotFoundError, ValueError) as error:
             sys.exit(f'benchmarks.tables: {error}')
-        try:
-            complete = run_all(todo, args, console)
         except KeyboardInterrupt:
             sys.exit('benchmarks.tables: interrupted; the same command goes on from the last checkpoint')
-    folder = args.render or args.out / args.table
-    results = [result for result in read_runs(folder) if result['table'] == args.table]
-    if args.collect:
-        write_result(args.collect, {'runs': results})
-    picture = args.picture or (None if args.render else folder / f'{args.table}.png')
-    print(render(args.table, TABLES[args.table], results, picture))
-    if args.render is None and not complete:
-        sys.exit(1)
+    found = (json.loads(path.read_text()) for path in sorted((args.render or args.out).rglob('result.json')))
+    print(render(TABLES[args.table], [result for result in found if result['table'] == args.table]))
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == '__main__':

@@ -7,17 +7,14 @@ from typing import List, NamedTuple, Optional
 
 import yaml
 
-from ..common.paper_tables import DEFINITION, TABLES
 from ..common.results import ROOT
+from .table import DEFINITION, TABLES
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
-TERM = ('--sumix-gamma', '0.5', '--sumix-original-pass', 'grad')  # of the paper's method
-LOCAL = ('placed_fashion', 'fashion_mnist', 'placed_emoji')
 FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
 # table: what --data-dir must hold, and where it comes from
 SOURCES = {
     'imagenet': (FOLDERS, 'https://image-net.org/download.php'),
-    'rsb': (FOLDERS, 'https://image-net.org/download.php'),
     'cifar100': ('cifar-100-python/{train,test,meta}', 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'),
     'tiny_imagenet': (
         f'{FOLDERS}; the validation images sorted into folders by val_annotations.txt',
@@ -82,9 +79,6 @@ def sumix_flags(cell: Cell) -> List[str]:
     All arms of a policy mix by the same code; 'base' leaves labels as they are, without uncertainty term, and so needs
     no second pass. Images of the row 'vanilla' are not mixed.
     """
-    if cell.policy == 'mixup+cutmix':  # by the recipe's own mixup and cutmix
-        term = () if cell.arm == 'evidence' else TERM
-        return [] if cell.arm == 'base' else ['--sumix', '--sumix-ratio', cell.arm, *term]
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']
@@ -112,12 +106,8 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
     launcher = ['-m', 'benchmarks.launcher']
     batch = []
-    settings = yaml.safe_load(recipe(cell).read_text())
-    if settings.get('aug_repeats') and args.nproc == 1 and '--aug-repeats' not in args.further:
-        raise ValueError(
-            f'{recipe(cell).name} repeats augmentation, which timm does only in distributed runs: give --nproc 2')
     if args.nproc > 1:
-        total = settings['batch_size']
+        total = yaml.safe_load(recipe(cell).read_text())['batch_size']
         if total % args.nproc:
             raise ValueError(f'--nproc must divide the batch size {total} of {recipe(cell).name}, got {args.nproc}')
         launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(args.nproc), *launcher]
@@ -126,7 +116,7 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     checkpoint = folder / 'last.pth.tar'
     return [
         sys.executable, *launcher, str(args.train_script), '-c', str(recipe(cell)), '--data-dir',
-        str(data_folder(cell, args.data_dir)), '--seed', str(cell.seed), '--output', str(folder.parent),
+        str(args.data_dir), '--seed', str(cell.seed), '--output', str(folder.parent),
         '--experiment', folder.name, '--checkpoint-hist', '1', *batch, *sumix_flags(cell),
         *(['--resume', str(checkpoint)] if checkpoint.is_file() else []), *args.further,
     ]
@@ -137,17 +127,8 @@ def run_folder(cell: Cell, out: Path) -> Path:
     return out / cell.table / cell.name
 
 
-def data_folder(cell: Cell, data_dir: Optional[Path]) -> Path:
-    """Return the folder of a cell's data; that of the local tables depends on how many images a row takes."""
-    if cell.table not in LOCAL:
-        return data_dir
-    return (data_dir or ROOT / '.data') / f'{cell.table}-{DEFINITION["images"][cell.row]["train"]}'
-
-
 def check_data(table: str, data_dir: Optional[Path]) -> None:
     """Raise FileNotFoundError, which says what is expected and where to get it, unless the data is there."""
-    if table in LOCAL:
-        return
     layout, source = SOURCES[table]
     if data_dir is not None:
         names = ['cifar-100-python'] if table == 'cifar100' else ['train']

@@ -1,19 +1,17 @@
-"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.evidence
+"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.report
 
 Between the marks <!-- NAME --> and <!-- end --> a page holds what this command makes of benchmarks/results; the rest of
 it is written by hand.
 """
 import argparse
 
-from ..common.results import RESULTS, ROOT, read_result
-from ..common.robustness_plot import draw_robustness
-from .blocks import TRAINED_TABLES, fill
-from .model_tables import paper_table
-from .pictures import draw_comparison, draw_controls, draw_fidelity, draw_gains, draw_speed
+from ..common.results import ROOT
+from .blocks import fill
+from .pictures import draw_controls, draw_fidelity, draw_gains, draw_robustness, draw_speed
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
-NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies', 'tables')
+NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies')
 PAGES = (*(DOCS / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 
@@ -23,14 +21,11 @@ def main() -> None:
     for page in PAGES:
         page.write_text(fill(page.read_text()))
     draw_fidelity(DOCS / 'fidelity.png')
-    draw_comparison(DOCS / 'comparison.png')
     draw_gains(DOCS / 'gains.png')
     for name in ('controls', 'ideas'):
         draw_controls(DOCS / f'{name}.png', COMPARISONS[name])
     draw_speed(DOCS / 'speed.png')
-    draw_robustness(read_result('robustness')['rows'], DOCS / 'robustness.png')
-    for name in TRAINED_TABLES:
-        paper_table(name, RESULTS / 'tables' / f'{name}.png')
+    draw_robustness(DOCS / 'robustness.png')
 
 
 if __name__ == '__main__':

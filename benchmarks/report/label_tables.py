@@ -1,5 +1,5 @@
 """Tables of how true each label is."""
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..common.markdown import mean, table
 from ..common.results import read_result
@@ -12,11 +12,7 @@ def label_name(row: Dict[str, Any]) -> str:
 
 
 def fidelity_table(
-        part: str,
-        column: str,
-        keep: Optional[Callable[[Dict[str, Any]], bool]] = None,
-        name: str = 'fidelity',
-) -> str:
+        part: str, column: str, keep: Optional[Callable[[Dict[str, Any]], bool]] = None, name: str = 'fidelity') -> str:
     """Return Spearman / mean absolute error / calibration, labels down and the values of a column across.
 
     Args:
@@ -29,15 +25,22 @@ def fidelity_table(
     columns = list(dict.fromkeys(row[column] for row in rows))
     if all(isinstance(value, (int, float)) or value.startswith('share ') for value in columns):
         columns.sort(key=lambda value: float(str(value).replace('share ', '')))
-    lines = []
-    for label in dict.fromkeys(label_name(row) for row in rows):
-        cells = []
-        for value in columns:
-            own = [row for row in rows if label_name(row) == label and row[column] == value]
-            scores = ('spearman', 'mae', 'calibration')
-            cells.append(' / '.join(mean([row[score] for row in own], 3) for score in scores) if own else '-')
-        lines.append([label, *cells])
-    return table(['label', *(f'{column} {value}' if isinstance(value, int) else value for value in columns)], lines)
+    header = [f'{column} {value}' if isinstance(value, int) else value for value in columns]
+    return table(['label', *header], [
+        [label, *(_scores([row for row in own if row[column] == value]) for value in columns)]
+        for label, own in _by_label(rows).items()])
+
+
+def _by_label(rows: List[Dict[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
+    found: Dict[str, List[Dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(label_name(row), []).append(row)
+    return found
+
+
+def _scores(rows: List[Dict[str, Any]], scores: Sequence[str] = ('spearman', 'mae', 'calibration')) -> str:
+    """Return 'mean / mean / ...' of the scores, '-' without rows."""
+    return ' / '.join(mean([row[score] for row in rows], 3) for score in scores) if rows else '-'
 
 
 def probes_table() -> str:
@@ -68,25 +71,21 @@ NAMES = {  # of the labels of most interest
 
 def labels_in_short() -> str:
     """Return the labels of most interest, on objects of a fifth of the canvas."""
-    rows = [row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')]
-    found = {label_name(row) for row in rows}
+    found = _by_label([
+        row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')])
     return table(['label', 'Spearman with the true share', 'mean absolute error'], [
-        [text, *(mean([row[score] for row in rows if label_name(row) == name], 3) for score in ('spearman', 'mae'))]
+        [text, *(_scores(found[name], [score]) for score in ('spearman', 'mae'))]
         for name, text in NAMES.items() if name in found])
 
 
 def photographs_table() -> str:
     """Return Spearman / mean absolute error of the labels of most interest, by what the photographs hold."""
-    rows = read_result('fidelity-photographs')['rows']
-    columns, found = (list(dict.fromkeys(values)) for values in (
-        (row['images'] for row in rows), (label_name(row) for row in rows)))
-
-    def cell(name, images):
-        own = [row for row in rows if (label_name(row), row['images']) == (name, images)]
-        return ' / '.join(mean([row[score] for row in own], 3) for score in ('spearman', 'mae'))
-
+    found = _by_label(read_result('fidelity-photographs')['rows'])
+    columns = list(dict.fromkeys(row['images'] for own in found.values() for row in own))
     return table(['label', *columns], [
-        [text, *(cell(name, images) for images in columns)] for name, text in NAMES.items() if name in found])
+        [text, *(_scores([row for row in found[name] if row['images'] == images], ('spearman', 'mae'))
+                 for images in columns)]
+        for name, text in NAMES.items() if name in found])
 
 
 def demo_table() -> str:

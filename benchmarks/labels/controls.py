@@ -1,4 +1,4 @@
-"""Losses of the comparison: criteria that fade targets, and losses that are added, re-derived in a few lines each.
+"""Controls of the comparison: shuffled corrections, and losses that are added, re-derived in a few lines each.
 
 Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurIPS 2023,
 https://arxiv.org/abs/2203.10761
@@ -6,42 +6,34 @@ RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Di
 https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
 They are not their authors' code.
 """
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict
 
 import torch
 import torch.nn.functional as F
-from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from timm_sumix import MixedTarget
+from timm_sumix.correction import Ratio, create_ratio
 
-from .base import fade
-
+NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
 
 
-class FadingCrossEntropy(SoftTargetCrossEntropy):
-    """Cross-entropy under a soft target that fades to equal probabilities by `sample_weight` [N]; None: it does not."""
+class Shuffled(Ratio):
+    """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
 
-    sample_weight: Optional[torch.Tensor] = None
+    def __init__(self) -> None:
+        self.ratio = create_ratio('evidence')
+        self.reads, self.reads_mixed = self.ratio.reads, self.ratio.reads_mixed
 
-    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of logits [N, C] under targets [N, C]."""
-        return super().forward(x, target if self.sample_weight is None else fade(target, self.sample_weight))
-
-
-class WeightedBinaryCrossEntropy(BinaryCrossEntropy):
-    """timm's binary cross-entropy under a soft target times `sample_weight` [N], whose sum may be greater than 1."""
-
-    sample_weight: Optional[torch.Tensor] = None
-
-    def __init__(self):
-        super().__init__(smoothing=0.)
-
-    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of logits [N, C] under targets [N, C], at most 1 each."""
-        if self.sample_weight is not None:
-            target = (target * self.sample_weight[:, None]).clamp(max=1.)
-        return super().forward(x, target)
+    def shares(self, mixed, original, target):
+        """Return the shuffled shares [N]."""
+        change = self.ratio(mixed, original, target) - target.lam
+        by_area = target.area.argsort()
+        with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
+            position = (torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))).to(change.device)
+        shuffled = torch.empty_like(change)
+        shuffled[by_area] = change[by_area[position.argsort()]]
+        return (target.lam + shuffled).clamp(0., 1.)
 
 
 def decoupled(
@@ -62,9 +54,6 @@ def regmixup(
     return F.cross_entropy(model(images), target.labels)
 
 
-CRITERIA: Dict[str, Callable[[], torch.nn.Module]] = {
-    'cross-entropy': FadingCrossEntropy,
-    'binary cross-entropy': WeightedBinaryCrossEntropy,
-}
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
+RATIOS: Dict[str, Callable[[], Ratio]] = {'shuffled': Shuffled}

@@ -3,15 +3,15 @@ import statistics
 from pathlib import Path
 from typing import Dict, List
 
+import numpy as np
+
 from ..common.figures import plt, save
 from ..common.markdown import interval
 from ..common.results import read_result
 from .label_tables import label_name
 from .runs import Comparison, gains, grid, test_sets
 
-ARMS_DRAWN = (
-    'area', 'similarity', 'feature', 'evidence', 'evidence, fade 0.6', 'evidence 0', 'evidence 1', 'evidence 8', 'true')
-
+GROUPS = 10  # points of the reliability diagram, of bins sorted by confidence
 SCORES = {'top1': 'change in top-1, points', 'nll': 'change in NLL', 'ece': 'change in ECE, points'}
 
 
@@ -30,29 +30,6 @@ def draw_fidelity(picture: Path) -> None:
     axes[0].set(xlabel="share of the canvas that an object's box takes", ylabel="Spearman's correlation with the truth")
     axes[1].set(xlabel="share of the canvas that an object's box takes", ylabel='mean absolute error')
     axes[1].legend(fontsize=8)
-    save(figure, picture, dpi=90)
-
-
-def draw_comparison(picture: Path) -> None:
-    """Draw gain in top-1, NLL and ECE of each label in each setting, every seed a dot."""
-    found = grid('comparison')
-    figure, axes = plt.subplots(3, len(found), figsize=(1.5 + 2.3 * len(found), 8.5), sharey=True, squeeze=False)
-    for column, (name, arms) in enumerate(found.items()):
-        for height, arm in enumerate(ARMS_DRAWN):
-            runs = arms.get(arm, [])
-            scores = (gains(runs, arms['area']), [r['nll'] for r in runs], [r['ece'] for r in runs])
-            for axis, values in zip(axes[:, column], scores):
-                axis.plot(values, [height] * len(values), 'o', color=f'C{height}', alpha=0.6, markersize=4)
-                if values:
-                    axis.plot(statistics.mean(values), height, '|', color=f'C{height}', markersize=14)
-        axes[0, column].set_title(name, fontsize=9)
-        axes[0, column].axvline(0, color='#888888', linewidth=0.8)
-        for axis, what in zip(axes[:, column], ('gain in top-1', 'NLL', 'ECE %')):
-            axis.set_xlabel(what, fontsize=8)
-            axis.tick_params(labelsize=7)
-    for axis in axes[:, 0]:
-        axis.set_yticks(range(len(ARMS_DRAWN)), ARMS_DRAWN, fontsize=8)
-    axes[0, 0].invert_yaxis()
     save(figure, picture, dpi=90)
 
 
@@ -120,4 +97,24 @@ def draw_speed(picture: Path) -> None:
     axes[0].set_yticks(range(len(settings)), settings)
     axes[0].invert_yaxis()
     axes[0].legend(fontsize=8)
+    save(figure, picture, dpi=90)
+
+
+def draw_robustness(picture: Path) -> None:
+    """Draw reliability diagram and occlusion curve; rows of one 'name' (an arm's seeds) are drawn as their mean."""
+    rows = read_result('robustness')['rows']
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
+    names = list(dict.fromkeys(row.get('name', row['checkpoint']) for row in rows))
+    left.plot([0, 1], [0, 1], ':', color='#888888')
+    for name in names:
+        own = [row for row in rows if row.get('name', row['checkpoint']) == name]
+        diagram = np.array(sorted(bar for row in own for bar in row['reliability']))
+        groups = np.array_split(diagram, GROUPS)
+        points = [np.average(group[:, :2], axis=0, weights=group[:, 2]) for group in groups if len(group)]
+        left.plot(*zip(*points), '.-', label=name)
+        dropped = [float(key) for key in own[0]['occlusion']]
+        right.plot(dropped, [np.mean([row['occlusion'][key] for row in own]) for key in own[0]['occlusion']], '.-')
+    left.set(xlabel='confidence', ylabel='accuracy', title='Reliability')
+    right.set(xlabel='share of patches dropped', ylabel='top-1 %', title='Occlusion')
+    left.legend(fontsize=8)
     save(figure, picture, dpi=90)

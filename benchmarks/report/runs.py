@@ -2,7 +2,7 @@
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, IDEAS, MAIN
+from ..labels.arms import ALL_ARMS, BINARY, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, MAIN
 
 Rows = List[Dict[str, Any]]
 
@@ -13,27 +13,18 @@ class Comparison(NamedTuple):
     arms: Collection[str]
 
 
-_BINARY = [name for name, arm in IDEAS.items() if arm.is_binary]
 COMPARISONS = {
     'controls': Comparison('area', (*MAIN, 'area, same time', *EARLIER_CONTROLS, *CONTROLS)),
     'ideas': Comparison(EARLIER_DEFAULT, (EARLIER_DEFAULT, *EARLIER_IDEAS)),
-    'BCE': Comparison('area, BCE', _BINARY),
+    'BCE': Comparison('area, BCE', BINARY),
 }
+ALL_ORDERED = (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS, *BINARY)
 
 
-def by_arm(runs: Rows, setting: str) -> Dict[str, Rows]:
-    """Return {arm: its runs} of a setting, in the order of the arms.
-
-    Raises:
-        ValueError: If an arm lacks some of CutMix's seeds, or CutMix some of its.
-    """
+def by_arm(runs: Rows, setting: str, order: Collection[str] = ALL_ORDERED) -> Dict[str, Rows]:
+    """Return {arm: its runs, by seed} of a setting, in the given order of the arms; arms without runs are left out."""
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
-    found = {arm: [run for run in own if run['arm'] == arm] for arm in (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS)}
-    seeds = [run['seed'] for run in found['area']]
-    for arm, own in found.items():
-        found_seeds = [run['seed'] for run in own]
-        if own and found_seeds != seeds:
-            raise ValueError(f'{setting}, {arm} must have the seeds of area, {seeds}, got {found_seeds}')
+    found = {arm: [run for run in own if run['arm'] == arm] for arm in order}
     return {arm: own for arm, own in found.items() if own}
 
 
@@ -43,22 +34,22 @@ def score_of(run: Dict[str, Any], score: str, other: Optional[str] = None) -> fl
 
 
 def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = None) -> List[float]:
-    """Return the change of a score at each seed.
+    """Return the change of a score at each seed that both have.
 
     Args:
         runs: Runs of an arm.
-        base: Runs of CutMix with the same seeds.
+        base: Runs of CutMix.
         score: 'top1', 'nll' or 'ece'.
         other: Name of a further test set; None: the setting's own.
     """
     values = {run['seed']: score_of(run, score, other) for run in base}
-    return [score_of(run, score, other) - values[run['seed']] for run in runs]
+    return [score_of(run, score, other) - values[run['seed']] for run in runs if run['seed'] in values]
 
 
-def grid(name: str) -> Dict[str, Dict[str, Rows]]:
-    """Return {setting: {arm: its runs}} of the settings that a committed result has runs of."""
+def grid(name: str, order: Collection[str] = ALL_ORDERED) -> Dict[str, Dict[str, Rows]]:
+    """Return {setting: {arm: its runs}} of the settings that a committed result has runs of, as by_arm does."""
     result = read_result(name)
-    found = {setting: by_arm(result['runs'], setting) for setting in result['settings']}
+    found = {setting: by_arm(result['runs'], setting, order) for setting in result['settings']}
     return {setting: arms for setting, arms in found.items() if arms}
 
 

@@ -1,31 +1,13 @@
 """Tables of the models that each label makes."""
-import statistics
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Collection, List, Optional
 
 from ..common.markdown import mean, table
-from ..common.paper_tables import TABLES, render
-from ..common.results import RESULTS, read_result, read_runs
-from ..labels.arms import ALL_ARMS, ARMS, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
-from .runs import Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
+from ..common.results import read_result
+from ..labels.arms import ARMS, BINARY, EARLIER_DEFAULT, EARLIER_IDEAS, HALF_UNMIXED
+from .runs import ALL_ORDERED, Comparison, Rows, by_arm, gains, grid, score_of, test_set_name, test_sets
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
-BINARY = [name for name, arm in ALL_ARMS.items() if arm.is_binary]
-
-
-def _each(gained: List[float]) -> str:
-    return ', '.join(f'{gain:+.2f}' for gain in gained)
-
-
-def _gains_as_text(gained: List[float]) -> str:
-    return f"{mean(gained, 2, True, '+')} ({_each(gained)})"
-
-
-def _from_to(base: Rows, runs: Rows) -> List[str]:
-    """Return each score of DIGITS as 'mean of base -> mean of runs'."""
-    return [
-        ' -> '.join(mean([run[score] for run in own], digits) for own in (base, runs))
-        for score, digits in DIGITS.items()]
 
 
 def comparison_table(setting: str) -> str:
@@ -35,55 +17,48 @@ def comparison_table(setting: str) -> str:
         gained = gains(runs, arms['area'])
         lines.append([
             arm, mean([run['top1'] for run in runs], 1, True),
-            '-' if arm == 'area' else _gains_as_text(gained),
+            '-' if arm == 'area' else f"{mean(gained, 2, True, '+')} ({', '.join(f'{gain:+.2f}' for gain in gained)})",
             mean([run['nll'] for run in runs], 3), mean([run['ece'] for run in runs], 1)])
     return table(['label', 'top-1 %', 'gain over area (each seed)', 'NLL', 'ECE %'], lines)
 
 
-def table_by_setting(cell: Callable[[Rows, Rows], str]) -> str:
-    """Return a table of the arms that several settings have: cell(its runs, area's runs), '-' where there are none."""
+def settings_table() -> str:
+    """Return top-1, NLL and ECE of each label that several settings have, '-' where one lacks it."""
     found = grid('comparison')
     arms = [arm for arm in (*ARMS, *EARLIER_IDEAS) if sum(arm in own for own in found.values()) > 1]
     return table(['label', *found], [
-        [arm, *(cell(own[arm], own['area']) if arm in own else '-' for own in found.values())] for arm in arms])
+        [arm, *(
+            ' / '.join(mean([run[score] for run in own[arm]], digits) for score, digits in DIGITS.items())
+            if arm in own else '-' for own in found.values())] for arm in arms])
 
 
-def settings_table() -> str:
-    """Return top-1, NLL and ECE of each label in each setting."""
-    return table_by_setting(lambda runs, base: ' / '.join(
-        mean([run[score] for run in runs], digits) for score, digits in DIGITS.items()))
+def test_sets_table(name: str, order: Collection[str] = ALL_ORDERED) -> str:
+    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval.
 
-
-def gains_table() -> str:
-    """Return each label's gain in top-1 over CutMix's labels in each setting: mean, and the worst seed."""
-    def cell(runs, base):
-        gained = gains(runs, base)
-        return '0' if runs is base else f'{statistics.mean(gained):+.2f} (worst {min(gained):+.2f})'
-
-    return table_by_setting(cell)
-
-
-def test_sets_table(name: str) -> str:
-    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval."""
+    Args:
+        name: Name of the committed result. Arms that it lacks are left out, and seeds that an arm lacks.
+        order: The arms, in their order in the table.
+    """
     lines = []
-    for setting, arms in grid(name).items():
+    for setting, arms in grid(name, order).items():
+        base = arms.get('area', [])
         for other in test_sets(arms):
             for arm, runs in arms.items():
                 lines.append([
-                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, arms['area'], other)])
+                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, base, other)])
     return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
 
 
 def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> List[str]:
-    """Return each score's mean, and its change over the base with half of its 95 % interval."""
+    """Return each score's mean, and its change over the base at their common seeds with half of its 95 % interval."""
     cells = []
     for score, digits in DIGITS.items():
         own = [score_of(run, score, other) for run in runs]
         if score != 'top1' and runs[0]['arm'] in BINARY:
             cells += ['-', '-']  # such a model's probabilities are no softmax
             continue
-        change = '-' if runs is base else mean(gains(runs, base, score, other), 3 if score == 'nll' else 2, True, '+')
-        cells += [mean(own, digits), change]
+        changes = [] if runs is base else gains(runs, base, score, other)
+        cells += [mean(own, digits), mean(changes, 3 if score == 'nll' else 2, True, '+') if changes else '-']
     return cells
 
 
@@ -99,14 +74,13 @@ def unmixing_in_short() -> str:
         'true, one pass': 'CutMix + the true share',
     }
     arms = grid('unmixing')['placed-14-wide']
-    return table(['training', 'top-1 %', 'NLL', 'ECE %'], [
-        [text, *(mean([run[score] for run in arms[arm]], digits) + _of_seeds(arms[arm], score, digits)
-                 for score, digits in DIGITS.items())]
-        for arm, text in names.items()])
-
-
-def _of_seeds(runs: Rows, score: str, digits: int) -> str:
-    return f' ({", ".join(f"{run[score]:.{digits}f}" for run in runs)})'
+    lines = []
+    for arm, text in ((arm, text) for arm, text in names.items() if arm in arms):
+        values = {score: [run[score] for run in arms[arm]] for score in DIGITS}
+        lines.append([text, *(
+            f'{mean(values[score], digits)} ({", ".join(f"{value:.{digits}f}" for value in values[score])})'
+            for score, digits in DIGITS.items())])
+    return table(['training', 'top-1 %', 'NLL', 'ECE %'], lines)
 
 
 def controls_table(setting: str, compared: Comparison) -> str:
@@ -164,19 +138,14 @@ def wall_time(name: str) -> str:
 
 
 def models_in_short() -> str:
-    """Return the scores of models trained with the default label over many seeds, beside CutMix's."""
+    """Return the scores of models trained with the earlier default over many seeds, beside CutMix's."""
     lines = []
     for setting, arms in grid('seeds').items():
-        top1, *scores = _from_to(arms['area'], arms[EARLIER_DEFAULT])
-        gained = mean(gains(arms[EARLIER_DEFAULT], arms['area']), 2, True, '+')
-        lines.append([f'`{setting}`', top1, gained, *scores])
+        pair = (arms['area'], arms[EARLIER_DEFAULT])
+        top1, *scores = (
+            ' -> '.join(mean([run[score] for run in own], digits) for own in pair) for score, digits in DIGITS.items())
+        lines.append([f'`{setting}`', top1, mean(gains(*pair[::-1]), 2, True, '+'), *scores])
     return table(['setting', 'top-1 %', 'gain, 95 % interval', 'NLL', 'ECE %'], lines)
-
-
-def paper_table(name: str, picture: Optional[Path] = None) -> str:
-    """Return one of the tables of benchmarks.tables, and draw it if asked."""
-    results = [result for result in read_runs(RESULTS / 'tables') if result['table'] == name]
-    return render(name, TABLES[name], results, picture)
 
 
 def robustness_table(name: str = 'robustness') -> str:

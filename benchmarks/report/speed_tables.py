@@ -1,4 +1,4 @@
-"""Tables of what training steps and their parts cost."""
+"""Tables of what training steps and their parts cost, and of what each architecture gets."""
 from typing import Any, Dict
 
 from ..common.markdown import table
@@ -81,3 +81,13 @@ def collate_ratio() -> str:
     """Return one sentence of the loader workers' collate function."""
     row = read_result('speed')['collate']['collate']
     return f"In a loader worker `FastCollateSUMix` takes {row['ratio']:.2f} of `FastCollateMixup`'s time (mode elem)."
+
+
+def zoo_table() -> str:
+    """Return the map of one model of each architecture, and how it was tried."""
+    lines = []
+    for module, row in read_result('zoo')['architectures'].items():
+        lines.append([
+            f'`{module}`', f'`{row["model"]}`', *(' x '.join(map(str, row[key])) for key in ('size', 'map')),
+            row['gets'], f'`{row["source"]}`', 'shapes' if row['meta'] else 'a step'])
+    return table(['module', 'model', 'pixels', 'places', 'gets', 'from', 'tried'], lines)

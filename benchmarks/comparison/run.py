@@ -1,0 +1,99 @@
+"""One run of the comparison: training and scoring a model; and collecting the results of many."""
+import json
+import time
+from pathlib import Path
+from typing import Any, Dict, Sequence, Union
+
+import torch
+
+from ..common.results import write_result
+from ..common.scores import classification
+from ..data.placed import ImageSet
+from ..data.settings import SETTINGS, Setting, make_data
+from ..labels.arms import ALL_ARMS, Arm
+from ..labels.controls import EXTRAS, RATIOS
+from ..labels.labellers import LABELLERS, attention_labellers
+from ..runs import Run, read_results
+from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
+from .sets import Key
+
+
+def create_run(key: Key, out: Path) -> Run:
+    """Return the run of a setting, arm and seed, below the folder of all runs."""
+    setting, arm, seed = key
+    return Run(out / setting, f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}', seed, make, key)
+
+
+def make(run: Run, device: torch.device) -> Dict[str, Any]:
+    """Train one model, write its checkpoint, and return its result."""
+    name, arm, seed = run.what
+    setting = SETTINGS[name]
+    data = make_data(setting, seed)
+    torch.manual_seed(seed)
+    model = create_model(setting.classes, **MODELS[setting.model])
+    start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
+    train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device)
+    seconds = time.time() - start
+    torch.save({'state_dict': model.state_dict()}, run.folder / 'checkpoint.pth.tar')
+    scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
+    return {
+        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
+        **classification(predict(model, data.test.images), data.test.labels), **({'others': scores} if scores else {})}
+
+
+def train_arm(
+        model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int,
+        device: Union[str, torch.device] = 'cpu',
+) -> None:
+    """Train a model, in place, as an arm says."""
+    by_attention = arm.labeller == 'transmix'
+    if by_attention and setting.model != 'vit':
+        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
+    labellers = attention_labellers(model) if by_attention else LABELLERS
+    mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
+    options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}
+    train(
+        model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
+        task_kwargs=options, labeller=labellers.get(arm.labeller),
+        extra=EXTRAS.get(arm.extra), device=device)
+
+
+def collect(runs: Sequence[Run], path: Path) -> int:
+    """Write the results of runs to one file, with every command and commit that made some of them.
+
+    Runs that the file already holds stay in it, unless they have been made again.
+
+    Args:
+        runs: Which to collect; those that are not done are left out.
+        path: The file.
+
+    Returns:
+        How many of them the file lacks.
+
+    Raises:
+        FileNotFoundError: If none is done.
+        ValueError: If versions or devices differ among the runs.
+    """
+    found = {_key(result): result for result in json.loads(path.read_text())['runs']} if path.is_file() else {}
+    found.update({_key(result): result for result in read_results(runs)})
+    results = list(found.values())
+    if not results:
+        raise FileNotFoundError(f'--out must hold results of runs, there is none as {runs[0].result}')
+    for key in ('versions', 'device'):
+        if any(result[key] != results[0][key] for result in results):
+            raise ValueError(
+                f'{key} must be the same for all runs that {path} would hold, got several: make the older ones again')
+    write_result(path, {
+        'command': sorted({result['command'] for result in results}),
+        'seed': sorted({result['seed'] for result in results}),
+        'versions': results[0]['versions'],
+        'commit': sorted({result['commit'] for result in results}),
+        'device': results[0]['device'],
+        'seconds': sum(result['seconds'] for result in results),
+        'settings': {name: SETTINGS[name]._asdict() for name in dict.fromkeys(own['setting'] for own in results)},
+        'runs': results})
+    return sum(run.what not in found for run in runs)
+
+
+def _key(result: Dict[str, Any]) -> Key:
+    return result['setting'], result['arm'], result['seed']

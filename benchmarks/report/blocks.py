@@ -1,0 +1,92 @@
+"""The blocks of the pages: what stands between the marks <!-- NAME --> and <!-- end -->."""
+import re
+from typing import Any, Callable, Dict, List
+
+from ..common.results import read_result
+from ..labels.arms import UNMIXING
+from . import label_tables as labels
+from . import model_tables as models
+from . import speed_tables as speed
+from .runs import COMPARISONS
+
+
+def made_by(name: str) -> str:
+    """Return a line that says how a result was made."""
+    run = read_result(name)
+    versions = ', '.join(f'{package} {version}' for package, version in run['versions'].items())
+    path, commands = f'benchmarks/results/{name}.json', _as_list(run['command'])
+    made = (
+        f'`{commands[0]}`' if len(commands) == 1
+        else f'{len(commands)} calls of `{" ".join(commands[0].split()[:3])}`, listed in the file')
+    seeds, commits = (', '.join(map(str, _as_list(run[key]))) for key in ('seed', 'commit'))
+    return f'Made by {made}, seeds {seeds}, commit {commits}, {versions}, {run["device"]}: [{path}](../{path})'
+
+
+def _as_list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+BLOCKS: Dict[str, Callable[[], str]] = {
+    'fidelity by size': lambda: labels.fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
+    'fidelity of scenes': lambda: labels.fidelity_table(
+        'scene', 'scene', lambda row: not row['scene'].startswith('share ')),
+    'fidelity of policies': lambda: labels.fidelity_table('policies', 'policy'),
+    'fidelity by strength': lambda: labels.fidelity_table('strengths', 'scene'),
+    'fidelity by mode': lambda: labels.fidelity_table('modes', 'mode'),
+    'fidelity by epoch': lambda: labels.fidelity_table('epochs', 'epoch'),
+    'photographs': labels.photographs_table,
+    'photographs in full': lambda: labels.fidelity_table('photographs', 'images', name='fidelity-photographs'),
+    'judges': labels.probes_table,
+    'labels in short': labels.labels_in_short,
+    'demo': labels.demo_table,
+    'comparison': lambda: models.comparison_table('placed-14'),
+    'settings': models.settings_table,
+    'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
+    **{name: lambda name=name: models.test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
+    **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
+       for what, compared in COMPARISONS.items()
+       for setting in ('placed-14', 'placed-emoji')},
+    'half unmixed': models.half_unmixed_table,
+    'temperature': models.temperature_table,
+    'models in short': models.models_in_short,
+    'unmixing in short': models.unmixing_in_short,
+    'robustness': models.robustness_table,
+    'robustness of the default': lambda: models.robustness_table('robustness-default'),
+    'corruptions': models.corruptions_table,
+    'steps': speed.steps_table,
+    'steps of two processes': lambda: speed.steps_table('speed-two-processes'),
+    'steps on a GPU': lambda: speed.steps_table('gpu'),
+    'growth': speed.growth_table,
+    'growth on a GPU': lambda: speed.growth_table('gpu'),
+    'steps in short': speed.steps_in_short,
+    'loss': speed.loss_table,
+    'mixing': speed.mixing_table,
+    'policies': speed.policies_table,
+    'collate': speed.collate_ratio,
+    'zoo': speed.zoo_table,
+}
+OF_ANY_RESULT: Dict[str, Callable[[str], str]] = {'made by ': made_by, 'wall time ': models.wall_time}
+
+
+def make_block(name: str) -> str:
+    """Return what a block holds.
+
+    Args:
+        name: One of BLOCKS, or one of OF_ANY_RESULT and the name of a committed result.
+
+    Raises:
+        ValueError: If there is no such block.
+    """
+    if name in BLOCKS:
+        return BLOCKS[name]()
+    for start, make in OF_ANY_RESULT.items():
+        if name.startswith(start):
+            return make(name.removeprefix(start))
+    raise ValueError(f'blocks must be among {[*BLOCKS, *OF_ANY_RESULT]}, got {name!r}')
+
+
+def fill(page: str) -> str:
+    """Return the page with every block made anew; ValueError if it names one that does not exist."""
+    return re.sub(
+        r'<!-- ([\w -]+?) -->\n.*?<!-- end -->',
+        lambda match: f'<!-- {match[1]} -->\n\n{make_block(match[1])}\n\n<!-- end -->', page, flags=re.DOTALL)

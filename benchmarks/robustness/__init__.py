@@ -1,1 +1,0 @@
-"""How robust are trained models? Clean, attacked, occluded and corrupted images, for one or several checkpoints."""

@@ -1,0 +1,41 @@
+"""The paper's tables: their figures and settings, and our results beside them, as Markdown."""
+import statistics
+from typing import Any, Dict, List, Optional
+
+import yaml
+
+from ..common.markdown import mean, table
+from ..common.results import ROOT
+
+DEFINITION = yaml.safe_load((ROOT / 'benchmarks' / 'paper_tables.yaml').read_text())
+TABLES: Dict[str, Dict[str, Dict[str, Dict[str, Any]]]] = DEFINITION['tables']
+HEADER = ['model', 'policy', 'arm', 'top-1 %, mean ± 95 % interval (seeds)', 'gain, per seed', 'paper', 'gap to paper']
+
+
+def render(rows: Dict[str, Dict], results: List[Dict]) -> str:
+    """Return a table as Markdown: ours and the paper's, base and with SUMix, the gain, and the gap to the paper.
+
+    Args:
+        rows: {architecture: {policy: {'base', 'sumix'}}}, the paper's figures, None where there are none.
+        results: Results of runs; what there are none for is left out.
+    """
+    lines = []
+    for row, policy, paper in ((row, policy, paper) for row, own in rows.items() for policy, paper in own.items()):
+        runs = [run for run in results if (run['row'], run['policy']) == (row, policy)]
+        base = {run['seed']: run['top1'] for run in runs if run['arm'] == 'base'}
+        for arm in sorted({run['arm'] for run in runs}, key=lambda arm: (arm != 'base', arm)):
+            tops = {run['seed']: run['top1'] for run in runs if run['arm'] == arm}
+            gains = [top - base[seed] for seed, top in tops.items() if arm != 'base' and seed in base]
+            printed = paper['base' if arm == 'base' else 'sumix']
+            gap = None if printed is None else statistics.mean(tops.values()) - printed
+            lines.append([
+                row, policy, arm, _mean([*tops.values()]), _mean(gains), _number(printed), _number(gap, '+')])
+    return table(HEADER, lines)
+
+
+def _mean(values: List[float]) -> str:
+    return f'{mean(values, 2, True)} ({len(values)})' if values else '-'
+
+
+def _number(value: Optional[float], sign: str = '') -> str:
+    return '-' if value is None else f'{value:{sign}.2f}'

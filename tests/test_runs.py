@@ -1,0 +1,117 @@
+"""The engine of runs: what is made once, in which order, on how many processes, and until when."""
+import fcntl
+import json
+import time
+
+import pytest
+import torch
+
+from benchmarks import runs
+from benchmarks.data.objects import load_digits_objects
+from benchmarks.data.placed import place, to_image_set
+from benchmarks.labels.arms import ALL_ARMS
+from benchmarks.runs import NO_TIME, Run, make_runs, read_results
+from benchmarks.training import create_model, cutmix, predict, train
+
+
+def _note(run, device):
+    """Note the run's name in the list of all that were made."""
+    with open(run.what, 'a') as file:
+        file.write(f'{run.name}\n')
+    return {'name': run.name}
+
+
+def _sleep(run, device):
+    time.sleep(run.what)
+    return {}
+
+
+def _fail(run, device):
+    raise ValueError('no such luck')
+
+
+def _train(run, device):
+    data = to_image_set(place(load_digits_objects()[2], 128))
+    torch.manual_seed(run.seed)
+    model = create_model()
+    train(model, data, cutmix(), epochs=1, seed=run.seed, device=device)
+    return {'logits': predict(model, data.images[:4]).tolist()}
+
+
+def _runs(folder, make, what, names=('a', 'b'), seeds=2):
+    return [Run(folder / 'group', f'{name}/seed{seed}', seed, make, what) for name in names for seed in range(seeds)]
+
+
+def test_a_run_that_is_done_is_not_repeated_and_one_that_failed_is(tmp_path, capsys):
+    made = tmp_path / 'made.txt'
+    chosen = _runs(tmp_path, _note, made)
+    assert not make_runs([Run(tmp_path / 'group', 'a/seed0', 0, _fail, None), *chosen[1:2]], {}, jobs=1)
+    assert 'a/seed0: failed, see' in capsys.readouterr().out
+    assert 'no such luck' in (chosen[0].folder / 'error.txt').read_text()
+    assert make_runs(chosen, {'commit': 'abc'}, jobs=1) and make_runs(chosen, {}, jobs=1)
+    assert made.read_text().split() == ['a/seed1', 'a/seed0', 'b/seed0', 'b/seed1']
+    results = read_results(chosen)
+    assert [result['name'] for result in results] == ['a/seed0', 'a/seed1', 'b/seed0', 'b/seed1']
+    assert results[0]['commit'] == 'abc' and results[0]['wall_s'] >= 0.
+
+
+def test_a_run_that_another_command_makes_is_left_to_it(tmp_path, capsys):
+    run, = _runs(tmp_path, _note, tmp_path / 'made.txt', 'a', 1)
+    run.folder.mkdir(parents=True)
+    with open(run.folder / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert make_runs([run], {}, jobs=1)
+    assert 'another command is at it' in capsys.readouterr().out and not run.result.exists()
+
+
+def test_with_a_budget_whole_seeds_come_first(tmp_path):
+    made = tmp_path / 'made.txt'
+    make_runs(_runs(tmp_path, _note, made), {}, jobs=1, budget=100.)
+    assert made.read_text().split() == ['a/seed0', 'b/seed0', 'a/seed1', 'b/seed1']
+
+
+def test_no_run_is_begun_that_would_end_after_the_budget(tmp_path, capsys):
+    chosen = _runs(tmp_path, _sleep, 0.3, ('a', 'b', 'c'), 2)
+    start = time.time()
+    assert make_runs(chosen, {}, jobs=1, budget=0.8)
+    assert time.time() - start < 1. and 1 <= len(read_results(chosen)) <= 2
+    assert capsys.readouterr().out.count(NO_TIME) == 6 - len(read_results(chosen))
+    other = Run(tmp_path / 'other', 'a/seed0', 0, _sleep, 0.)  # of which no time is known
+    assert make_runs([other], {}, jobs=1, budget=0.2) and other.result.is_file()
+
+
+def test_the_longest_run_of_a_group_counts_also_one_of_an_earlier_command(tmp_path):
+    first, second = _runs(tmp_path, _note, tmp_path / 'made.txt', 'ab', 1)
+    first.folder.mkdir(parents=True)
+    first.result.write_text(json.dumps({'wall_s': 60.}))
+    make_runs([first, second], {}, jobs=1, budget=50.)
+    assert not second.result.exists()
+    make_runs([first, second], {}, jobs=1, budget=70.)
+    assert second.result.exists()
+
+
+def test_two_processes_make_the_same_results_as_one(tmp_path):
+    chosen = [_runs(tmp_path / str(jobs), _train, None, 'a') for jobs in (1, 2)]
+    for jobs, own in enumerate(chosen, start=1):
+        assert make_runs(own, {}, jobs=jobs)
+    one, two = ([result['logits'] for result in read_results(own)] for own in chosen)
+    assert one == two and one[0] != one[1]
+
+
+def test_a_cpu_has_two_processes_by_default_and_a_gpu_several(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runs, '_outcomes', lambda runs, jobs, *common: (seen.append(jobs), 'done')[1:])
+    run, = _runs(tmp_path, _note, None, 'a', 1)
+    for device in ('cpu', 'cuda'):
+        make_runs([run], {}, device)
+    assert seen[0] == 2 < seen[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('arm', [name for name, arm in ALL_ARMS.items() if arm.labeller != 'transmix'])
+def test_every_arm_trains_on_a_gpu(arm):
+    from benchmarks.comparison.run import train_arm
+    from benchmarks.data.settings import Setting
+    data, model = to_image_set(place(load_digits_objects()[2], 128)), create_model()
+    train_arm(model, data, Setting(images=128, mode='pair'), ALL_ARMS[arm], 1, seed=0, device='cuda')
+    assert predict(model, data.images).isfinite().all() and next(model.parameters()).is_cuda
