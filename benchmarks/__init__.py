@@ -1,1 +1,1 @@
-"""The benchmarks: one question, one package; README.md lists them with their commands."""
+"""The benchmarks: one question, one file or package; README.md lists them with their commands."""

