@@ -38,6 +38,7 @@ def image_folder(tmp_path_factory):
 def launch(monkeypatch, image_folder, train_script, tmp_path):
     """Return a function that runs the launcher in this process and returns the run's output folder."""
     torch.manual_seed(0)
+    torch._dynamo.reset()  # a run is a process of its own: nothing was compiled before, for other sizes
 
     def run(*arguments, name='run', model='test_resnet', script=train_script, data=image_folder):
         argv = [

@@ -12,6 +12,7 @@ from timm_sumix.correction import RATIOS, evidence_map, unmix
 from timm_sumix.maps import features_by_place
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Part
+from timm_sumix.shown import Mixing
 from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.shown import Mixing
 
@@ -523,3 +524,15 @@ def test_images_without_anything_in_them_keep_the_area():
     task = _task(_Local(), mode='pair')
     mixed, target = task.mixup(torch.zeros(6, 3, 32, 32), torch.arange(6))
     torch.testing.assert_close(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow  # inductor calls a compiler
+def test_a_mask_is_averaged_by_cells_of_any_size_while_compiled():
+    @torch.compile(dynamic=True, fullgraph=True)
+    def visible(mask, maps):
+        return Mixing(len(mask), mask, complementary=True).visible_fraction((maps.shape[1], maps.shape[2]))
+
+    for side, height in ((32, 4), (64, 8), (45, 7)):
+        mask, maps = torch.rand(6, 1, side, side) > 0.5, torch.rand(6, height, height + 1, 3)
+        for compiled, expected in zip(visible(mask, maps), Mixing(6, mask).visible_fraction((height, height + 1))):
+            torch.testing.assert_close(compiled, expected)

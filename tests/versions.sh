@@ -52,7 +52,8 @@ parts() {
     mapfile -t files < <(grep -LE '^from benchmarks|^import benchmarks' tests/test_*.py | grep -v test_train_patch)
     run library "${files[@]}"
     TORCHINDUCTOR_CACHE_DIR=$(mktemp -d)
-    run compiled -m 'not gpu' 'tests/test_gpu.py::test_compiled_by_inductor_it_learns_the_same[cpu-default-{}]'
+    run compiled -m 'not gpu' 'tests/test_gpu.py::test_compiled_by_inductor_it_learns_the_same[cpu-default-{}]' \
+        tests/test_unmixing.py::test_a_mask_is_averaged_by_cells_of_any_size_while_compiled
     local script="$SCRIPTS/train_v$timm.py"
     [ "$timm" != "$NEWEST_TIMM" ] || [ -f "$script" ] || script="$SCRIPTS/train_HEAD.py"
     if [ -n "$SCRIPTS" ] && [ -f "$script" ]; then

@@ -65,10 +65,19 @@ class Mixing:
         return self._cells[size]
 
     def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
-        height, width = mask.shape[-2:]
-        if height % size[0] == width % size[1] == 0:
-            # not by adaptive pooling, which inductor refuses once it compiles for images of any size
-            average = mask.float().view(len(mask), size[0], height // size[0], size[1], width // size[1]).mean((2, 4))
-        else:
-            average = F.adaptive_avg_pool2d(mask.float(), size).squeeze(1)
-        return average.expand(self.size, *size)
+        average = _average_compiled if torch.compiler.is_compiling() else _average
+        return average(mask, *size).expand(self.size, *size)
+
+
+def _average(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the means [N, height, width] of cells of a mask [N, 1, H, W]."""
+    return F.adaptive_avg_pool2d(mask.float(), (height, width)).squeeze(1)
+
+
+# an operator of its own, which is not looked into: inductor cannot pool to a size that it does not know
+_average_compiled = torch.library.custom_op('timm_sumix::average', _average, mutates_args=())
+
+
+@_average_compiled.register_fake
+def _(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return mask.new_empty((len(mask), height, width), dtype=torch.float32)
