@@ -1,109 +1,120 @@
-"""The problem in one picture: mixed images with CutMix's label, the corrected one, and what is to be seen in truth.
+"""The problem in one picture: mixed photographs with CutMix's label, this library's, and what is to be seen in truth.
 
-    python -m benchmarks.problem CHECKPOINT [--setting placed-emoji] [--seed 0] [--out docs/problem.png]
+    python -m benchmarks.problem [--out docs/problem.png]
 
-The checkpoint is that of an arm 'evidence' of the comparison. Shown are mixed test images of two classes at fixed
-percentiles of the distance between area and truth, from nearly the largest to the median. Things are those with names
-of one word, and their drawings Noto Emoji (Apache-2.0) and Fluent Emoji (MIT), whose notices are in docs/NOTICE.md.
+The photographs are scikit-image's, free of copyright (CC0); the masks of their objects are drawn here, as polygons. The
+boxes are chosen by hand: three show what goes wrong by area, the last one what goes wrong with the correction. The
+corrected labels are the default's, by an EfficientNet-Lite0 with its published ImageNet weights (data/lite0.py).
 """
 import argparse
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Sequence, Tuple
 
-import numpy as np
+import skimage
 import torch
-import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torchvision.transforms.functional import to_tensor
 
 from timm_sumix import MixedTarget, correct
 
 from .common.figures import hide_ticks, plt
-from .data.drawn import in_turn
-from .data.emoji import load_drawings, split_drawings
-from .data.settings import SETTINGS, make_data
-from .labels.truth import comparable, true_shares
-from .training import MODELS, create_model, cutmix
+from .data.lite0 import load_lite0
 
-PERCENTILES = (99, 90, 75, 50)
-ARTISTS = ('noto', 'fluent')
-COLOURS = ('#1f5fa8', '#e0a13a')
+SIDE = 224
+MEAN, STD = 127 / 255, 128 / 255  # what the network was trained with
+COLOURS = ('#1f5fa8', '#c77d0a')
+ROWS = ('by area (CutMix)', 'corrected (default)', 'true')
 
 
-class Mixtures(NamedTuple):
-    """Mixed test images [N, 3, S, S], their target, true shares [N], and names of their two classes."""
-    mixed: torch.Tensor
-    target: MixedTarget
-    true: torch.Tensor
-    names: List[str]
+class Photograph(NamedTuple):
+    """A file of scikit-image, the square that is cut out (left, top, side), and the object's outline, in pixels."""
+    file: str
+    square: Tuple[int, int, int]
+    outline: List[Tuple[int, int]]
 
 
-def make_mixtures(setting_name: str, seed: int) -> Mixtures:
-    """Mix test images by the two artists."""
-    setting = SETTINGS[setting_name]
-    test, drawings = make_data(setting, seed).test, load_drawings(classes=setting.classes)
-    pairs = split_drawings(drawings).train
-    things, artists = pairs[in_turn(len(test.labels), len(pairs))].T
-    one_word = np.array(['-' not in name for name in drawings.things])
-    usable = np.isin(artists, [drawings.artists.index(artist) for artist in ARTISTS]) & one_word[things]
-    rows = torch.from_numpy(usable).nonzero().squeeze(1)
-    torch.manual_seed(seed)
-    rows = rows[torch.randperm(len(rows))]
-    mixed, target = cutmix(setting.classes, mode='pair')(test.images[rows], test.labels[rows])
-    return Mixtures(mixed, target, true_shares(test.masks[rows], target), list(drawings.things))
+PHOTOGRAPHS = {
+    'coffee': Photograph('coffee.png', (80, 0, 400), [
+        (175, 90), (210, 45), (290, 15), (370, 45), (410, 95), (440, 140), (478, 210), (470, 280), (420, 340),
+        (350, 380), (270, 390), (190, 370), (120, 320), (78, 240), (90, 165), (140, 110)]),
+    'rocket': Photograph('rocket.jpg', (109, 0, 427), [
+        (322, 126), (332, 150), (332, 408), (312, 408), (312, 150)]),
+    'cat': Photograph('chelsea.png', (60, 0, 300), [
+        (36, 16), (60, 0), (400, 0), (365, 60), (365, 160), (330, 230), (300, 290), (200, 300), (0, 300), (0, 170),
+        (40, 110)]),
+    'camera': Photograph('camera.png', (0, 0, 512), [
+        (165, 80), (200, 62), (265, 90), (275, 140), (325, 140), (325, 200), (300, 250), (310, 310), (395, 510),
+        (235, 510), (285, 330), (240, 300), (190, 360), (150, 420), (150, 512), (0, 512), (0, 200), (60, 130)]),
+    'motorcycle': Photograph('motorcycle_left.png', (130, 0, 500), [
+        (100, 240), (141, 146), (227, 175), (356, 132), (492, 75), (564, 118), (557, 175), (643, 290), (686, 405),
+        (628, 455), (542, 390), (428, 376), (334, 419), (198, 405), (126, 347)]),
+}
+# the image, what is pasted into it, and where: top, bottom, left, right, of SIDE pixels
+MIXTURES = (
+    ('rocket', 'coffee', (67, 224, 35, 155)),
+    ('rocket', 'motorcycle', (44, 196, 55, 163)),
+    ('camera', 'rocket', (80, 210, 10, 130)),
+    ('cat', 'rocket', (58, 216, 20, 91)),
+)
 
 
-def choose(mixtures: Mixtures) -> List[int]:
-    """Return the positions of the mixtures at the percentiles."""
-    usable = comparable(mixtures.target, mixtures.true).nonzero().squeeze(1)
-    order = usable[(mixtures.target.lam - mixtures.true)[usable].abs().argsort()]
-    return [int(order[round(percentile / 100 * (len(order) - 1))]) for percentile in PERCENTILES]
+def load(photograph: Photograph) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return the square [3, SIDE, SIDE] in [0, 1], and its object's mask [1, SIDE, SIDE]."""
+    image = Image.open(Path(skimage.__file__).parent / 'data' / photograph.file).convert('RGB')
+    mask = Image.new('L', image.size)
+    ImageDraw.Draw(mask).polygon(photograph.outline, fill=255)
+    left, top, side = photograph.square
+    image, mask = (
+        picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        for picture in (image, mask))
+    return to_tensor(image), to_tensor(mask)
 
 
-def draw(mixtures: Mixtures, corrected: torch.Tensor, path: Path) -> None:
-    """Save the chosen mixtures, each over three bars."""
-    target, chosen = mixtures.target, choose(mixtures)
-    figure, axes = plt.subplots(2, len(chosen), figsize=(11, 3.9), height_ratios=(3, 1))
-    for column, i in enumerate(chosen):
-        picture, bars = axes[:, column]
-        image = F.interpolate(mixtures.mixed[i][None], scale_factor=8, mode='bicubic')[0]
-        picture.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy())
-        hide_ticks(picture)
-        picture.set_anchor('S')  # down to its bars
-        names = [mixtures.names[labels[i]] for labels in (target.labels, target.partner_labels)]
-        picture.set_title(f'{names[0]} or {names[1]}?', fontsize=12)
-        _draw_bars(bars, [target.lam[i], corrected[i], mixtures.true[i]], names, first=column == 0)
-    figure.subplots_adjust(left=0.1, right=0.99, top=0.93, bottom=0.01, hspace=0.03, wspace=0.12)
-    figure.savefig(path, dpi=100)
+def mix(first: str, second: str, box: Tuple[int, int, int, int]) -> Tuple[torch.Tensor, MixedTarget, float]:
+    """Return a pair of mixtures [2, 3, SIDE, SIDE] in [0, 1], their target by area, and the first one's true share."""
+    images, objects = (torch.stack(both) for both in zip(*(load(PHOTOGRAPHS[name]) for name in (first, second))))
+    mask = torch.ones(2, 1, SIDE, SIDE)
+    top, bottom, left, right = box
+    mask[..., top:bottom, left:right] = 0.
+    by_area, true = (
+        MixedTarget(torch.tensor([0, 1]), mask.mean((1, 2, 3)), 2, mask=mask, object_mask=known, complementary=True)
+        for known in (None, objects))
+    return torch.lerp(images.flip(0), images, mask), by_area, true.lam[0].item()
 
 
-def _draw_bars(axis: plt.Axes, shares: List[torch.Tensor], names: List[str], first: bool) -> None:
-    for height, share in enumerate(float(share) for share in shares):
-        axis.barh(height, share, 0.74, color=COLOURS[0])
-        axis.barh(height, 1 - share, 0.74, left=share, color=COLOURS[1])
-        for text, at, side, part in ((names[0], 0.02, 'left', share), (names[1], 0.98, 'right', 1 - share)):
-            if part >= 0.1:  # there is room for the number; for the name too, from two fifths
-                name = f' {text}' if part >= 0.4 else ''
-                axis.text(at, height, f'{100 * part:.0f} %{name}', ha=side, va='center', fontsize=9, color='white')
-    axis.set(xlim=(0, 1), ylim=(2.5, -0.5), xticks=[], yticks=[])
-    axis.set_frame_on(False)
-    if first:
-        axis.set_yticks(range(3), ['CutMix says', 'SUMix says', 'in truth'], fontsize=10)
-        axis.tick_params(length=0)
+def draw(axes: Sequence[plt.Axes], names: Tuple[str, str], image: torch.Tensor, shares: Sequence[float]) -> None:
+    """Draw a mixture [3, SIDE, SIDE] in the first axes, and bars of the shares in the second."""
+    picture, bars = axes
+    picture.imshow(image.permute(1, 2, 0).numpy())
+    hide_ticks(picture)
+    picture.set_title(' or '.join(names) + '?', fontsize=15)
+    for height, share in enumerate(shares):
+        bars.barh(height, share, 0.8, color=COLOURS[0])
+        bars.barh(height, 1 - share, 0.8, left=share, color=COLOURS[1])
+        for name, at, side, part in ((names[0], 0.02, 'left', share), (names[1], 0.98, 'right', 1 - share)):
+            if part >= 0.12:  # there is room for the number; for the name too, from half
+                text = f'{100 * part:.0f} % {name}' if part >= 0.5 else f'{100 * part:.0f} %'
+                bars.text(at, height, text, ha=side, va='center', fontsize=12, color='white')
+    bars.set(xlim=(0, 1), ylim=(2.5, -0.5), xticks=[], yticks=[])
+    bars.set_frame_on(False)
 
 
+@torch.no_grad()
 def main() -> None:
-    """Ask a model about mixed images, and draw some."""
+    """Mix, ask the network, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT')
-    emoji = [name for name, setting in SETTINGS.items() if setting.data == 'emoji']
-    parser.add_argument('--setting', choices=emoji, default='placed-emoji')
-    parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('docs') / 'problem.png')
     args = parser.parse_args()
-    setting = SETTINGS[args.setting]
-    model = create_model(
-        setting.classes, **MODELS[setting.model], checkpoint_path=str(args.checkpoint)).eval()
-    mixtures = make_mixtures(args.setting, args.seed)
-    draw(mixtures, correct(model, mixtures.mixed, mixtures.target), args.out)
+    model = load_lite0()
+    figure, axes = plt.subplots(2, len(MIXTURES), figsize=(12.5, 4.6), height_ratios=(3, 1.15))
+    for column, (first, second, box) in enumerate(MIXTURES):
+        mixed, target, true = mix(first, second, box)
+        corrected = correct(model, (mixed - MEAN) / STD, target)
+        draw(axes[:, column], (first, second), mixed[0], (target.lam[0].item(), corrected[0].item(), true))
+    axes[1, 0].set_yticks(range(len(ROWS)), ROWS, fontsize=13)
+    axes[1, 0].tick_params(length=0)
+    figure.subplots_adjust(left=0.155, right=0.995, top=0.92, bottom=0.01, hspace=0.04, wspace=0.06)
+    figure.savefig(args.out, dpi=100)
 
 
 if __name__ == '__main__':

@@ -35,6 +35,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by mode': lambda: labels.fidelity_table('modes', 'mode'),
     'fidelity by epoch': lambda: labels.fidelity_table('epochs', 'epoch'),
     'photographs': labels.photographs_table,
+    'photographs in short': labels.photographs_in_short,
     'photographs in full': lambda: labels.fidelity_table('photographs', 'images', name='fidelity-photographs'),
     'judges': labels.probes_table,
     'labels in short': labels.labels_in_short,

@@ -88,6 +88,15 @@ def photographs_table() -> str:
         for name, text in NAMES.items() if name in found])
 
 
+def photographs_in_short() -> str:
+    """Return mean absolute errors of the labels of most interest, by the size of the photographs' objects."""
+    found = _by_label(read_result('fidelity-photographs')['rows'])
+    sizes = sorted({row['images'] for row in found['area'] if row['images'].isdigit()}, key=int)
+    return table(['label', *(f'{size} pixels' for size in sizes)], [
+        [text, *(_scores([row for row in found[name] if row['images'] == size], ['mae']) for size in sizes)]
+        for name, text in NAMES.items() if name in found and not name.startswith('feature')])
+
+
 def demo_table() -> str:
     """Return the demo's models and labels."""
     return table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman with the true share', 'mean absolute error'], [
