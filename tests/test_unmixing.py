@@ -12,7 +12,6 @@ from timm_sumix.correction import RATIOS, evidence_map, unmix
 from timm_sumix.maps import features_by_place
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Part
-from timm_sumix.shown import Mixing
 from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.shown import Mixing
 

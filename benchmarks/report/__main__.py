@@ -1,4 +1,4 @@
-"""Write tables and plots of docs/evidence.md and README.md anew from committed results: python -m benchmarks.report
+"""Write tables and plots of docs/results.md and README.md anew from committed results: python -m benchmarks.report
 
 Between the marks <!-- NAME --> and <!-- end --> a page holds what this command makes of benchmarks/results; the rest of
 it is written by hand.
@@ -11,7 +11,7 @@ from .pictures import draw_controls, draw_fidelity, draw_gains, draw_robustness,
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
-NAMES = ('evidence', 'evidence_appendix', 'labels', 'models', 'policies')
+NAMES = ('results', 'results_appendix', 'labels', 'models', 'policies')
 PAGES = (*(DOCS / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 
