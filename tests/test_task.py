@@ -183,7 +183,7 @@ OPTIMIZERS = [
     for name in OPTIMIZERS])
 def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
     task = _task('test_vit', gamma=0.)
-    plain = ClassificationTask(_model('test_vit'), verbose=False)
+    plain = ClassificationTask(_model('test_vit'), nn.CrossEntropyLoss(), verbose=False)
     optimizers = [
         create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3, weight_decay=0.05) for one in (task, plain)]
     for one, optimizer in zip((task, plain), optimizers):
