@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint gpu
 
-demo: .venv/installed  ## train with CutMix and with CutMix + SUMix, compare, and draw a picture: about three minutes (ARGS="--seed 1")
+demo: .venv/installed  ## train without mixing, with CutMix and with CutMix + SUMix, compare, draw a picture (ARGS="--seed 1")
 	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)

@@ -1,8 +1,8 @@
-"""The product in about three minutes: models trained with CutMix and with CutMix + SUMix, where the truth is known.
+"""The product in a few minutes: models without mixing, with CutMix and with CutMix + SUMix, where the truth is known.
 
 python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
-Both runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
+All runs go through the launcher, with the same seed, data and number of epochs, each on one core at the same time.
 """
 import argparse
 import os
@@ -32,7 +32,9 @@ from .data.placed import PlacedImages, place, to_image_set
 from .labels.truth import comparable, evenly_spaced, true_shares
 from .training import SMALL_MODEL, create_model, cutmix, predict
 
-ARMS = {'CutMix': [], 'CutMix + SUMix': ['--sumix']}
+CUTMIX = '--cutmix 1.0 --mixup-mode pair'
+ARMS = {'no mixing': '', 'CutMix': CUTMIX, 'CutMix + SUMix': f'{CUTMIX} --sumix'}  # SUMix: the library's default
+LABELS = {'CutMix': 'area', 'CutMix + SUMix': 'corrected'}  # that the arms are trained on
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,13 +72,13 @@ def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root:
 
 
 def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Console) -> Dict[str, float]:
-    """Train both arms at once, showing their progress, and return the seconds that each took."""
+    """Train all arms at once, showing their progress, and return the seconds that each took."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     runs, seconds, start = {}, {}, time.time()
     logs = {arm: args.out / f'{slug(arm)}.log' for arm in ARMS}
     for arm, extra in ARMS.items():
         with open(logs[arm], 'w') as log:
-            command = train_command(args, data, classes, arm) + extra
+            command = train_command(args, data, classes, arm) + extra.split()
             runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         with Progress(*Progress.get_default_columns(), console=console) as progress:
@@ -102,13 +104,13 @@ def slug(arm: str) -> str:
 
 
 def train_command(args: argparse.Namespace, data: Path, classes: int, arm: str) -> List[str]:
-    """Return the command that both arms share; a user of timm's train.py would type the same."""
+    """Return the command that all arms share; a user of timm's train.py would type the same."""
     name, *kwargs = SMALL_MODEL.items()
     model = f'--model {name[1]} --model-kwargs ' + ' '.join(f'{key}={value}' for key, value in kwargs)
     options = (
         f'{model} --num-classes {classes} --input-size 3 32 32 --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 '
         '--batch-size 128 --no-aug --crop-pct 1.0 --opt adamw --lr 3e-3 --weight-decay 0.05 --warmup-epochs 1 '
-        f'--epochs {args.epochs} --cutmix 1.0 --mixup-mode pair --smoothing 0 --device cpu --channels-last --workers 1 '
+        f'--epochs {args.epochs} --smoothing 0 --device cpu --channels-last --workers 1 '
         f'--log-interval 2 --checkpoint-hist 1 --seed {args.seed}')
     return [
         sys.executable, '-m', 'benchmarks.launcher', str(ROOT / 'benchmarks' / 'train.py'), '--data-dir', str(data),
@@ -144,7 +146,7 @@ def draw_picture(
 
 
 def main() -> None:
-    """Make the data, train both arms, compare them, and save table and picture."""
+    """Make the data, train all arms, compare them, and save table and picture."""
     args, console = parse_args(), Console()
     console.print(f'Placing {args.train_images + args.test_images} objects on canvases.')
     name, class_names, (train, test) = make_canvases(args, console)
@@ -165,14 +167,15 @@ def main() -> None:
     for arm in ARMS:
         model = create_model(len(class_names), checkpoint_path=str(args.out / slug(arm) / 'last.pth.tar')).eval()
         corrected = correct(model, mixed, target)
-        label, shares = ('area', target.lam) if arm == 'CutMix' else ('corrected', corrected)
+        shares = {'area': target.lam, 'corrected': corrected}.get(LABELS.get(arm, ''))
         rows.append({
-            'training': arm, **classification(predict(model, images.images), images.labels), 'label': label,
-            **agreement(shares[compared], true[compared]), 'seconds': seconds[arm]})
+            'training': arm, **classification(predict(model, images.images), images.labels), 'label': LABELS.get(arm),
+            **({} if shares is None else agreement(shares[compared], true[compared])), 'seconds': seconds[arm]})
     count = int(compared.sum())
-    console.print(table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman', 'mean abs. error'], [
-        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
-         f'{row["mae"]:.3f}'] for row in rows]))
+    console.print(table(['training', 'top-1 %', 'NLL', 'ECE %', 'label', 'Spearman', 'mean abs. error'], [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["nll"]:.3f}', f'{row["ece"]:.1f}', *(
+            ['-'] * 3 if row['label'] is None else [row['label'], f'{row["spearman"]:.3f}', f'{row["mae"]:.3f}'])]
+        for row in rows]))
     console.print(
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '

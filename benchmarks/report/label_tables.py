@@ -100,6 +100,8 @@ def photographs_in_short() -> str:
 
 def demo_table() -> str:
     """Return the demo's models and labels."""
-    return table(['training', 'top-1 %', 'ECE %', 'label', 'Spearman with the true share', 'mean absolute error'], [
-        [row['training'], f'{row["top1"]:.1f}', f'{row["ece"]:.1f}', row['label'], f'{row["spearman"]:.3f}',
-         f'{row["mae"]:.3f}'] for row in read_result('demo-seed0')['rows']])
+    names = ['training', 'top-1 %', 'NLL', 'ECE %', 'label', 'Spearman with the true share', 'mean absolute error']
+    return table(names, [
+        [row['training'], f'{row["top1"]:.1f}', f'{row["nll"]:.3f}', f'{row["ece"]:.1f}', *(
+            ['-'] * 3 if row['label'] is None else [row['label'], f'{row["spearman"]:.3f}', f'{row["mae"]:.3f}'])]
+        for row in read_result('demo-seed0')['rows']])
