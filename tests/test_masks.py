@@ -80,12 +80,15 @@ def test_an_image_that_is_read_in_the_place_of_an_unreadable_one_has_its_own_mas
 
 
 def test_an_unreadable_image_that_cannot_be_told_from_another_is_an_error(tmp_path):
-    subset = torch.utils.data.Subset(_folder(tmp_path), [3, 1, 0])
-    dataset = MaskedDataset(subset, lambda index: _mask_of((3, 1, 0)[index]), _transform())
-    image, label, mask = dataset[0]
-    assert label == 3 and torch.allclose(mask[0], image[0])
-    with pytest.raises(RuntimeError, match='image 1 is unreadable, and Subset does not tell which was read instead'):
-        dataset[1]
+    folder, order = _folder(tmp_path), (3, 1, 0)
+    for wrapping in (torch.utils.data.Subset(folder, order), torch.utils.data.ConcatDataset([folder])):
+        name = type(wrapping).__name__
+        places = order if name == 'Subset' else range(4)
+        dataset = MaskedDataset(wrapping, lambda index, places=places: _mask_of(places[index]), _transform())
+        image, label, mask = dataset[0]
+        assert label == places[0] and torch.allclose(mask[0], image[0])
+        with pytest.raises(RuntimeError, match=f'image 1 is unreadable, and {name} does not tell which was read'):
+            dataset[1]
 
 
 def test_loader_and_mixup_take_what_the_data_set_gives():

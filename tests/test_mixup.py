@@ -427,3 +427,16 @@ def test_a_policy_of_ones_own_may_draw_a_plain_tuple(mode):
     x = torch.randn(6, 3, 8, 8)
     mixed, target = SUMixMixup(policy=_Halves(), mode=mode, num_classes=6)(x, torch.arange(6))
     assert torch.equal(mixed, torch.where(target.mask, x, x.flip(0))) and (target.lam == 0.5).all()
+
+
+@pytest.mark.parametrize('policy', ['cutmix', 'mixup', ['cutmix', 'mixup']])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_a_whole_batch_is_drawn_on_the_host_whatever_the_default_device_and_dtype(policy, dtype):
+    mixup, x = SUMixMixup(policy=policy, prob=0.9, num_classes=4), torch.rand(4, 3, 16, 24)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device('meta'):
+            mixed, target = mixup(x, torch.tensor([0, 1, 2, 3], device='cpu'))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert mixed.device.type == target.lam.device.type == 'cpu' and target.lam.dtype == torch.float32

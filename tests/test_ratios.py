@@ -308,5 +308,7 @@ def test_shares_of_ones_own_outside_the_range_are_an_error(own):
 
     mixed, original, target = random_batch(6, 5)
     ratio = create_ratio(Wild() if own == 'class' else lambda *parts: Wild().shares(*parts))
-    with pytest.raises(ValueError, match=r'must return shares in \[0, 1\]'):
+    with pytest.raises(ValueError, match=r'must return shares in \[0, 1\], got \[[12]\.\d+\]'):
         ratio(mixed, original, target)
+    rounded = create_ratio(lambda mixed, original, target: torch.full_like(target.lam, 1. + 1e-7))
+    assert torch.equal(rounded(mixed, original, target), torch.ones(6))

@@ -129,7 +129,8 @@ class SUMixLoss(nn.Module):
     ) -> torch.Tensor:
         """Return the base criterion's loss of logits under shares lam, a scalar."""
         logits = output.logits.float()  # under autocast they may be half precision
-        if type(self.base) is SoftTargetCrossEntropy and faded_by is None:
+        # that class alone, without hooks: what derives from it may compute something else
+        if type(self.base) is SoftTargetCrossEntropy and not self.base._forward_hooks and faded_by is None:
             return cross_entropy_of_two(logits, target, lam)
         soft_target = target.soft_target(lam)
         loss = self.base(logits, soft_target if faded_by is None else self._fade(soft_target, faded_by, target))

@@ -52,7 +52,8 @@ class MaskedDataset(Dataset):
             raise ValueError(
                 f'transform must crop and flip in its first part alone, as masks follow no other, got {moving}: use '
                 "auto_augment '3a' or none, and re_prob 0")
-        self.dataset, self._reads = _noting_reads(dataset)
+        self._reads: List[int] = []
+        self.dataset = _noting_reads(dataset, self._reads)
         self.mask = mask
         self.geometric, self.colours, self.final = transform
 
@@ -87,7 +88,6 @@ class MaskedDataset(Dataset):
         _set_states(after)
         return tensor, label, pil_to_tensor(moved_mask).float() / 255
 
-
     def _read(self, index: int) -> Tuple[Image.Image, int, int]:
         """Return an image, its class, and the index that it really has."""
         self._reads.clear()
@@ -104,9 +104,9 @@ class MaskedDataset(Dataset):
 class _NotingReader:
     """One of timm's readers, which notes the indices that are read."""
 
-    def __init__(self, reader: Any):
+    def __init__(self, reader: Any, reads: List[int]):
         self.reader = reader
-        self.reads: List[int] = []
+        self.reads = reads
 
     def __getitem__(self, index: int) -> Any:
         self.reads.append(index)
@@ -121,17 +121,16 @@ class _NotingReader:
         return getattr(self.reader, name)
 
 
-def _noting_reads(dataset: Any) -> Tuple[Any, List[int]]:
-    """Return a data set like this one, and the list in which its reader, if it has one, notes what it reads."""
+def _noting_reads(dataset: Any, reads: List[int]) -> Any:
+    """Return a data set like this one, whose readers, at whatever depth, note in `reads` what they read."""
+    noting = copy.copy(dataset)
     if hasattr(dataset, 'reader'):
-        noting = copy.copy(dataset)
-        noting.reader = _NotingReader(dataset.reader)
-        return noting, noting.reader.reads
+        noting.reader = _NotingReader(dataset.reader, reads)
     if isinstance(getattr(dataset, 'dataset', None), Dataset):  # as of torch's Subset
-        noting = copy.copy(dataset)
-        noting.dataset, reads = _noting_reads(dataset.dataset)
-        return noting, reads
-    return dataset, []
+        noting.dataset = _noting_reads(dataset.dataset, reads)
+    if isinstance(getattr(dataset, 'datasets', None), list):  # of its ConcatDataset
+        noting.datasets = [_noting_reads(each, reads) for each in dataset.datasets]
+    return noting
 
 
 def _set_states(states: Tuple[Any, torch.Tensor]) -> None:

@@ -220,8 +220,8 @@ class SUMixTask(ClassificationTask):
         if strict and (head is None) != (saved is None):
             raise ValueError(
                 f'the checkpoint was made {"with" if saved else "without"} an uncertainty head, and this run has '
-                f'{"one" if head is not None else "none"}: resume with the same uncertainty and gamma, without the '
-                'optimizer (--no-resume-opt), or begin anew from its weights (initial_checkpoint)')
+                f'{"one" if head is not None else "none"}: resume with the same uncertainty and gamma, or begin anew '
+                'from its weights (initial_checkpoint; train_patch: --no-resume-opt)')
         if head is not None and saved is not None:
             head.load_state_dict(saved, strict=strict)
 

@@ -34,13 +34,14 @@ def check_classes(loader: Any, num_classes: int) -> None:
 
 def check_first_labels(task: nn.Module, num_classes: int) -> None:
     """Have the task exit if a label of its first batch is out of range. Later ones are not read from a GPU."""
-    def check(_, inputs):
+    def check(_, inputs, named):
         first.remove()
-        labels = getattr(inputs[1], 'labels', inputs[1])
+        target = inputs[1] if len(inputs) > 1 else named['target']
+        labels = getattr(target, 'labels', target)
         lowest, highest = labels.min().item(), labels.max().item()
         if lowest < 0 or highest >= num_classes:
             _refuse(num_classes, f'a batch has labels from {lowest} to {highest}')
-    first = task.register_forward_pre_hook(check)
+    first = task.register_forward_pre_hook(check, with_kwargs=True)
 
 
 @contextmanager

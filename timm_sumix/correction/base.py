@@ -6,6 +6,7 @@ import torch
 from ..target import MixedTarget, ModelOutput
 
 _FIELDS = ('logits', 'features', 'evidence')
+_ROUNDING = 1e-6  # of shares at 0 and 1
 
 
 class Ratio:
@@ -65,20 +66,22 @@ class Ratio:
             got = list(lam.shape) if isinstance(lam, torch.Tensor) else type(lam).__name__
             raise ValueError(f'ratio {self.name!r} must return shares of shape {list(target.lam.shape)}, got {got}')
         lam = lam.float()
-        usable = lam == lam.clamp(0., 1.)  # nor NaN
+        usable = (lam > -_ROUNDING) & (lam < 1. + _ROUNDING)  # nor NaN
         if self.origin == Ratio.origin and lam.device.type == 'cpu' and not bool((usable | lam.isnan()).all()):
-            raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {lam.min()} to {lam.max()}')
+            wrong = lam[~(usable | lam.isnan())]
+            raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {wrong.tolist()}')
         if target.known is not None:
             usable = usable & ~target.known
-        return torch.where(usable, lam, target.lam)
+        return torch.where(usable, lam.clamp(0., 1.), target.lam)
 
     def _check(self, which: str, output: ModelOutput, reads: Tuple[str, ...], target: MixedTarget) -> None:
-        dimensions = {'logits': '[{}, C]', 'features': '[{}, D]', 'evidence': '[{}, h, w]'}
+        dimensions = {'logits': ('C',), 'features': ('D',), 'evidence': ('h', 'w')}
         for part in reads:
-            value, expected = getattr(output, part), dimensions[part].format(len(target))
+            value, expected = getattr(output, part), dimensions[part]
             if value is None and self.may_lack:
                 continue
-            shape = None if value is None else list(value.shape)
-            if shape is None or len(shape) != expected.count(',') + 1 or shape[0] != len(target):
+            if value is None or value.ndim != len(expected) + 1 or len(value) != len(target):
+                shape = None if value is None else list(value.shape)
                 raise ValueError(
-                    f'ratio {self.name!r} needs ModelOutput.{part} {expected} for the {which} images, got {shape}')
+                    f'ratio {self.name!r} needs ModelOutput.{part} [{", ".join((str(len(target)), *expected))}] '
+                    f'for the {which} images, got {shape}')

@@ -32,9 +32,9 @@ class Draws(NamedTuple):
 
 def draw_for_batch(policies: Sequence[Policy], probs: Sequence[float], prob: float, x: torch.Tensor) -> Optional[Draws]:
     """Draw once for the whole batch x [N, C, H, W]; None if it is not to be mixed."""
-    if prob < 1. and torch.rand(()).item() >= prob:
+    if prob < 1. and torch.rand((), device='cpu').item() >= prob:
         return None
-    policy = policies[int(torch.multinomial(torch.tensor(probs), 1)) if len(policies) > 1 else 0]
+    policy = policies[int(torch.multinomial(torch.tensor(probs, device='cpu'), 1)) if len(policies) > 1 else 0]
     return Draws([Part(policy, policy.draw(1, x, len(x)))])
 
 

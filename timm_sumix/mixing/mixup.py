@@ -1,6 +1,7 @@
 """Drop-ins for timm.data.Mixup and timm.data.FastCollateMixup that mix on the device and keep labels correctable.
 
-Deviations from timm's classes: parameters are drawn by torch on x's device instead of by NumPy on the host; x is left
+Deviations from timm's classes: parameters are drawn from torch's generators, on x's device, or on the host
+what CutMix and mixup draw for a whole batch; x is left
 untouched; batches of any size are mixed (the middle image of an odd batch is its own partner); the target is a
 MixedTarget; and mode 'half' does not exist.
 """

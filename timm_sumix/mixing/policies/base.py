@@ -24,7 +24,8 @@ class Policy:
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
 
         Returns:
-            A tensor [count, ...], or a NamedTuple of such, on x's device.
+            A tensor [count, ...] on x's device, or a NamedTuple of such. This library's policies draw what is for a
+            whole batch as NumPy arrays of the host (sampling.py); one of your own need not.
         """
         raise NotImplementedError
 

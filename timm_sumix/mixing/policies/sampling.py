@@ -32,7 +32,8 @@ def where_to_draw(count: int, x: torch.Tensor, rows: Optional[int]) -> Optional[
 
 def draw_beta(alpha: float, count: int, device: Optional[torch.device]) -> Drawn:
     """Draw shares [count] from Beta(alpha, alpha), float32, from the device's own generator."""
-    concentration = torch.full((), alpha, device=device, dtype=torch.float32)
+    # the host by its name: torch.set_default_device may have made another the default
+    concentration = torch.full((), alpha, device=device or 'cpu', dtype=torch.float32)
     lam = Beta(concentration, concentration, validate_args=False).sample((count,))
     return lam.numpy() if device is None else lam
 
@@ -44,8 +45,10 @@ def draw_uniform(bounds: Sequence[float], count: int, device: Optional[torch.dev
 
 def draw_integers(low: Union[float, Drawn], high: Drawn, count: int) -> Drawn:
     """Draw `count` integers from [low, high) for each row of `high` [..., 1 or count], float32 without a fraction."""
-    shape = (*high.shape[:-1], count)
-    uniform = torch.rand(shape).numpy() if isinstance(high, np.ndarray) else torch.rand(shape, device=high.device)
+    on_host = isinstance(high, np.ndarray)
+    device = 'cpu' if on_host else high.device
+    uniform: Drawn = torch.rand((*high.shape[:-1], count), device=device, dtype=torch.float32)
+    uniform = uniform.numpy() if on_host else uniform
     # a number below 1, times a whole one below 2 ** 24, stays below it in float32
     return low + (uniform * (high - low)) // 1
 
