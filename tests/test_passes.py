@@ -175,9 +175,9 @@ def test_a_model_compiled_beforehand_by_its_own_compile_is_used_as_it_is(options
     assert seen[0] > 0 and seen[-1] == seen[0]  # one graph, not one a step
 
 
-@pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('options', [
-    {}, {'fade': 0.6}, {'ratio': 'area'}, {'ratio': 'similarity', 'gamma': 0.5}, {'clean': 0.5}], ids=str)
+@pytest.mark.parametrize('options, mode', [
+    *(({}, mode) for mode in MODES), ({'fade': 0.6}, 'pair'), ({'ratio': 'area'}, 'pair'),
+    ({'ratio': 'similarity', 'gamma': 0.5}, 'elem'), ({'clean': 0.5}, 'pair')], ids=str)
 def test_a_compiled_step_is_two_graphs_of_the_passes_and_of_ratio_and_loss(options, mode):
     torch._dynamo.reset()
     losses, graphs = [], []

@@ -491,7 +491,7 @@ def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, b
 
 def test_with_the_optimizer_another_head_is_refused_and_the_way_out_named(launch):
     first = launch(name='first')
-    with pytest.raises(ValueError, match='without the optimizer .--no-resume-opt.'):
+    with pytest.raises(ValueError, match='train_patch: --no-resume-opt'):
         launch('--sumix', '--sumix-gamma', 0.5, '--epochs', 2, '--resume', first / 'last.pth.tar', name='resumed')
 
 
