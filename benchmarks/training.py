@@ -11,6 +11,7 @@ from timm.utils import random_seed
 from timm_sumix import SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
+from .data import lite0
 from .data.placed import ImageSet
 from .labels.labellers import Labeller
 
@@ -23,8 +24,12 @@ MODELS: Dict[str, Dict[str, Any]] = {
     'vit': SMALL_VIT,
     'resnet10t': {'model_name': 'resnet10t', 'output_stride': 16},  # 5 M parameters
     'wide': {**SMALL_MODEL, 'layers': (2, 2, 2), 'channels': (32, 64, 128)},  # 0.7 M parameters
+    'resnet18': {'model_name': 'resnet18_cifar'},  # 11 M parameters
+    'deit': {'model_name': 'vit_tiny_patch16_224', 'img_size': 32, 'patch_size': 4, 'depth': 6},  # 2.7 M parameters
+    'lite0': {'model_name': lite0.MODEL},  # 3.7 M parameters; its training begins with its published weights
 }
-LEARNING_RATES = {'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3, 'wide': 0.1}
+LEARNING_RATES = {
+    'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'deit': 2e-3, 'lite0': 1e-3}
 
 
 class Recipe(NamedTuple):
@@ -38,6 +43,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     'adamw': Recipe('adamw', 0.05, 64, flips=False),
     'sgd': Recipe('sgd', 5e-4, 128, flips=True),  # with Nesterov's momentum of 0.9
+    'deit': Recipe('adamw', 0.05, 512, flips=True),
 }
 
 

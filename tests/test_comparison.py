@@ -30,8 +30,8 @@ def _make(setting, arm, seed, out, made_by):
 def tiny(monkeypatch):
     name, classes, *splits = load_digits_objects()
     monkeypatch.setattr(settings, 'load_objects', lambda folder: ('Fashion-MNIST', classes, *splits))
-    monkeypatch.setitem(SETTINGS, 'placed-14', Setting(images=128, epochs=1))
-    monkeypatch.setattr(settings, 'TEST_IMAGES', 100)
+    monkeypatch.setitem(SETTINGS, 'placed-14', Setting(images=128, epochs=1, test_images=100))
+    settings.make_data.cache_clear()
 
 
 @pytest.mark.parametrize(

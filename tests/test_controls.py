@@ -91,7 +91,7 @@ def test_every_control_trains_another_model(arm, base_models):
 
 def test_transmix_needs_a_transformer():
     data = to_image_set(place(load_digits_objects()[2], 128))
-    with pytest.raises(ValueError, match="labeller 'transmix' needs a setting with model vit, got cnn"):
+    with pytest.raises(ValueError, match="labeller 'transmix' needs a setting with model vit or deit, got cnn"):
         train_arm(create_model(), data, Setting(images=128), ATTENTION['transmix'], epochs=1, seed=0)
     train_arm(create_model(**MODELS['vit']), data, SETTINGS['placed-14-vit'], ATTENTION['transmix'], 1, 0)
 

@@ -97,9 +97,8 @@ def test_what_models_train_and_test_on_is_of_their_parts_artists_alone(drawings,
     place = settings.place_drawings
     monkeypatch.setattr(settings, 'place_drawings', lambda images, labels, *args, **kwargs: (
         seen.append((images, labels)), place(images, labels, *args, **kwargs))[1])
-    monkeypatch.setattr(settings, 'TEST_IMAGES', 12)
     monkeypatch.setattr(settings, 'OTHER_IMAGES', 8)
-    data = make_data(Setting(data='emoji', size=(14, 22), classes=4, images=24), 0)
+    data = make_data(Setting(data='emoji', size=(14, 22), classes=4, images=24, test_images=12), 0)
     assert [len(part.labels) for part in (data.train, data.test, *data.others.values())] == [24, 12, 8, 8]
     artists = [set(((images[:, 32, 32, 0] - 40) // 40).tolist()) for images, _ in seen]
     unseen = drawings.artists.index(UNSEEN)

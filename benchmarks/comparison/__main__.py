@@ -1,6 +1,6 @@
 """Models trained with each kind of label, on data whose truth is known: which labels make better models?
 
-python -m benchmarks.comparison [--set unmixing|comparison|seeds|controls|larger|transformer] [--out .comparison]
+python -m benchmarks.comparison [--set NAME] [--out .comparison]
 python -m benchmarks.comparison --set unmixing --device cuda --budget 600
 python -m benchmarks.comparison --set seeds --collect benchmarks/results/seeds.json
 python -m benchmarks.comparison --settings S ... --arms A ... --seeds 3

@@ -8,6 +8,7 @@ import torch
 
 from ..common.results import write_result
 from ..common.scores import classification
+from ..data.lite0 import load_weights
 from ..data.placed import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
@@ -31,6 +32,8 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
     data = make_data(setting, seed)
     torch.manual_seed(seed)
     model = create_model(setting.classes, **MODELS[setting.model])
+    if setting.model == 'lite0':
+        load_weights(model)
     start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
     train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device)
     seconds = time.time() - start
@@ -47,8 +50,8 @@ def train_arm(
 ) -> None:
     """Train a model, in place, as an arm says."""
     by_attention = arm.labeller == 'transmix'
-    if by_attention and setting.model != 'vit':
-        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
+    if by_attention and setting.model not in ('vit', 'deit'):
+        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit or deit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
     options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}

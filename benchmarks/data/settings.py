@@ -1,19 +1,23 @@
 """The settings in which models are compared: data, model and schedule of each."""
+from functools import lru_cache
 from typing import Dict, NamedTuple, Tuple, Union
+
+import numpy as np
 
 from .drawn import place_drawings
 from .emoji import load_drawings, split_drawings
-from .objects import DEBIAN_FOLDER, load_objects
-from .placed import ImageSet, place, plain, to_image_set
+from .objects import DEBIAN_FOLDER, Objects, load_objects
+from .placed import ImageSet, PlacedImages, place, plain, to_image_set
+from .stamps import Stamps, load_stamps, place_stamps
 
 
 class Setting(NamedTuple):
     """Data, model and schedule of models that are compared.
 
     Args:
-        data: 'Fashion-MNIST' or 'emoji'.
-        size: Height and width of an object in pixels, the least and greatest of emoji; None: plain Fashion-MNIST, 28 x
-            28.
+        data: 'Fashion-MNIST', 'emoji' or 'stamps' (photographed objects).
+        size: Height and width of an object in pixels, or several, equally often; the least and greatest of emoji; None:
+            plain Fashion-MNIST, 28 x 28.
         canvas: Height and width of a canvas in pixels.
         classes: Number of classes.
         images: Number of training images.
@@ -22,9 +26,10 @@ class Setting(NamedTuple):
         model: One of training.MODELS.
         mode: Mode of the mixing: 'batch', 'pair' or 'elem'.
         recipe: One of training.RECIPES.
+        test_images: Number of test images.
     """
     data: str = 'Fashion-MNIST'
-    size: Union[int, Tuple[int, int], None] = 14
+    size: Union[int, Tuple[int, ...], None] = 14
     canvas: int = 32
     classes: int = 10
     images: int = 2000
@@ -33,6 +38,7 @@ class Setting(NamedTuple):
     model: str = 'cnn'
     mode: str = 'elem'
     recipe: str = 'adamw'
+    test_images: int = 5000
 
 
 class Splits(NamedTuple):
@@ -42,6 +48,8 @@ class Splits(NamedTuple):
     others: Dict[str, ImageSet]
 
 
+# a common model, as long as a GPU that is there for minutes allows
+_RESNET18 = Setting(images=5000, epochs=60, model='resnet18', mode='pair', recipe='sgd', test_images=10000)
 SETTINGS = {
     'placed-14': Setting(),
     'placed-22': Setting(size=22),
@@ -55,11 +63,21 @@ SETTINGS = {
     'placed-emoji': Setting(data='emoji', size=(14, 22), classes=20),
     'placed-emoji-48': Setting(
         data='emoji', size=(16, 32), canvas=48, classes=100, images=8000, epochs=12, model='resnet10t'),
+    'resnet18': _RESNET18,
+    'resnet18-long': _RESNET18._replace(epochs=120),
+    'resnet18-sizes': _RESNET18._replace(size=(10, 15, 22)),
+    'resnet18-emoji': _RESNET18._replace(data='emoji', size=(14, 22), classes=100),
+    'resnet18-alpha0.2': _RESNET18._replace(alpha=0.2),
+    'resnet18-plain': _RESNET18._replace(size=None, images=60000, epochs=10),
+    'deit': Setting(
+        size=(10, 15, 22), images=60000, epochs=20, model='deit', mode='pair', recipe='deit', test_images=10000),
+    'lite0-photographs': Setting(
+        data='stamps', size=(32, 48, 64), canvas=128, classes=231, images=4620, epochs=6, model='lite0', mode='pair'),
 }
-TEST_IMAGES = 5000
 OTHER_IMAGES = 2000  # of each further test set
 
 
+@lru_cache(1)  # the runs of a seed follow each other
 def make_data(setting: Setting, seed: int) -> Splits:
     """Return training and test images of a setting.
 
@@ -68,13 +86,32 @@ def make_data(setting: Setting, seed: int) -> Splits:
     """
     if setting.data == 'emoji':
         return _emoji(setting, seed)
-    objects = load_objects(DEBIAN_FOLDER)[2:]
-    counts = (setting.images, TEST_IMAGES)
+    if setting.data == 'stamps':
+        train = test = load_stamps()
+    else:
+        train, test = load_objects(DEBIAN_FOLDER)[2:]
+    return Splits(
+        _placed(setting, train, setting.images, 2 * seed), _placed(setting, test, setting.test_images, 2 * seed + 1),
+        {})
+
+
+def _placed(setting: Setting, objects: Union[Objects, Stamps], count: int, seed: int) -> ImageSet:
+    """Return `count` canvases; of several sizes, as many canvases have each size."""
     if setting.size is None:
-        return Splits(*(to_image_set(plain(part, count)) for part, count in zip(objects, counts)), {})
-    return Splits(*(
-        to_image_set(place(part, count, canvas=setting.canvas, size=setting.size, seed=2 * seed + i))
-        for i, (part, count) in enumerate(zip(objects, counts))), {})
+        return to_image_set(plain(objects, count))
+    sizes = setting.size if isinstance(setting.size, tuple) else (setting.size,)
+    make = place_stamps if isinstance(objects, Stamps) else place
+    parts = [
+        make(
+            _part(objects, i, len(sizes)), len(range(i, count, len(sizes))), size=size, canvas=setting.canvas,
+            seed=len(sizes) * seed + i)
+        for i, size in enumerate(sizes)]
+    return to_image_set(PlacedImages(*(np.concatenate(arrays) for arrays in zip(*parts))))
+
+
+def _part(objects: Union[Objects, Stamps], first: int, step: int) -> Union[Objects, Stamps]:
+    """Return every step-th object; of stamps all, since each is a class."""
+    return objects if isinstance(objects, Stamps) else Objects(*(array[first::step] for array in objects))
 
 
 def _emoji(setting: Setting, seed: int) -> Splits:
@@ -86,5 +123,5 @@ def _emoji(setting: Setting, seed: int) -> Splits:
         return to_image_set(place_drawings(
             drawings.images[things, artists], things, count, setting.canvas, setting.size, seed=4 * seed + number))
 
-    return Splits(make(split.train, setting.images, 0), make(split.train, TEST_IMAGES, 1), {
+    return Splits(make(split.train, setting.images, 0), make(split.train, setting.test_images, 1), {
         'other drawings': make(split.other, OTHER_IMAGES, 2), 'other artist': make(split.unseen, OTHER_IMAGES, 3)})

@@ -145,10 +145,9 @@ def main() -> None:
         figures[part] = PARTS[part](args)
         if is_first:
             _show(part, figures[part])
-    if is_first:
-        write_result(args.out, {
-            **run, **wall_time(), 'processes': processes, 'batch_size': args.batch_size, 'size': args.size,
-            'amp': args.amp, 'repeats': args.repeats, **figures})
+            write_result(args.out, {  # after each part: a GPU can be taken away before the last
+                **run, **wall_time(), 'processes': processes, 'batch_size': args.batch_size, 'size': args.size,
+                'amp': args.amp, 'repeats': args.repeats, **figures})
     if processes > 1:
         torch.distributed.destroy_process_group()
 
