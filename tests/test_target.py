@@ -4,9 +4,12 @@ import pickle
 import pytest
 import timm.utils
 import torch
+import torch.nn.functional as F
 from timm.loss import SoftTargetCrossEntropy
 
-from timm_sumix import MixedTarget
+from timm_sumix import MixedTarget, SUMixMixup
+from timm_sumix.mixing import MODES
+from timm_sumix.mixing.policies import POLICIES
 
 
 def _reference_dense(labels, partners, lam, num_classes, smoothing):
@@ -83,6 +86,19 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
     assert torch.equal(first[0], torch.tensor([[1., 0.5, 0.]]))
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask, partner_mask=mask / 4)
     assert torch.equal(target.visible_fraction((2, 2))[1], expected / 4)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', list(POLICIES))
+def test_a_mask_of_any_strides_is_averaged_right_on_a_gpu(policy, mode, monkeypatch):
+    # torch's kernel there finds a plane by the stride of the dimension before the last two, also where its size is 1,
+    # and contiguous() leaves that stride as it is
+    pooled = []
+    pool = F.adaptive_avg_pool2d
+    monkeypatch.setattr(F, 'adaptive_avg_pool2d', lambda x, size: (pooled.append(x.contiguous()), pool(x, size))[1])
+    _, target = SUMixMixup(policy=policy, mode=mode, num_classes=10)(torch.rand(8, 3, 32, 32), torch.arange(8))
+    target.visible_fraction((4, 4))
+    assert pooled and all(x.stride() == torch.empty(x.shape).stride() for x in pooled)
 
 
 @pytest.mark.parametrize('use', [

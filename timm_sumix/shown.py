@@ -71,7 +71,8 @@ class Mixing:
 
 def _average(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return the means [N, height, width] of cells of a mask [N, 1, H, W]."""
-    return F.adaptive_avg_pool2d(mask.float(), (height, width)).squeeze(1)
+    # as [N, H, W]: on a GPU torch reads [N, 1, H, W] by the stride of its second dimension, which may be anything
+    return F.adaptive_avg_pool2d(mask.squeeze(1).float(), (height, width))
 
 
 # an operator of its own, which is not looked into: inductor cannot pool to a size that it does not know
