@@ -127,19 +127,19 @@ def draw_picture(
     """
     chosen = evenly_spaced(target, true, 10)
     figure, axes = plt.subplots(2, 5, figsize=(12.5, 6.6))
-    colours = {'area': '#b3541e', 'SUMix': '#1f5fa8', 'true': '#333333'}
+    colours = {'area': '#b3541e', 'corrected': '#1f5fa8', 'true': '#333333'}
     for axis, i in zip(axes.flat, chosen):
         axis.imshow(((mixed[i] * 0.5 + 0.5).permute(1, 2, 0)).clamp(0, 1), interpolation='nearest')
         names = [class_names[labels[i]] for labels in (target.labels, target.partner_labels)]
         axis.set_title(f'{names[0]} + {names[1]}', fontsize=11)
         hide_ticks(axis)
         for line, (label, share) in enumerate(zip(colours, (target.lam[i], corrected[i], true[i]))):
-            text = f'{label:<6}{100 * share:4.0f} % {names[0]}'
+            text = f'{label:<10}{100 * share:4.0f} % {names[0]}'
             axis.text(
                 0., -0.1 - 0.105 * line, text, transform=axis.transAxes, fontsize=9.5, family='monospace',
                 color=colours[label])
     figure.suptitle(
-        "Share of the first image's label: by area (CutMix), corrected (SUMix), and true\n"
+        "Share of the first image's label: by area (CutMix), corrected (--sumix), and true\n"
         'ten mixed test images, evenly spaced by how far the area is from the truth', fontsize=12)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.87, bottom=0.13, hspace=0.62, wspace=0.16)
     figure.savefig(path, dpi=100)
@@ -179,7 +179,8 @@ def main() -> None:
     console.print(
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '
-        "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix on 'corrected'.")
+        "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix, which is the "
+        "library's default here, on 'corrected'.")
     draw_picture(args.out / 'demo.png', class_names, mixed, target, true, corrected)
     run = describe_run('benchmarks.demo', args.seed)
     write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})

@@ -1,5 +1,5 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
@@ -8,12 +8,13 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
 
-from timm_sumix import SUMixMixup, SUMixTask
+from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
 from .data import lite0
 from .data.placed import ImageSet
 from .labels.labellers import Labeller
+from .labels.truth import comparable, true_shares
 
 # stem of stride 2, no stride in the last stage: fast enough for a CPU, and maps of 8 x 8 places for 32 x 32 pixels
 SMALL_MODEL = {'model_name': 'wide_resnet10_1', 'stem_stride': 2, 'output_stride': 8}
@@ -71,7 +72,7 @@ def train(
         recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
         labeller: Optional[Labeller] = None, extra: Optional[Callable[..., torch.Tensor]] = None,
         after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
-) -> None:
+) -> List[float]:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
     Args:
@@ -87,6 +88,9 @@ def train(
         extra: One of labels.controls.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
+
+    Returns:
+        The mean absolute error of the labels that were trained on, by epoch; 0 where nothing was mixed.
     """
     device = torch.device(device)
     model.to(device)
@@ -98,9 +102,11 @@ def train(
     schedule, _ = create_scheduler_v2(
         optimizer, 'cosine', num_epochs=epochs, warmup_epochs=1, warmup_lr=lr / 20, step_on_epochs=False,
         updates_per_epoch=steps)
+    errors = []
     random_seed(seed)  # only now: a head draws its weights, and what follows is to be the same with and without one
     for epoch in range(epochs):
         model.train()
+        error = torch.zeros(2, device=device)
         order = torch.randperm(len(data.labels))[:steps * recipe.batch_size].to(device)
         for step, rows in enumerate(order.view(steps, recipe.batch_size)):
             images, masks = data.images[rows], data.masks[rows]
@@ -116,11 +122,25 @@ def train(
                 more = 0. if extra is None else extra(model, images, result['output'], target)
             (result['loss'] + more).backward()
             optimizer.step()
+            error += _label_error(result['lam'], target, masks)
             schedule.step_update(epoch * steps + step + 1)
+        total, count = error.tolist()
+        errors.append(total / max(count, 1.))
         if after_epoch is not None:
             model.eval()
             after_epoch(epoch + 1)
     model.eval()
+    return errors
+
+
+@torch.no_grad()
+def _label_error(lam: torch.Tensor, target: MixedTarget, masks: torch.Tensor) -> torch.Tensor:
+    """Return the sum of |lam - true share| over the samples that are compared with the truth, and their number [2]."""
+    if not target.mixed:
+        return torch.zeros(2, device=lam.device)
+    true = true_shares(masks, target)
+    use = comparable(target, true)
+    return torch.stack([torch.where(use, (lam - true).abs(), 0.).sum(), use.sum()])
 
 
 def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

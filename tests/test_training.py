@@ -53,3 +53,19 @@ def test_a_labeller_leaves_the_target_as_it_is(name):
         found = LABELLERS[name](model, mixed, target, data.masks)
     assert ((found >= 0) & (found <= 1)).all()
     assert torch.equal(target.lam, lam) and set(vars(target)) == attributes
+
+
+def test_the_error_of_the_labels_is_told_by_epoch():
+    data = to_image_set(place(load_digits_objects()[2], 128))
+
+    def errors(labeller, prob=1.):
+        model = create_model()
+        return train(
+            model, data, cutmix(prob=prob, mode='pair'), epochs=2, seed=0, task_kwargs={'ratio': 'area'},
+            labeller=labeller)
+
+    assert errors(LABELLERS['true, one pass']) == pytest.approx([0., 0.], abs=1e-6)
+    assert errors(None, prob=0.) == [0., 0.]
+    half = errors(lambda model, mixed, target, masks: torch.full_like(target.lam, 0.5))
+    area = errors(None)
+    assert len(area) == 2 and all(0.1 < error < 0.4 for error in area) and area != half

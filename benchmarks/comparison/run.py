@@ -2,7 +2,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, Sequence, Union
+from typing import Any, Dict, List, Sequence, Union
 
 import torch
 
@@ -35,27 +35,28 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
     if setting.model == 'lite0':
         load_weights(model)
     start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
-    train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device)
+    errors = train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device)
     seconds = time.time() - start
     torch.save({'state_dict': model.state_dict()}, run.folder / 'checkpoint.pth.tar')
     scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
     return {
         'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
+        'label_error': {'first epoch': errors[0], 'last epoch': errors[-1]},
         **classification(predict(model, data.test.images), data.test.labels), **({'others': scores} if scores else {})}
 
 
 def train_arm(
         model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int,
         device: Union[str, torch.device] = 'cpu',
-) -> None:
-    """Train a model, in place, as an arm says."""
+) -> List[float]:
+    """Train a model, in place, as an arm says; return the mean absolute error of its labels by epoch."""
     by_attention = arm.labeller == 'transmix'
     if by_attention and setting.model not in ('vit', 'deit'):
         raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit or deit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
     options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}
-    train(
+    return train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
         task_kwargs=options, labeller=labellers.get(arm.labeller),
         extra=EXTRAS.get(arm.extra), device=device)

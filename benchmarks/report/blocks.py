@@ -43,14 +43,15 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'comparison': lambda: models.comparison_table('placed-14'),
     'settings': models.settings_table,
     'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
-    **{name: lambda name=name: models.test_sets_table(name) for name in ('seeds', 'larger', 'transformer')},
+    **{name: lambda name=name: models.test_sets_table(name)
+       for name in ('common', 'deit', 'seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
     'half unmixed': models.half_unmixed_table,
     'temperature': models.temperature_table,
     'models in short': models.models_in_short,
-    'unmixing in short': models.unmixing_in_short,
+    'common in short': models.common_in_short,
     'robustness': models.robustness_table,
     'robustness of the default': lambda: models.robustness_table('robustness-default'),
     'corruptions': models.corruptions_table,

@@ -1,6 +1,7 @@
 """Tables of the models that each label makes."""
+import statistics
 from pathlib import Path
-from typing import Collection, List, Optional, Sequence
+from typing import Collection, Dict, List, Optional
 
 from ..common.markdown import mean, table
 from ..common.results import read_result
@@ -62,26 +63,36 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
     return cells
 
 
-def unmixing_in_short() -> str:
-    """Return mean scores of models trained in mode 'pair' with each label, and the top-1 of each seed."""
-    names = {
-        'none': 'no mixing',
-        'area': 'CutMix',
-        'unmixed': "**CutMix + this library's default**",
-        'unmixed, similarity': "CutMix + the paper's kind of label (`similarity`)",
-        'clean': 'the default + `clean` 0.5, half of the epochs: equal cost',
-        'evidence 1': 'CutMix + labels of a second pass, a forward more',
-        'true, one pass': 'CutMix + the true share',
-    }
-    arms = grid('unmixing')['placed-14-wide']
-    return table(['training', 'top-1 % (each seed)', 'NLL', 'ECE %'], [
-        [text, _of_each_seed([run['top1'] for run in arms[arm]]),
-         *(mean([run[score] for run in arms[arm]], DIGITS[score]) for score in ('nll', 'ece'))]
-        for arm, text in names.items() if arm in arms])
+TRAININGS = {  # of the arms of most interest
+    'none': 'no mixing',
+    'area': 'CutMix',
+    'unmixed': "**this library's default, `evidence`**",
+    'unmixed, similarity': "the paper's kind of label, `similarity`",
+    'unmixed, feature': '`feature`',
+    'evidence 1': '`evidence`, two passes',
+    'paper': 'preset `paper`, two passes',
+    'clean': 'the default and `clean`, half of the epochs',
+    'true, one pass': 'the true share',
+}
+COMMON = {'ResNet-18': ('common', 'resnet18'), 'Wide ResNet': ('unmixing', 'placed-14-wide')}  # result, its setting
 
 
-def _of_each_seed(values: Sequence[float]) -> str:
-    return f'{mean(values, 1)} ({", ".join(f"{value:.1f}" for value in values)})'
+def common_in_short() -> str:
+    """Return scores of a ResNet-18 and a small Wide ResNet by label, and the part of the truth's gain in NLL."""
+    found = [grid(name)[setting] for name, setting in COMMON.values()]
+    header = [f'{model}: top-1 / NLL / ECE' for model in COMMON]
+    return table(['training', *(cell for own in header for cell in (own, 'gain'))], [
+        [text, *(cell for arms in found for cell in _in_short(arms, arm))] for arm, text in TRAININGS.items()])
+
+
+def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
+    """Return the mean scores, and the gain in NLL over CutMix as a part of that of the true share."""
+    if arm not in arms:
+        return ['-', '-']
+    area, own, true = (statistics.mean(run['nll'] for run in arms[name]) for name in ('area', arm, 'true, one pass'))
+    return [
+        ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items()),
+        f'{100 * (area - own) / (area - true):.0f} %' if own <= area and arm != 'area' else '-']
 
 
 def controls_table(setting: str, compared: Comparison) -> str:
