@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
+from benchmarks.comparison import run as comparison_run
 from benchmarks.comparison.run import create_run
 from benchmarks.comparison.sets import SETS, keys
 from benchmarks.comparison.temperature import fit_temperature
@@ -151,3 +152,22 @@ def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         comparison.main()
     assert '--seeds must be 1 or greater, got 0' in capsys.readouterr().err
+
+
+def test_objects_of_several_sizes_are_equally_often_on_the_canvases(tiny):
+    data = settings.make_data(Setting(size=(6, 10), images=40, test_images=21), 0)
+    for part, count in ((data.train, 40), (data.test, 21)):
+        rows = part.masks.any(2).sum(1)  # height of what is seen of each object
+        assert len(part.labels) == len(part.images) == count
+        assert [int((rows <= 6).sum()), int((rows > 6).sum())] == [count - count // 2, count // 2]
+    assert not torch.equal(data.train.images[:10], data.test.images[:10])
+    again = settings.make_data.__wrapped__(Setting(size=(6, 10), images=40, test_images=21), 1)
+    assert not torch.equal(data.train.images, again.train.images)
+
+
+def test_fine_tuning_begins_with_the_published_weights(tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(SETTINGS, 'placed-14', SETTINGS['placed-14']._replace(model='lite0', images=64))
+    monkeypatch.setattr(comparison_run, 'load_weights', lambda model: seen.append(model))
+    _make('placed-14', 'area', 0, tmp_path, MADE_BY)
+    assert len(seen) == 1 and seen[0].num_classes == 10
