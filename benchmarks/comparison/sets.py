@@ -23,7 +23,9 @@ SETS: Dict[str, List[Part]] = {
         Part('placed-14', (*MAIN, 'area, same time', *CONTROLS), 3),
         Part('placed-emoji', (*MAIN, *_CONTROLS_OF_EMOJI), 3)],
     'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 2)],
-    'unmixing': [Part('placed-14-wide', UNMIXING, 3)],
+    'unmixing': [
+        Part('placed-14-wide', UNMIXING, 3),
+        Part('resnet18-narrow', (*FEW, 'unmixed, strength 8', 'unmixed, similarity', 'true, one pass'), 3)],
     'common': [
         Part('resnet18', UNMIXING, 3),
         *(Part(f'resnet18-{name}', (*FEW, 'true, one pass', 'clean'), 3) for name in ('sizes', 'emoji')),

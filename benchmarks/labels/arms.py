@@ -50,6 +50,7 @@ ARMS: Dict[str, Arm] = {
     'feature, gamma 0.5': _gamma(0.5, ratio='feature'),
     'evidence': _alone(),  # those with a strength make a second pass
     'unmixed': Arm({}),
+    **{f'unmixed, strength {strength:g}': Arm({'strength': strength}) for strength in (4., 8.)},
     'unmixed, similarity': Arm({'ratio': 'similarity'}),
     'unmixed, feature': Arm({'ratio': 'feature'}),
     'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
@@ -89,8 +90,8 @@ EARLIER_DEFAULT = 'evidence'
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
 # labels of one pass and of two, in mode 'pair'; those of most interest first, since a budget of time may end the runs
 UNMIXING = (
-    'none', 'area', 'unmixed', 'true, one pass', 'evidence 1', 'clean', 'unmixed, similarity',
-    'unmixed, feature', 'paper', 'area, half unmixed', 'unmixed, half unmixed', 'unmixed, shuffled',
+    'none', 'area', 'unmixed', 'true, one pass', 'unmixed, strength 8', 'evidence 1', 'clean', 'unmixed, similarity',
+    'unmixed, feature', 'unmixed, strength 4', 'paper', 'area, half unmixed', 'unmixed, half unmixed', 'unmixed, shuffled',
     'area, smoothing 0.1', 'evidence')
 # in the settings that show where the default helps
 FEW = ('none', 'area', 'unmixed')
