@@ -137,11 +137,11 @@ def train(
 
 @torch.no_grad()
 def _label_error(lam: torch.Tensor, target: MixedTarget, masks: torch.Tensor) -> torch.Tensor:
-    """Return the sum of |lam - true share| over the samples that are compared with the truth, and their number [2]."""
+    """Return the sum of |lam - true share| over the mixed samples that can be compared, and their number [2]."""
     if not target.mixed:
         return torch.zeros(2, device=lam.device)
     true = true_shares(masks, target)
-    use = comparable(target, true)
+    use = comparable(target, true) & (target.area < 1.)
     return torch.stack([torch.where(use, (lam - true).abs(), 0.).sum(), use.sum()])
 
 

@@ -46,6 +46,7 @@ def test_checkpoints_of_a_setting_are_measured(run_main, tmp_path, checkpoints, 
     settings.make_data.cache_clear()
     out = tmp_path / 'result.json'
     run_main(robustness, *checkpoints, '--corruptions', '--images', 16, '--out', out)
+    settings.make_data.cache_clear()
     result = json.loads(out.read_text())
     assert result['images'] == 16 and [row['checkpoint'] for row in result['rows']] == [str(p) for p in checkpoints]
     assert set(result['rows'][0]['fgsm']) == {'0.5', '1.0', '2.0', '4.0', '8.0'}

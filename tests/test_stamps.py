@@ -175,6 +175,12 @@ def test_published_tensors_are_loaded_in_their_order(tmp_path, monkeypatch):
         if name == lite0.WHEEL:
             found = lite0.load_lite0(tmp_path).state_dict()
             assert all(torch.equal(*pair) for pair in zip(found.values(), published.values()))
+            model = timm.create_model(lite0.MODEL, num_classes=10)
+            head = model.classifier.weight.clone()
+            lite0.load_weights(model, tmp_path)
+            assert torch.equal(model.conv_stem.weight, found['conv_stem.weight'])
+            assert torch.equal(model.bn2.running_var, found['bn2.running_var'])
+            assert torch.equal(model.classifier.weight, head)  # of other classes
             published.pop('_0')
     monkeypatch.setattr(lite0, 'WHEEL', 'short.whl')
     with pytest.raises(ValueError):

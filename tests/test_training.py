@@ -69,3 +69,4 @@ def test_the_error_of_the_labels_is_told_by_epoch():
     half = errors(lambda model, mixed, target, masks: torch.full_like(target.lam, 0.5))
     area = errors(None)
     assert len(area) == 2 and all(0.1 < error < 0.4 for error in area) and area != half
+    assert errors(None, prob=0.5) == pytest.approx(area, abs=0.06)  # samples that are not mixed do not count

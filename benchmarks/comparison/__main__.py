@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--set', choices=list(SETS), default='comparison',
-        help='every label, the main ones at many seeds, controls, a larger model, a transformer, or unmixed labels')
+        help='which runs (default: comparison): sets.py says what each set holds')
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), help="settings in place of the set's")
     parser.add_argument('--arms', nargs='+', choices=list(ALL_ARMS), help="arms in place of the set's")
     parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")

@@ -54,6 +54,7 @@ def load_weights(model: torch.nn.Module, folder: Path = FOLDER) -> None:
         published = torch.load(io.BytesIO(archive.read(WEIGHTS)), map_location='cpu', weights_only=True)
     own = model.state_dict()
     # both hold the network's tensors from input to output: the n-th of one is the n-th of the other
-    model.load_state_dict({
-        name: weights if weights.shape == own[name].shape else own[name]
-        for name, weights in zip(own, published.values(), strict=True)})
+    found = dict(zip(own, published.values(), strict=True))
+    if model.num_classes != len(found['classifier.bias']):
+        found.update({name: own[name] for name in own if name.startswith('classifier.')})
+    model.load_state_dict(found)

@@ -91,8 +91,8 @@ MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
 # labels of one pass and of two, in mode 'pair'; those of most interest first, since a budget of time may end the runs
 UNMIXING = (
     'none', 'area', 'unmixed', 'true, one pass', 'unmixed, strength 8', 'evidence 1', 'clean', 'unmixed, similarity',
-    'unmixed, feature', 'unmixed, strength 4', 'paper', 'area, half unmixed', 'unmixed, half unmixed', 'unmixed, shuffled',
-    'area, smoothing 0.1', 'evidence')
+    'unmixed, feature', 'unmixed, strength 4', 'paper', 'area, half unmixed', 'unmixed, half unmixed',
+    'unmixed, shuffled', 'area, smoothing 0.1', 'evidence')
 # in the settings that show where the default helps
 FEW = ('none', 'area', 'unmixed')
 # where less mixing is better, do corrected labels still help?

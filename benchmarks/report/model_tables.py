@@ -66,12 +66,15 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
 TRAININGS = {  # of the arms of most interest
     'none': 'no mixing',
     'area': 'CutMix',
-    'unmixed': "**this library's default, `evidence`**",
-    'unmixed, similarity': "the paper's kind of label, `similarity`",
-    'unmixed, feature': '`feature`',
-    'evidence 1': '`evidence`, two passes',
-    'paper': 'preset `paper`, two passes',
-    'clean': 'the default and `clean`, half of the epochs',
+    'unmixed': "**this library's default, `evidence`: `--sumix`**",
+    'unmixed, strength 8': '`evidence`: `--sumix-strength 8`',
+    'unmixed, similarity': "the paper's kind of label: `--sumix-ratio similarity`",
+    'unmixed, feature': '`--sumix-ratio feature`',
+    'evidence 1': '`--sumix-original-pass no-grad`: two passes',
+    'paper': '`--sumix-preset paper`: two passes',
+    'clean': '`--sumix-clean 0.5`: half of the epochs',
+    'area, half unmixed': 'CutMix of half of the samples: `--mixup-prob 0.5`',
+    'unmixed, shuffled': "control: the default's corrections shuffled",
     'true, one pass': 'the true share',
 }
 COMMON = {'ResNet-18': ('common', 'resnet18'), 'Wide ResNet': ('unmixing', 'placed-14-wide')}  # result, its setting
@@ -92,7 +95,7 @@ def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
     area, own, true = (statistics.mean(run['nll'] for run in arms[name]) for name in ('area', arm, 'true, one pass'))
     return [
         ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items()),
-        f'{100 * (area - own) / (area - true):.0f} %' if own <= area and arm != 'area' else '-']
+        '-' if arm == 'area' else f'{100 * (area - own) / (area - true):.0f} %']
 
 
 def controls_table(setting: str, compared: Comparison) -> str:
