@@ -70,11 +70,8 @@ TRAININGS = {  # of the arms of most interest
     'unmixed, strength 8': '`evidence`: `--sumix-strength 8`',
     'unmixed, similarity': "the paper's kind of label: `--sumix-ratio similarity`",
     'unmixed, feature': '`--sumix-ratio feature`',
-    'evidence 1': '`--sumix-original-pass no-grad`: two passes',
     'paper': '`--sumix-preset paper`: two passes',
-    'clean': '`--sumix-clean 0.5`: half of the epochs',
     'area, half unmixed': 'CutMix of half of the samples: `--mixup-prob 0.5`',
-    'unmixed, shuffled': "control: the default's corrections shuffled",
     'true, one pass': 'the true share',
 }
 COMMON = {'ResNet-18': ('common', 'resnet18'), 'Wide ResNet': ('unmixing', 'placed-14-wide')}  # result, its setting
