@@ -43,6 +43,7 @@ def test_every_model_sees_the_same_images(images):
 
 def test_checkpoints_of_a_setting_are_measured(run_main, tmp_path, checkpoints, monkeypatch, capsys):
     monkeypatch.setattr(settings, 'load_objects', lambda folder: load_digits_objects())
+    monkeypatch.setitem(settings.SETTINGS, 'placed-14', settings.Setting(test_images=40))
     settings.make_data.cache_clear()
     out = tmp_path / 'result.json'
     run_main(robustness, *checkpoints, '--corruptions', '--images', 16, '--out', out)
