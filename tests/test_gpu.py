@@ -53,7 +53,7 @@ def _steps(task, batches, optimizer, scaler=None):
             scaler.step(optimizer)
             scaler.update()
         optimizer.zero_grad()
-        losses.append(loss.detach())
+        losses.append(loss.detach().clone())  # a CUDA graph writes the next loss over it
     return torch.stack(losses)
 
 

@@ -52,6 +52,8 @@ ARMS: Dict[str, Arm] = {
     'unmixed': Arm({}),
     **{f'unmixed, strength {strength:g}': Arm({'strength': strength}) for strength in (4., 8.)},
     'unmixed, similarity': Arm({'ratio': 'similarity'}),
+    **{f'unmixed, similarity {strength:g}': Arm({'ratio': 'similarity', 'strength': strength}) for strength in (4., 8.)},
+    **{f'unmixed, both {strength:g}': Arm({}, ratio=f'both {strength:g}') for strength in (2., 4.)},
     'unmixed, feature': Arm({'ratio': 'feature'}),
     'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
     'paper': Arm({'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'}),  # the preset

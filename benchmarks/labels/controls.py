@@ -6,13 +6,15 @@ RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Di
 https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
 They are not their authors' code.
 """
+from functools import partial
 from typing import Callable, Dict
 
 import torch
 import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
-from timm_sumix.correction import Ratio, create_ratio
+from timm_sumix.correction import Ratio, create_ratio, visible_evidence
+from timm_sumix.correction.ratios import Similarity
 
 NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
@@ -36,6 +38,21 @@ class Shuffled(Ratio):
         return (target.lam + shuffled).clamp(0., 1.)
 
 
+class Both(Ratio):
+    """Evidence and similarity in one: D_a = log(lam / v_a) + strength * ||q - p~||_2."""
+    reads = ('logits', 'evidence')
+    reads_mixed = ('logits',)
+
+    def __init__(self, strength: float) -> None:
+        self.similarity = Similarity(strength=strength)
+
+    def shares(self, mixed, original, target):
+        """Return the shares [N]."""
+        first, second = visible_evidence(original.evidence, target)
+        first_distance, second_distance = self.similarity.distances(mixed, original, target)
+        return torch.sigmoid((first / second).log() - (first_distance - second_distance))
+
+
 def decoupled(
         model: torch.nn.Module, images: torch.Tensor, logits: torch.Tensor, target: MixedTarget) -> torch.Tensor:
     """Return Decoupled Mixup's term: each class of a mixed image against all but the other one, whatever the share."""
@@ -56,4 +73,5 @@ def regmixup(
 
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
-RATIOS: Dict[str, Callable[[], Ratio]] = {'shuffled': Shuffled}
+RATIOS: Dict[str, Callable[[], Ratio]] = {
+    'shuffled': Shuffled, **{f'both {strength:g}': partial(Both, strength) for strength in (2., 4.)}}
