@@ -8,7 +8,7 @@ from helpers import FORMULAS, random_batch
 
 from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixOptions
 from timm_sumix.correction import create_ratio
-from timm_sumix.correction.ratios import Area, Evidence, Feature, Released, Similarity
+from timm_sumix.correction.ratios import Area, Combined, Evidence, Feature, Released, Similarity
 
 
 def _softmax(values):
@@ -38,14 +38,15 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name == 'evidence':
-        cosines = [cosine / 8 for cosine in _reference_distances('feature', mixed, original, target, i)]
+    if name in ('evidence', 'combined'):
+        other, weight = {'evidence': ('feature', 1 / 8), 'combined': ('similarity', 4 / 2)}[name]
+        weighted = [weight * distance for distance in _reference_distances(other, mixed, original, target, i)]
         visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
             original.evidence[j], ~target.mask[i, 0])
         areas = target.lam[i].item(), 1 - target.lam[i].item()
         return [
-            math.log(max(area, 1e-6)) - math.log(max(part, 1e-6)) + cosine
-            for area, part, cosine in zip(areas, visible, cosines)]
+            math.log(max(area, 1e-6)) - math.log(max(part, 1e-6)) + distance
+            for area, part, distance in zip(areas, visible, weighted)]
     if name == 'released':
         distances = []
         for change, label in ((_change(q, p, yb), ya), (_change(q, p2, ya), yb)):
@@ -85,7 +86,7 @@ def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence', 'combined'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
     whole = FORMULAS[name](mixed, original, target)
@@ -111,7 +112,7 @@ def test_strength_zero_leaves_the_area_alone():
 
 
 @pytest.mark.parametrize('ratio, strength, message', [
-    ('best', None, r"ratio must be one of \['evidence', 'feature', 'similarity', 'released', 'area'\], got 'best'"),
+    ('best', None, r"ratio must be one of \['combined', 'evidence', .*, 'released', 'area'\], got 'best'"),
     ('similarity', -1., 'strength must be 0 or greater, got -1.0'),
     ('feature', float('inf'), 'strength must be 0 or greater'),
     ('similarity', float('nan'), 'strength must be 0 or greater'),
@@ -138,8 +139,17 @@ def test_evidence_without_its_map_is_refused():
 def test_evidence_without_a_mask_is_refused():
     mixed, original, target = random_batch(16, 10)
     bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
-    with pytest.raises(ValueError, match="ratio 'evidence' needs the mask that the images were mixed by, got .* None"):
-        Evidence()(mixed, original, bare)
+    for ratio in (Evidence(), Combined()):
+        with pytest.raises(ValueError, match='the evidence needs the mask that the images were mixed by, got .* None'):
+            ratio(mixed, original, bare)
+
+
+def test_combined_with_a_single_place_or_without_unmixed_logits_does_what_evidence_does():
+    mixed, original, target = random_batch(16, 10)
+    for less in (original._replace(logits=None), original._replace(evidence=torch.ones(16, 1, 1))):
+        for strength in (0., 1., 5.):
+            torch.testing.assert_close(
+                Combined(4. * strength)(mixed, less, target), Evidence(strength)(mixed, less, target), rtol=0, atol=0)
 
 
 def test_evidence_with_a_single_place_does_what_feature_does():
@@ -235,12 +245,13 @@ def test_distances_of_ones_own_become_shares_by_the_common_formula():
 
 
 @pytest.mark.parametrize('options, made, kind', [
-    ({}, 'none', Evidence), ({'original_pass': 'none'}, 'none', Evidence), ({'strength': 1.}, 'none', Evidence),
-    ({'original_pass': 'no-grad'}, 'no-grad', Evidence), ({'gamma': 0.5}, 'none', Evidence),
-    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', Evidence),
-    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', Evidence), ({'clean': 0.5}, 'grad', Evidence),
-    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', Evidence),
-    ({'ratio': 'feature'}, 'none', Feature), ({'ratio': 'similarity'}, 'none', Similarity),
+    ({}, 'none', Combined), ({'original_pass': 'none'}, 'none', Combined), ({'strength': 4.}, 'none', Combined),
+    ({'original_pass': 'no-grad'}, 'no-grad', Combined), ({'gamma': 0.5}, 'none', Combined),
+    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', Combined),
+    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', Combined), ({'clean': 0.5}, 'grad', Combined),
+    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', Combined),
+    ({'ratio': 'evidence'}, 'none', Evidence), ({'ratio': 'feature'}, 'none', Feature),
+    ({'ratio': 'similarity'}, 'none', Similarity),
     ({'ratio': 'similarity', 'gamma': 0.5}, 'none', Similarity),
     ({'ratio': 'released'}, 'no-grad', Released), ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released),
     ({'ratio': Released(), 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
@@ -275,17 +286,18 @@ def test_an_option_that_is_gone_is_unknown():
         SUMixOptions(original_scale=0.5)
 
 
-def test_where_the_partner_is_shown_whole_features_are_not_compared():
+@pytest.mark.parametrize('kind', [Evidence, Combined])
+def test_where_the_partner_is_shown_whole_nothing_is_compared(kind):
     mixed, original, target = random_batch(16, 10)
     whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
         1 - target.lam).view(-1, 1, 1, 1))
     inner = (target.lam > 0) & (target.lam < 1)
     weights = original.evidence / original.evidence.sum((1, 2), keepdim=True)
     visible = (weights * whole.visible_fraction((4, 4))[0]).sum((1, 2))
-    found = Evidence(5.)(mixed, original, whole)
+    found = kind(5.)(mixed, original, whole)
     torch.testing.assert_close(found[inner], (visible / (visible + 1 - target.lam))[inner].detach())
-    assert torch.equal(found, Evidence(0.)(mixed, original, whole))
-    apart = ~torch.isclose(Evidence(5.)(mixed, original, target), Evidence(0.)(mixed, original, target))
+    assert torch.equal(found, kind(0.)(mixed, original, whole))
+    apart = ~torch.isclose(kind(5.)(mixed, original, target), kind(0.)(mixed, original, target))
     assert apart[inner].float().mean() > 0.8  # some are their own partners
 
 

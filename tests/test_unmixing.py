@@ -297,8 +297,8 @@ def test_in_mode_elem_what_no_mixture_shows_is_left_out():
         task = _task(model, _Cells(0.8), mode)
         torch.manual_seed(1)
         mixed, target = task.mixup(*_images(8))
-        lam = correct(model, mixed, target)
-        two = correct(model, mixed, target, SUMixOptions(original_pass='no-grad'))
+        lam, two = (
+            correct(model, mixed, target, SUMixOptions('evidence', original_pass=made)) for made in ('none', 'no-grad'))
         pairs.append((lam, two, target.lam))
     assert torch.allclose(*pairs[0][:2], atol=1e-5) and not torch.allclose(*pairs[1][:2], atol=1e-3)
     lam, two, area = pairs[1]
@@ -369,12 +369,13 @@ def test_each_image_has_the_share_that_it_has_where_its_pair_is_alone_in_the_bat
     assert len(seen) > 1
 
 
-def test_of_resizemix_features_are_not_compared_and_half_of_the_evidence_is_spread_evenly():
+@pytest.mark.parametrize('ratio', ['evidence', 'combined'])
+def test_of_resizemix_nothing_is_compared_and_half_of_the_evidence_is_spread_evenly(ratio):
     model = _Local()
     for policy in ('cutmix', 'resizemix', ['cutmix', 'resizemix']):
         mixed, target = SUMixMixup(0., policy=policy, mode='pair', num_classes=10)(*_images(16))
         lam, weak, strong = (
-            correct(model, mixed, target, SUMixOptions(strength=strength)) for strength in (0., 1., 9.))
+            correct(model, mixed, target, SUMixOptions(ratio, strength)) for strength in (0., 1., 9.))
         # pixels that are neither of the first image nor of the second in its place
         moved = ((mixed != target.original) & (mixed != target.original.flip(0))).flatten(1).any(1)
         assert moved.any() == ('resizemix' in policy) and (~moved).any() == ('cutmix' in policy)
@@ -405,7 +406,7 @@ def _distilled():
 
 @pytest.mark.parametrize('create', [_vit, _distilled, lambda: _vit(fc_norm=True), lambda: _vit(reg_tokens=2)])
 def test_with_a_class_token_evidence_and_patch_features_move_labels_and_what_needs_logits_names_the_remedy(create):
-    for options in ({}, {'ratio': 'feature'}, {'ratio': 'evidence', 'fade': 0.6}):
+    for options in ({}, {'ratio': 'feature'}, {'ratio': 'evidence'}, {'ratio': 'combined', 'fade': 0.6}):
         task = _task(create(), **options)
         mixed, target = task.mixup(*_images(8, 64))
         result = task(mixed, target)
@@ -416,8 +417,13 @@ def test_with_a_class_token_evidence_and_patch_features_move_labels_and_what_nee
             ({'ratio': 'similarity'}, "ratio 'similarity' needs logits", "use original_pass 'no-grad'"),
             ({'gamma': 0.5}, 'the uncertainty term needs logits', "use original_pass 'grad'"),
             ({'ratio': 'area', 'gamma': 0.5, 'uncertainty': 'logits'}, 'the uncertainty term', 'another global_pool')):
-        with pytest.raises(ValueError, match=f"{what}.* class token.*{remedy}.* ratio 'evidence'"):
+        with pytest.raises(ValueError, match=f"{what}.* class token.*{remedy}.* ratio 'combined'"):
             _task(create(), **options)
+    model = create().eval()
+    for strength in (0., 1., 2.):  # of the evidence; the combined ratio's is 4 times as large
+        torch.testing.assert_close(
+            correct(model, mixed, target, SUMixOptions(strength=4. * strength)),
+            correct(model, mixed, target, SUMixOptions('evidence', strength)), rtol=0, atol=0)
     for options in ({'ratio': 'similarity', 'original_pass': 'no-grad'}, {'gamma': 0.5, 'original_pass': 'grad'}):
         task = _task(create(), **options)
         mixed, target = task.mixup(*_images(8, 64))
@@ -520,7 +526,7 @@ def test_batches_of_any_size_train(count, mode):
 
 
 def test_images_without_anything_in_them_keep_the_area():
-    task = _task(_Local(), mode='pair')
+    task = _task(_Local(), mode='pair', ratio='evidence')
     mixed, target = task.mixup(torch.zeros(6, 3, 32, 32), torch.arange(6))
     torch.testing.assert_close(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-4)
 

@@ -20,9 +20,10 @@ def check_model(
         raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
     if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
         raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
-    unmixes_logits = original_pass == 'none' and (has_term or 'logits' in ratio.reads and not ratio.may_lack)
+    needs_logits = 'logits' in ratio.reads and 'logits' not in ratio.may_lack
+    unmixes_logits = original_pass == 'none' and (has_term or needs_logits)
     missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
-    if missing and (has_head or unmixes_logits or reads_map(ratio) and not ratio.may_lack):
+    if missing and (has_head or unmixes_logits or reads_map(ratio) and 'evidence' not in ratio.may_lack):
         raise TypeError(
             f"a model that is asked for features must have forward_features and forward_head, {name} lacks {missing}: "
             "use ratio 'similarity' with original_pass 'no-grad' (and with a term, uncertainty 'logits')")
@@ -31,7 +32,7 @@ def check_model(
         raise ValueError(
             f'{what} needs logits of the unmixed images, which cannot be unmixed where there is no feature map, or the '
             f'head reads more than it (a class token, for example), as in {name}: use original_pass {passes!r}, '
-            "another global_pool of the model, or ratio 'evidence' without a term")
+            "another global_pool of the model, or ratio 'combined' without a term")
 
 
 def reads_map(ratio: Ratio) -> bool:

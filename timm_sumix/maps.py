@@ -136,8 +136,8 @@ def _head_reads_map(model: Any, output: torch.Tensor, features: torch.Tensor) ->
 
 def _without_map(model: nn.Module, why: str) -> Found:
     _logger.warning(
-        f"SUMix: {type(model).__name__} {why}: ratios 'evidence' and 'feature' leave its labels as they are by area. "
-        "Ratio 'similarity' with original_pass 'no-grad' needs no map.")
+        f"SUMix: {type(model).__name__} {why}: ratios 'combined', 'evidence' and 'feature' leave its labels as they "
+        "are by area. Ratio 'similarity' with original_pass 'no-grad' needs no map.")
     return Found(NO_MAP, head_reads_map=False)
 
 

@@ -51,10 +51,11 @@ class SUMixOptions:
     """Settings of the correction, checked when they are made.
 
     Args:
-        ratio: How labels are corrected: 'evidence', 'feature', 'similarity', 'released' or 'area' (not at all), or a
-            callable of your own, (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
-        strength: Strength of the correction, 0 or greater; None: the ratio's own default (similarity 2, feature 8,
-            evidence 1, where it is the weight of the features beside the evidence). The others have none.
+        ratio: How labels are corrected: 'combined', 'evidence', 'feature', 'similarity', 'released' or 'area' (not at
+            all), or a callable of your own, (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
+        strength: Strength of the correction, 0 or greater; None: the ratio's own default (combined 4, similarity 2,
+            feature 8, evidence 1). For combined and evidence it is the weight of what is compared beside the evidence:
+            predictions, features. The others have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
             as task state; 'logits': the logits themselves.
@@ -66,14 +67,15 @@ class SUMixOptions:
             are passed with gradient, and tell the truest shares; a step costs twice as much. RegMixup
             (https://arxiv.org/abs/2206.14502) adds the loss of unmixed images likewise.
         fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
-            probabilities (with a binary cross-entropy to 0), in [0, 1]; 0: it never does. Needs ratio 'evidence'.
-            Soft Augmentation (https://arxiv.org/abs/2211.04625) softens targets by the visibility of a crop likewise.
+            probabilities (with a binary cross-entropy to 0), in [0, 1]; 0: it never does. Needs ratio 'combined' or
+            'evidence'. Soft Augmentation (https://arxiv.org/abs/2211.04625) softens targets by the visibility of a crop
+            likewise.
 
     Raises:
         TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
-    ratio: Union[str, Callable] = _choice('evidence', list(RATIOS), 'how labels are corrected', or_callable=True)
+    ratio: Union[str, Callable] = _choice('combined', list(RATIOS), 'how labels are corrected', or_callable=True)
     strength: Optional[float] = _number(
         None, _is_weight, '0 or greater', "strength of the correction (None: the ratio's own)")
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')

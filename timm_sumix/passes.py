@@ -106,7 +106,8 @@ class SUMixModule(nn.Module):
             known: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what a ratio reads of a pass over `count` images; of a single place nothing can be said."""
         maps, features, evidence = made.features, None, None
-        reads = () if maps is None and self.may_lack else reads
+        if maps is None:
+            reads = tuple(part for part in reads if part not in self.may_lack)
         if maps is not None and maps.shape[1:3] == (1, 1):
             maps = None
         if 'features' in reads:

@@ -16,8 +16,9 @@ class ModelOutput(NamedTuple):
     Args:
         logits: Class scores [N, C]; None of unmixed images where nothing reads them.
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
-        features: Mean of the last feature map over its places [N, D]; ratios 'feature' and 'evidence' need it.
-        evidence: Evidence by place [N, h, w], as evidence_map returns it; only ratio 'evidence' needs it.
+        features: Mean of the last feature map over its places [N, D]; ratios 'combined', 'evidence' and 'feature' need
+            it.
+        evidence: Evidence by place [N, h, w], as evidence_map returns it; ratios 'combined' and 'evidence' need it.
     """
     logits: Any  # a tensor, or None as above
     uncertainty: Optional[torch.Tensor] = None

@@ -1,7 +1,7 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, FEW, HALF_UNMIXED, MAIN, UNMIXING
+from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, FEW, HALF_UNMIXED, MAIN, ONE_EACH, UNMIXING
 
 
 class Part(NamedTuple):
@@ -25,15 +25,16 @@ SETS: Dict[str, List[Part]] = {
     'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 2)],
     'unmixing': [
         Part('placed-14-wide', UNMIXING, 3),
-        Part('resnet18-narrow', (*FEW, 'unmixed, strength 8', 'unmixed, similarity', 'true, one pass'), 3)],
+        Part('resnet18-narrow', UNMIXING, 3),
+        Part('resnet18-narrow-sizes', ONE_EACH, 3)],
     'common': [
         Part('resnet18', UNMIXING, 3),
-        *(Part(f'resnet18-{name}', (*FEW, 'true, one pass', 'clean'), 3) for name in ('sizes', 'emoji')),
-        Part('resnet18-alpha0.2', ('area', 'unmixed', 'true, one pass', 'clean'), 3),
-        Part('resnet18-plain', FEW, 3),
-        Part('resnet18-long', (*FEW, 'true, one pass'), 1)],
-    'deit': [Part('deit', (*FEW, 'true, one pass', 'transmix'), 3)],
-    'fine-tuning': [Part('lite0-photographs', (*FEW, 'true, one pass', 'evidence 1'), 3)],
+        *(Part(f'resnet18-{name}', (*ONE_EACH, 'clean'), 3) for name in ('sizes', 'emoji')),
+        Part('resnet18-alpha0.2', (*ONE_EACH[1:], 'clean'), 3),  # without mixing it is the first setting
+        Part('resnet18-plain', ('none', 'area', 'combined', 'unmixed'), 3),
+        Part('resnet18-long', FEW, 1)],
+    'deit': [Part('deit', ('none', 'area', 'unmixed', 'true, one pass', 'transmix'), 3)],
+    'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
 Key = Tuple[str, str, int]  # setting, arm, seed

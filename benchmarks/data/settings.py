@@ -66,6 +66,8 @@ SETTINGS = {
     'resnet18': _RESNET18,
     # as deep, in ten minutes on one core
     'resnet18-narrow': _RESNET18._replace(images=1500, model='resnet18-narrow', test_images=3000),
+    'resnet18-narrow-sizes': _RESNET18._replace(
+        images=1500, model='resnet18-narrow', test_images=3000, size=(10, 15, 22)),
     'resnet18-long': _RESNET18._replace(epochs=120),
     'resnet18-sizes': _RESNET18._replace(size=(10, 15, 22)),
     'resnet18-emoji': _RESNET18._replace(data='emoji', size=(14, 22), classes=100),

@@ -1,7 +1,7 @@
 """The arms of the comparison, which differ in their labels or loss. Pure data: the report reads it too.
 
-Arm 'unmixed' is the library's default. Arm 'evidence' is the default before it unmixed: the evidence of the mixed image
-alone. Its committed runs read it in the pass that is trained; a run made now does so in one of its own.
+Arm 'combined' is the library's default. Before it were 'unmixed', evidence in one pass, and 'evidence', of the mixed
+image alone. Committed runs of the latter read it in the pass that is trained; a run made now does so in one of its own.
 """
 from typing import Any, Dict, NamedTuple, Optional
 
@@ -49,15 +49,17 @@ ARMS: Dict[str, Arm] = {
     'feature': Arm({'ratio': 'feature', **_TWO_PASSES}),
     'feature, gamma 0.5': _gamma(0.5, ratio='feature'),
     'evidence': _alone(),  # those with a strength make a second pass
-    'unmixed': Arm({}),
-    **{f'unmixed, strength {strength:g}': Arm({'strength': strength}) for strength in (4., 8.)},
+    'combined': Arm({}),
+    'combined, strength 2': Arm({'strength': 2.}),
+    'unmixed': Arm({'ratio': 'evidence'}),
+    **{f'unmixed, strength {strength:g}': Arm({'ratio': 'evidence', 'strength': strength}) for strength in (4., 8.)},
     'unmixed, similarity': Arm({'ratio': 'similarity'}),
-    **{f'unmixed, similarity {strength:g}': Arm({'ratio': 'similarity', 'strength': strength}) for strength in (4., 8.)},
-    **{f'unmixed, both {strength:g}': Arm({}, ratio=f'both {strength:g}') for strength in (2., 4.)},
+    'unmixed, similarity 4': Arm({'ratio': 'similarity', 'strength': 4.}),
     'unmixed, feature': Arm({'ratio': 'feature'}),
-    'clean': Arm({'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
+    'clean': Arm({'ratio': 'evidence', 'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
     'paper': Arm({'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'}),  # the preset
-    **{f'evidence {strength:g}': Arm({'strength': strength, **_TWO_PASSES}) for strength in (0., 1., 2., 8.)},
+    **{f'evidence {strength:g}': Arm({'ratio': 'evidence', 'strength': strength, **_TWO_PASSES})
+       for strength in (0., 1., 2., 8.)},
     **{f'evidence 1, gamma {gamma:g}': _gamma(gamma, ratio='evidence', strength=1.) for gamma in (0.1, 0.5, 1.)},
     'evidence 1, gamma 0.5, logits': _gamma(0.5, ratio='evidence', strength=1., uncertainty='logits'),
     'released': _gamma(0.5, 'grad', ratio='released'),
@@ -67,12 +69,14 @@ ARMS: Dict[str, Arm] = {
 }
 # controls: what else could be behind a gain
 CONTROLS: Dict[str, Arm] = {
+    'combined, shuffled': Arm({}, ratio='combined, shuffled'),
     'unmixed, shuffled': Arm({}, ratio='shuffled'),
     'evidence 1, shuffled': Arm(_TWO_PASSES, ratio='shuffled'),
     **{f'area, smoothing {smoothing:g}': Arm(_AREA, smoothing=smoothing) for smoothing in (0.05, 0.1, 0.2)},
     'area, half unmixed': Arm(_AREA, prob=0.5),
     'evidence, half unmixed': _alone(prob=0.5),
-    'unmixed, half unmixed': Arm({}, prob=0.5),
+    'unmixed, half unmixed': Arm({'ratio': 'evidence'}, prob=0.5),
+    'combined, half unmixed': Arm({}, prob=0.5),
     'area, decoupled': Arm(_AREA, extra='decoupled'),
     'evidence, decoupled': _alone(extra='decoupled'),
     'area, regmixup': Arm(_AREA, extra='regmixup'),
@@ -92,11 +96,13 @@ EARLIER_DEFAULT = 'evidence'
 MAIN = ('none', 'area', 'evidence', 'evidence 1', 'true')
 # labels of one pass and of two, in mode 'pair'; those of most interest first, since a budget of time may end the runs
 UNMIXING = (
-    'none', 'area', 'unmixed', 'true, one pass', 'unmixed, strength 8', 'evidence 1', 'clean', 'unmixed, similarity',
-    'unmixed, feature', 'unmixed, strength 4', 'paper', 'area, half unmixed', 'unmixed, half unmixed',
-    'unmixed, shuffled', 'area, smoothing 0.1', 'evidence')
+    'none', 'area', 'combined', 'true, one pass', 'unmixed, similarity', 'unmixed', 'unmixed, feature', 'paper',
+    'unmixed, similarity 4', 'combined, strength 2', 'unmixed, strength 8', 'clean', 'area, half unmixed',
+    'combined, half unmixed', 'combined, shuffled', 'area, smoothing 0.1', 'evidence 1', 'unmixed, strength 4',
+    'unmixed, half unmixed', 'unmixed, shuffled', 'evidence')
 # in the settings that show where the default helps
-FEW = ('none', 'area', 'unmixed')
+FEW = ('none', 'area', 'combined', 'true, one pass')
+ONE_EACH = (*FEW, 'unmixed, similarity', 'unmixed', 'unmixed, feature', 'unmixed, strength 8')  # labels of one pass
 # where less mixing is better, do corrected labels still help?
 HALF_UNMIXED = ('area, half unmixed', 'evidence, half unmixed')
 # run in every setting

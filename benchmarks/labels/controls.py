@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
-from timm_sumix.correction import Ratio, create_ratio, visible_evidence
-from timm_sumix.correction.ratios import Similarity
+from timm_sumix.correction import Ratio, create_ratio
 
 NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
 DECOUPLED_WEIGHT = 0.1  # the paper's eta
@@ -23,8 +22,8 @@ DECOUPLED_WEIGHT = 0.1  # the paper's eta
 class Shuffled(Ratio):
     """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
 
-    def __init__(self) -> None:
-        self.ratio = create_ratio('evidence')
+    def __init__(self, name: str = 'evidence') -> None:
+        self.ratio = create_ratio(name)
         self.reads, self.reads_mixed = self.ratio.reads, self.ratio.reads_mixed
 
     def shares(self, mixed, original, target):
@@ -36,21 +35,6 @@ class Shuffled(Ratio):
         shuffled = torch.empty_like(change)
         shuffled[by_area] = change[by_area[position.argsort()]]
         return (target.lam + shuffled).clamp(0., 1.)
-
-
-class Both(Ratio):
-    """Evidence and similarity in one: D_a = log(lam / v_a) + strength * ||q - p~||_2."""
-    reads = ('logits', 'evidence')
-    reads_mixed = ('logits',)
-
-    def __init__(self, strength: float) -> None:
-        self.similarity = Similarity(strength=strength)
-
-    def shares(self, mixed, original, target):
-        """Return the shares [N]."""
-        first, second = visible_evidence(original.evidence, target)
-        first_distance, second_distance = self.similarity.distances(mixed, original, target)
-        return torch.sigmoid((first / second).log() - (first_distance - second_distance))
 
 
 def decoupled(
@@ -74,4 +58,4 @@ def regmixup(
 # (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
 EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
 RATIOS: Dict[str, Callable[[], Ratio]] = {
-    'shuffled': Shuffled, **{f'both {strength:g}': partial(Both, strength) for strength in (2., 4.)}}
+    'shuffled': Shuffled, 'combined, shuffled': partial(Shuffled, 'combined')}

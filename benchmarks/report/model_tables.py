@@ -66,8 +66,9 @@ def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> Li
 TRAININGS = {  # of the arms of most interest
     'none': 'no mixing',
     'area': 'CutMix',
-    'unmixed': "**this library's default, `evidence`: `--sumix`**",
-    'unmixed, strength 8': '`evidence`: `--sumix-strength 8`',
+    'combined': "**this library's default, `combined`: `--sumix`**",
+    'unmixed': '`--sumix-ratio evidence`',
+    'unmixed, strength 8': '`--sumix-ratio evidence --sumix-strength 8`',
     'unmixed, similarity': "the paper's kind of label: `--sumix-ratio similarity`",
     'unmixed, feature': '`--sumix-ratio feature`',
     'paper': '`--sumix-preset paper`: two passes',

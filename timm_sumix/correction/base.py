@@ -5,7 +5,7 @@ import torch
 
 from ..target import MixedTarget, ModelOutput
 
-_FIELDS = ('logits', 'features', 'evidence')
+FIELDS = ('logits', 'features', 'evidence')
 _ROUNDING = 1e-6  # of shares at 0 and 1
 
 
@@ -16,12 +16,12 @@ class Ratio:
         reads: Fields of the unmixed images' ModelOutput that it reads, of 'logits', 'features' and 'evidence'; what
             none reads is not computed. Empty: `original` may be None.
         reads_mixed: The same of the mixed images, which always have logits.
-        may_lack: Whether it does without the fields that a model cannot tell, which then are None.
+        may_lack: Fields that it does without where a model cannot tell them; they are None then.
         origin: Where the formula is from, for the log.
     """
-    reads: ClassVar[Tuple[str, ...]] = _FIELDS
-    reads_mixed: ClassVar[Tuple[str, ...]] = _FIELDS
-    may_lack: ClassVar[bool] = False
+    reads: ClassVar[Tuple[str, ...]] = FIELDS
+    reads_mixed: ClassVar[Tuple[str, ...]] = FIELDS
+    may_lack: ClassVar[Tuple[str, ...]] = ()
     origin: ClassVar[str] = 'your own'
 
     @property
@@ -78,7 +78,7 @@ class Ratio:
         dimensions = {'logits': ('C',), 'features': ('D',), 'evidence': ('h', 'w')}
         for part in reads:
             value, expected = getattr(output, part), dimensions[part]
-            if value is None and self.may_lack:
+            if value is None and part in self.may_lack:
                 continue
             if value is None or value.ndim != len(expected) + 1 or len(value) != len(target):
                 shape = None if value is None else list(value.shape)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from ..target import MixedTarget, ModelOutput
-from .base import Ratio
+from .base import FIELDS, Ratio
 from .evidence import visible_evidence
 
 
@@ -88,8 +88,8 @@ def nearer_first(f_mix: torch.Tensor, f: torch.Tensor, target: MixedTarget) -> t
 class Evidence(Ratio):
     """D_a = log(lam / v_a) - strength * cos(f_mix, f): the visible fraction v_a of the image's evidence for its area.
 
-    Where a policy shows the partner whole at a smaller size (ResizeMix), features are not compared, as they change with
-    the size, and v_b is 1 - lam.
+    Where a policy shows the partner whole at a smaller size (ResizeMix), nothing is compared, as features and
+    predictions change with the size, and v_b is 1 - lam.
 
     Args:
         strength: Weight of the feature similarity, added to the evidence in log-odds; at 0 the evidence alone decides.
@@ -100,14 +100,45 @@ class Evidence(Ratio):
     origin: ClassVar[str] = "this library's own, not the paper's"
 
     def shares(self, mixed, original, target):
-        if target.mixing is None:
-            raise ValueError("ratio 'evidence' needs the mask that the images were mixed by, got target.mask None")
-        nearer = self.strength * nearer_first(mixed.features, original.features, target)
-        in_place = target.mixing.partner_in_place(tuple(original.evidence.shape[1:]))
-        if in_place is not None:
-            nearer = nearer * in_place
-        first, second = visible_evidence(original.evidence, target)
-        return torch.sigmoid((first / second).log() + nearer)  # of logit(lam) - (D_a - D_b), lam cancels
+        return _shares_by_evidence(
+            original.evidence, target, self.strength * nearer_first(mixed.features, original.features, target))
+
+
+def _shares_by_evidence(evidence: torch.Tensor, target: MixedTarget, nearer: torch.Tensor) -> torch.Tensor:
+    """Return sigmoid(log(v_a / v_b) + nearer) [N]: of logit(lam) - (D_a - D_b), lam cancels."""
+    if target.mixing is None:
+        raise ValueError('the evidence needs the mask that the images were mixed by, got target.mask None')
+    in_place = target.mixing.partner_in_place((evidence.shape[1], evidence.shape[2]))
+    if in_place is not None:
+        nearer = nearer * in_place
+    first, second = visible_evidence(evidence, target)
+    return torch.sigmoid((first / second).log() + nearer)
+
+
+@dataclass(frozen=True)
+class Combined(Ratio):
+    """D_a = log(lam / v_a) + strength * ||q - p~||_2: the evidence of Evidence and the distance of Similarity.
+
+    The evidence is true before the model knows its classes; the predictions keep labels true when, late in training, a
+    small last map shows less and less of the place. Where the logits cannot be unmixed (the head reads a class token),
+    and no second pass tells them, features are compared in their place as Evidence does, with its own weight at the
+    default strength. Of a map of a single place nothing can be said: the share stays as it is by area.
+
+    Args:
+        strength: Weight of the predictions' distance, added to the evidence in log-odds.
+    """
+    strength: float = 4.
+    reads: ClassVar[Tuple[str, ...]] = ('logits', 'features', 'evidence')
+    reads_mixed: ClassVar[Tuple[str, ...]] = ('logits', 'features')
+    may_lack: ClassVar[Tuple[str, ...]] = ('logits',)
+    origin: ClassVar[str] = "this library's own: evidence, and the paper's comparison of predictions"
+
+    def shares(self, mixed, original, target):
+        if original.logits is None or original.evidence[0].numel() == 1:
+            return Evidence(Evidence.strength * self.strength / Combined.strength).shares(mixed, original, target)
+        first, second = prediction_changes(mixed, original, target)
+        nearer = second.norm(dim=-1) - first.norm(dim=-1)
+        return _shares_by_evidence(original.evidence, target, self.strength * nearer)
 
 
 @dataclass(frozen=True)
@@ -140,7 +171,7 @@ class Area(Ratio):
 class _OwnRatio(Ratio):
     """A plain function of the user's, given all that the model tells; to read what it does not tell is an error."""
 
-    may_lack: ClassVar[bool] = True  # what it reads is known once it does
+    may_lack: ClassVar[Tuple[str, ...]] = FIELDS  # what it reads is known once it does
 
     def __init__(self, function: Callable[..., torch.Tensor]):
         self.function = function
@@ -172,6 +203,7 @@ class _Told:
 
 # name: a dataclass that is a Ratio
 RATIOS: Dict[str, Any] = {
+    'combined': Combined,
     'evidence': Evidence,
     'feature': Feature,
     'similarity': Similarity,
