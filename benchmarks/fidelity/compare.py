@@ -10,9 +10,10 @@ from ..labels.truth import comparable
 from .probe import Answers
 
 # strengths of each ratio
-CHOSEN = {'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1.)}
+CHOSEN = {'combined': (4.,), 'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1.)}
 SWEEPS = {
-    'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.), 'evidence': (0., 1., 2., 4., 8.)}
+    'combined': (1., 2., 4., 8.), 'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.),
+    'evidence': (0., 1., 2., 4., 8.)}
 Key = Tuple[str, Optional[float], int]  # label, strength, passes
 
 
@@ -44,7 +45,8 @@ def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
     if not RATIOS[name].reads:
         return (1,)
     unmixed = batches[0].unmixed
-    has_one = unmixed is not None and all(getattr(unmixed, part) is not None for part in RATIOS[name].reads)
+    needs = [part for part in RATIOS[name].reads if part not in RATIOS[name].may_lack]
+    has_one = unmixed is not None and all(getattr(unmixed, part) is not None for part in needs)
     return (1, 2) if has_one and name != 'released' else (2,)
 
 

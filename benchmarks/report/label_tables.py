@@ -57,7 +57,9 @@ def probes_table() -> str:
 NAMES = {  # of the labels of most interest
     'area': 'area (CutMix)',
     'evidence of the mixture': 'evidence of the mixed image alone, as TransMix reads attention',
-    'evidence 1': '**`evidence`, the default, one pass**',
+    'combined 4': '**`combined`, the default, one pass**',
+    'combined 4, two passes': '`combined`, two passes',
+    'evidence 1': '`evidence`, one pass',
     'evidence 1, two passes': '`evidence`, two passes',
     'feature 8': '`feature`, one pass',
     'feature 8, two passes': '`feature`, two passes',
@@ -95,7 +97,7 @@ def photographs_in_short() -> str:
     return table(['label', *(f'{size} pixels' for size in sizes)], [
         [text, *(_scores([row for row in found[name] if row['images'] == size], ['mae']) for size in sizes)]
         for name, text in NAMES.items()
-        if name in ('area', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')])
+        if name in ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')])
 
 
 def demo_table() -> str:
