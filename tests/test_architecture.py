@@ -25,7 +25,7 @@ LIBRARY = {
     'mixing': ('target',),
     'options': ('correction',),
     'checks': ('correction', 'maps', 'shown', 'target'),
-    'passes': ('checks', 'correction', 'maps', 'options', 'shown', 'target'),
+    'passes': ('checks', 'compat', 'correction', 'maps', 'options', 'shown', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'task': ('checks', 'compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
     '__init__': ('correction', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),

@@ -73,7 +73,7 @@ def test_cells_of_the_paper_are_all_there():
 
 
 def test_arms_differ_in_their_labels_alone():
-    arms = {cell.arm: cell for ratio in ('similarity', 'released', 'evidence') for cell in cells.cells(
+    arms = {cell.arm: cell for ratio in ('similarity', 'released', 'evidence', 'combined') for cell in cells.cells(
         'tiny_imagenet', ratio, 1, ['resnet18/fmix'])}
     flags = {arm: ' '.join(cells.sumix_flags(cell)) for arm, cell in arms.items()}
     term = '--sumix-uncertainty head --sumix-original-pass grad'
@@ -81,6 +81,7 @@ def test_arms_differ_in_their_labels_alone():
         'base': '--sumix --sumix-policy fmix --sumix-ratio area --sumix-gamma 0',
         'similarity': f'--sumix --sumix-policy fmix --sumix-ratio similarity --sumix-gamma 0.5 {term}',
         'evidence': '--sumix --sumix-policy fmix --sumix-ratio evidence',
+        'combined': '--sumix --sumix-policy fmix --sumix-ratio combined',
         'released': f'--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 {term}',
     }
 

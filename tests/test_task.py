@@ -1,5 +1,6 @@
 """The task: against timm's ClassificationTask, and in all that a train script does with a task."""
 import copy
+from unittest.mock import Mock
 
 import pytest
 import timm
@@ -316,6 +317,20 @@ def test_synchronised_batch_norm_makes_both_passes_always():
         assert asked.value.args[0] is (target.original if makes_both else None)
     task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=0.), **settings)
     assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
+
+
+@pytest.mark.parametrize('synchronised, calls', [(True, 2), (False, 1)])
+def test_synchronised_batch_norm_in_a_head_is_called_as_often_whether_a_batch_is_mixed_or_not(synchronised, calls):
+    model, found = _model(), []
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
+    forward_head = model.forward_head
+    for prob in (1., 0.):
+        task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=prob), verbose=False)
+        model.forward_head = Mock(wraps=forward_head)
+        task(*_batch())['loss'].backward()
+        found.append(model.forward_head.call_count)
+        model.forward_head = forward_head
+    assert found == [2, calls]
 
 
 def test_metrics_are_means_over_samples_since_the_last_call():

@@ -10,6 +10,7 @@ import torch.nn as nn
 from timm.models import group_parameters
 
 from .checks import check_model, mixing_of, original_images, reads_map
+from .compat import has_sync_batch_norm
 from .correction import Ratio, evidence_map, unmix
 from .maps import (
     FEATURES,
@@ -137,7 +138,12 @@ class SUMixModule(nn.Module):
                 made = self._run(original)
             # outside no_grad, so that the head always gets gradient
             return mixed_output, self._tell(made, self.reads, len(original), original.device)
-        return mixed_output, None if mixing is None else self._unmix(made, mixed, mixing)
+        if mixing is not None:
+            return mixed_output, self._unmix(made, mixed, mixing)
+        if self.unmixes_logits and self.training and has_sync_batch_norm(self.model):
+            with torch.no_grad():  # processes whose batch is mixed call the head again, and wait for this one there
+                self.model.forward_head(made.output)
+        return mixed_output, None
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
         """Yield the model's parameters by the names that they have in the model, then the head's.

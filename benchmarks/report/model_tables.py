@@ -67,33 +67,35 @@ TRAININGS = {  # of the arms of most interest
     'none': 'no mixing',
     'area': 'CutMix',
     'combined': "**this library's default, `combined`: `--sumix`**",
-    'unmixed': '`--sumix-ratio evidence`',
-    'unmixed, strength 8': '`--sumix-ratio evidence --sumix-strength 8`',
     'unmixed, similarity': "the paper's kind of label: `--sumix-ratio similarity`",
+    'unmixed': '`--sumix-ratio evidence`',
     'unmixed, feature': '`--sumix-ratio feature`',
     'paper': '`--sumix-preset paper`: two passes',
     'area, half unmixed': 'CutMix of half of the samples: `--mixup-prob 0.5`',
     'true, one pass': 'the true share',
 }
-COMMON = {'ResNet-18': ('common', 'resnet18'), 'Wide ResNet': ('unmixing', 'placed-14-wide')}  # result, its setting
+COMMON = {  # result, its setting
+    'ResNet-18': ('common', 'resnet18'), 'narrow ResNet-18': ('unmixing', 'resnet18-narrow'),
+    'Wide ResNet': ('unmixing', 'placed-14-wide')}
 
 
 def common_in_short() -> str:
-    """Return scores of a ResNet-18 and a small Wide ResNet by label, and the part of the truth's gain in NLL."""
+    """Return scores of three models by label, and the part of the truth's gain in NLL over CutMix; * marks one seed."""
     found = [grid(name)[setting] for name, setting in COMMON.values()]
-    header = [f'{model}: top-1 / NLL / ECE' for model in COMMON]
-    return table(['training', *(cell for own in header for cell in (own, 'gain'))], [
+    return table(['training', *(cell for model in COMMON for cell in (model, 'gain'))], [
         [text, *(cell for arms in found for cell in _in_short(arms, arm))] for arm, text in TRAININGS.items()])
 
 
 def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
-    """Return the mean scores, and the gain in NLL over CutMix as a part of that of the true share."""
+    """Return the mean scores, and the gain in NLL over CutMix at common seeds as a part of the mean gain of the truth."""
     if arm not in arms:
         return ['-', '-']
-    area, own, true = (statistics.mean(run['nll'] for run in arms[name]) for name in ('area', arm, 'true, one pass'))
-    return [
-        ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items()),
-        '-' if arm == 'area' else f'{100 * (area - own) / (area - true):.0f} %']
+    scores = ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items())
+    gain = '-'
+    if arm != 'area' and 'true, one pass' in arms:
+        own, true = (statistics.mean(gains(arms[name], arms['area'], 'nll')) for name in (arm, 'true, one pass'))
+        gain = f'{100 * own / true:.0f} %'
+    return [scores + ('*' if len(arms[arm]) == 1 else ''), gain]
 
 
 def controls_table(setting: str, compared: Comparison) -> str:

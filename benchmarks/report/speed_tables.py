@@ -24,7 +24,8 @@ def steps_in_short() -> str:
     """Return time and peak memory of a step over CutMix's, their range over the models, on a GPU and on a CPU."""
     devices, lines = [read_result(name)['steps'] for name in ('gpu', 'speed')], []
     names = {
-        'default': '`--sumix`', 'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
+        'default': '`--sumix`', 'evidence': '`--sumix-ratio evidence`',
+        'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
         'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`',
         'clean 0.5': '`--sumix-clean 0.5`'}
     for setting, text in names.items():

@@ -100,7 +100,9 @@ def loss(device: torch.device, repeats: int, batch_size: int = 256, num_classes:
     logits = torch.randn(batch_size, num_classes, device=device, requires_grad=True)
     output = ModelOutput(
         logits, None, torch.randn(batch_size, 512, device=device), torch.rand(batch_size, 7, 7, device=device))
-    settings = {'default': {}, 'fade 0.6': {'fade': 0.6}, 'similarity': {'ratio': 'similarity'}}
+    settings = {
+        'default': {}, 'evidence': {'ratio': 'evidence'}, 'fade 0.6': {'fade': 0.6},
+        'similarity': {'ratio': 'similarity'}}
     criteria = {name: SUMixLoss(**options).to(device) for name, options in settings.items()}
     calls = {}
     for mode in ('batch', 'elem'):  # one mask for all images, or one for each

@@ -20,6 +20,7 @@ BASE = 'timm'  # CutMix by timm's Mixup and ClassificationTask
 # setting: options of SUMixTask
 SETTINGS: Dict[str, Dict[str, Any]] = {
     'default': {},
+    'evidence': {'ratio': 'evidence'},
     'similarity, gamma 0.5': {'ratio': 'similarity', 'gamma': 0.5},  # with a head
     'no-grad': {'original_pass': 'no-grad'},
     'grad (preset paper)': PRESETS['paper'],

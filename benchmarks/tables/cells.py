@@ -88,7 +88,7 @@ def sumix_flags(cell: Cell) -> List[str]:
         flags += ['--sumix-policy-kwargs', f'alpha={alpha}'] if alpha else []
     if cell.arm == 'base':
         return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
-    if cell.arm == 'evidence':  # this library's own, by its own defaults
+    if cell.arm in ('combined', 'evidence'):  # this library's own, by its own defaults
         return [*flags, '--sumix-ratio', cell.arm]
     # the paper's method has the uncertainty term, in two passes, which is not the library's default
     settings = DEFINITION['released'][cell.table] if cell.arm == 'released' else {'gamma': 0.5, 'uncertainty': 'head'}
