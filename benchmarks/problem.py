@@ -4,7 +4,8 @@
 
 The photographs are scikit-image's, free of copyright (CC0); the masks of their objects are drawn here, as polygons. The
 boxes are chosen by hand: three show what goes wrong by area, the last one what goes wrong with the correction. The
-corrected labels are the default's, by an EfficientNet-Lite0 with its published ImageNet weights (data/lite0.py).
+corrected labels are the default's, by an EfficientNet-Lite0 with its published ImageNet weights (data/lite0.py); an
+image's class is what that network takes it for.
 """
 import argparse
 from pathlib import Path
@@ -70,14 +71,16 @@ def load(photograph: Photograph) -> Tuple[torch.Tensor, torch.Tensor]:
     return to_tensor(image), to_tensor(mask)
 
 
-def mix(first: str, second: str, box: Tuple[int, int, int, int]) -> Tuple[torch.Tensor, MixedTarget, float]:
+def mix(
+        first: str, second: str, box: Tuple[int, int, int, int], labels: Sequence[int] = (0, 1),
+) -> Tuple[torch.Tensor, MixedTarget, float]:
     """Return a pair of mixtures [2, 3, SIDE, SIDE] in [0, 1], their target by area, and the first one's true share."""
     images, objects = (torch.stack(both) for both in zip(*(load(PHOTOGRAPHS[name]) for name in (first, second))))
     mask = torch.ones(2, 1, SIDE, SIDE)
     top, bottom, left, right = box
     mask[..., top:bottom, left:right] = 0.
     by_area, true = (
-        MixedTarget(torch.tensor([0, 1]), mask.mean((1, 2, 3)), 2, mask=mask, object_mask=known, complementary=True)
+        MixedTarget(torch.tensor(labels), mask.mean((1, 2, 3)), 1000, mask=mask, object_mask=known, complementary=True)
         for known in (None, objects))
     return torch.lerp(images.flip(0), images, mask), by_area, true.lam[0].item()
 
@@ -108,7 +111,9 @@ def main() -> None:
     model = load_lite0()
     figure, axes = plt.subplots(2, len(MIXTURES), figsize=(12.5, 4.6), height_ratios=(3, 1.15))
     for column, (first, second, box) in enumerate(MIXTURES):
-        mixed, target, true = mix(first, second, box)
+        images = torch.stack([load(PHOTOGRAPHS[name])[0] for name in (first, second)])
+        labels = model((images - MEAN) / STD).argmax(1).tolist()
+        mixed, target, true = mix(first, second, box, labels)
         corrected = correct(model, (mixed - MEAN) / STD, target)
         draw(axes[:, column], (first, second), mixed[0], (target.lam[0].item(), corrected[0].item(), true))
     axes[1, 0].set_yticks(range(len(ROWS)), ROWS, fontsize=13)

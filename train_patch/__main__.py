@@ -1,5 +1,4 @@
 """Command line: python -m train_patch SCRIPT [the script's arguments] [--sumix ...], also under torchrun -m."""
-import argparse
 import os
 import runpy
 import sys
@@ -7,24 +6,28 @@ from typing import Any, Dict, List
 
 import yaml
 
+from .config import config_and_rest, find_recipe, recipe_names
+
 USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--sumix ...]
 
 SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
 Without --sumix it runs as if started directly. With it, labels are corrected:
-  python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix"""
+  python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix
+  python -m train_patch SCRIPT -c sumix/NAME.yaml    trains by a recipe that comes along: {}"""
 HELP = ('-h', '--help')
 
 
 def main() -> None:
     """Run the script, with SUMix if its arguments or its YAML config ask for it."""
+    usage = USAGE.format(', '.join(recipe_names()))
     if len(sys.argv) < 2 or sys.argv[1] in HELP:
-        print(USAGE)
+        print(usage)
         sys.exit(0 if len(sys.argv) > 1 else 2)
     script = sys.argv[1]
     if not os.path.isfile(script):
-        sys.exit(f'train_patch: the first argument must be a train script, {script!r} is no file\n\n{USAGE}')
+        sys.exit(f'train_patch: the first argument must be a train script, {script!r} is no file\n\n{usage}')
     # what Python sets up for a script that is started directly; worker processes need the old entries too
-    sys.argv = sys.argv[1:]
+    sys.argv = [script, *find_recipe(sys.argv[2:])]
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     if wants_sumix(sys.argv[1:]):
         _run_with_sumix(script)
@@ -50,10 +53,8 @@ def _run_directly(script: str) -> None:
 
 def wants_sumix(arguments: List[str]) -> bool:
     """Whether --sumix, or sumix: true in the -c file, is given; exits if its options are given without it."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('-c', '--config', default='')  # as timm's config_parser
-    known, arguments = parser.parse_known_args(arguments)
-    config = _read_config(known.config) if known.config else {}
+    path, arguments = config_and_rest(arguments)
+    config = _read_config(path) if path else {}
     if config.get('sumix') not in (None, True, False):
         sys.exit(f'train_patch: sumix must be true or false in the config file, got {config["sumix"]!r}')
     if '--sumix' in arguments or config.get('sumix'):

@@ -29,7 +29,7 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-narrow-sizes', ONE_EACH, 3)],
     'common': [
         Part('resnet18', UNMIXING, 3),
-        *(Part(f'resnet18-{name}', (*ONE_EACH, 'clean'), 3) for name in ('sizes', 'emoji')),
+        *(Part(f'resnet18-{name}', (*ONE_EACH, 'combined, strength 2', 'clean'), 3) for name in ('sizes', 'emoji')),
         Part('resnet18-alpha0.2', (*ONE_EACH[1:], 'clean'), 3),  # without mixing it is the first setting
         Part('resnet18-plain', ('none', 'area', 'combined', 'unmixed'), 3),
         Part('resnet18-long', FEW, 1)],

@@ -44,7 +44,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'settings': models.settings_table,
     'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
     **{name: lambda name=name: models.test_sets_table(name)
-       for name in ('common', 'deit', 'seeds', 'larger', 'transformer')},
+       for name in ('common', 'deit', 'fine-tuning', 'seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
@@ -52,6 +52,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'temperature': models.temperature_table,
     'models in short': models.models_in_short,
     'common in short': models.common_in_short,
+    'label errors': models.label_errors_table,
     'robustness': models.robustness_table,
     'robustness of the default': lambda: models.robustness_table('robustness-default'),
     'corruptions': models.corruptions_table,

@@ -97,7 +97,7 @@ def photographs_in_short() -> str:
     return table(['label', *(f'{size} pixels' for size in sizes)], [
         [text, *(_scores([row for row in found[name] if row['images'] == size], ['mae']) for size in sizes)]
         for name, text in NAMES.items()
-        if name in ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')])
+        if name in found and name in ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')])
 
 
 def demo_table() -> str:

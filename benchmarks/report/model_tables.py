@@ -1,5 +1,4 @@
 """Tables of the models that each label makes."""
-import statistics
 from pathlib import Path
 from typing import Collection, Dict, List, Optional
 
@@ -69,7 +68,6 @@ TRAININGS = {  # of the arms of most interest
     'combined': "**this library's default, `combined`: `--sumix`**",
     'unmixed, similarity': "the paper's kind of label: `--sumix-ratio similarity`",
     'unmixed': '`--sumix-ratio evidence`',
-    'unmixed, feature': '`--sumix-ratio feature`',
     'paper': '`--sumix-preset paper`: two passes',
     'area, half unmixed': 'CutMix of half of the samples: `--mixup-prob 0.5`',
     'true, one pass': 'the true share',
@@ -87,15 +85,39 @@ def common_in_short() -> str:
 
 
 def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
-    """Return the mean scores, and the gain in NLL over CutMix at common seeds as a part of the mean gain of the truth."""
+    """Return the mean scores, and the gain in NLL over CutMix as a part of the truth's, at the seeds that all have."""
     if arm not in arms:
         return ['-', '-']
     scores = ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items())
     gain = '-'
     if arm != 'area' and 'true, one pass' in arms:
-        own, true = (statistics.mean(gains(arms[name], arms['area'], 'nll')) for name in (arm, 'true, one pass'))
+        seeds = set.intersection(*({run['seed'] for run in arms[name]} for name in (arm, 'area', 'true, one pass')))
+        own, true = (
+            sum(gains([run for run in arms[name] if run['seed'] in seeds], arms['area'], 'nll'))
+            for name in (arm, 'true, one pass'))
         gain = f'{100 * own / true:.0f} %'
     return [scores + ('*' if len(arms[arm]) == 1 else ''), gain]
+
+
+def label_errors_table() -> str:
+    """Return the mean absolute error of the labels that were trained on, first epoch -> last, by label and setting."""
+    found: Dict[str, Dict[str, Rows]] = {}
+    for name in ('common', 'unmixing', 'fine-tuning'):
+        for setting, arms in grid(name).items():
+            measured = {
+                arm: [run for run in runs if 'label_error' in run] for arm, runs in arms.items()
+                if arm not in ('none', 'true, one pass')}
+            found[setting] = {arm: runs for arm, runs in measured.items() if runs}
+    settings = [setting for setting, arms in found.items() if arms]
+    return table(['label', *settings], [
+        [arm, *(_first_and_last_error(found[setting].get(arm)) for setting in settings)]
+        for arm in ALL_ORDERED if any(arm in found[setting] for setting in settings)])
+
+
+def _first_and_last_error(runs: Optional[Rows]) -> str:
+    if not runs:
+        return '-'
+    return ' -> '.join(mean([run['label_error'][f'{when} epoch'] for run in runs], 3) for when in ('first', 'last'))
 
 
 def controls_table(setting: str, compared: Comparison) -> str:
