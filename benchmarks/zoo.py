@@ -42,7 +42,8 @@ def measure(name: str) -> Dict[str, Any]:
 
     Returns:
         'model', 'size', 'map' [h, w], 'source', 'meta', and 'gets': 'all', every ratio and the uncertainty term in one
-        pass, 'evidence', ratios 'evidence' and 'feature' alone, or 'area', no correction.
+        pass, 'evidence', ratios 'combined' (which then compares features), 'evidence' and 'feature', or 'area', no
+        correction.
     """
     meta = _number_of_parameters(name) > MOST_PARAMETERS
     model = _create(name, meta)

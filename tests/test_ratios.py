@@ -7,6 +7,7 @@ import torch
 from helpers import FORMULAS, random_batch
 
 from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixOptions
+from timm_sumix.checks import check_model
 from timm_sumix.correction import create_ratio
 from timm_sumix.correction.ratios import Area, Combined, Evidence, Feature, Released, Similarity
 
@@ -166,6 +167,38 @@ def test_outputs_of_another_shape_are_refused(part, shape):
     got = re.escape(str(shape))
     with pytest.raises(ValueError, match=f'needs ModelOutput.{part} .* for the unmixed images, got {got}'):
         Evidence()(mixed, original._replace(**{part: torch.zeros(shape)}), target)
+
+
+@pytest.mark.parametrize('name', ['similarity', 'combined', 'released'])
+def test_logits_of_other_classes_than_the_labels_are_refused(name):
+    mixed, original, target = random_batch(4, 3)
+    for which, both in (
+            ('mixed', (mixed._replace(logits=torch.randn(4, 2)), original)),
+            ('unmixed', (mixed, original._replace(logits=torch.randn(4, 32))))):
+        with pytest.raises(ValueError, match=rf"logits \[4, 3\] for the {which} images, .* 'evidence' needs none"):
+            FORMULAS[name](*both, target)
+
+
+class _Lacking(Ratio):
+    reads, reads_mixed, may_lack = ('features',), (), ('evidence',)
+
+    def shares(self, mixed, original, target):
+        return target.lam if original.features is None else original.features.mean(-1).sigmoid()
+
+
+class _Modest(_Lacking):
+    may_lack = ('features',)
+
+
+def test_a_ratio_of_ones_own_may_lack_some_fields_and_others_not():
+    mixed, original, target = random_batch(4, 3)
+    assert torch.equal(_Modest()(mixed, original._replace(features=None), target), target.lam)
+    with pytest.raises(ValueError, match="ratio '_lacking' needs ModelOutput.features"):
+        _Lacking()(mixed, original._replace(features=None), target)
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))  # has no forward_features
+    check_model(plain, _Modest(), 'none')
+    with pytest.raises(TypeError, match='must have forward_features and forward_head'):
+        check_model(plain, _Lacking(), 'none')
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():

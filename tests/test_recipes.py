@@ -1,4 +1,5 @@
-"""The recipes that come along: found by name from anywhere, known to the scripts, and trained by."""
+"""The package's recipes: found by name from anywhere, known to the scripts, and trained by."""
+import re
 import sys
 
 import pytest
@@ -17,6 +18,11 @@ def test_there_are_those_of_the_papers():
     for path in RECIPES.glob('*.yaml'):
         paper, command, printed, *_ = path.read_text().splitlines()
         assert 'https://arxiv.org/abs/' in paper and f'-c sumix/{path.name} ' in command and 'Printed top-1' in printed
+        values = yaml.safe_load(path.read_text())
+        header = ' '.join(line.removeprefix('# ') for line in path.read_text().splitlines() if line.startswith('#'))
+        images = int(re.search(r'(\d+) images a step in all', header)[1])
+        assert '--nproc_per_node 8' in command
+        assert images == 8 * values['batch_size'] * values.get('grad_accum_steps', 1)
 
 
 @pytest.mark.parametrize('given', [['-c', NAMES[0]], [f'--config={NAMES[0]}'], [f'-c{NAMES[0]}']])

@@ -493,7 +493,7 @@ def test_the_default_learns_as_timm_does_from_the_corrected_target():
     result = task(mixed, target)
     expected = plain(mixed, target.soft_target(result['lam']))
     assert torch.equal(result['output'], expected['output'])
-    torch.testing.assert_close(result['loss'], expected['loss'])
+    torch.testing.assert_close(result['loss'], expected['loss'])  # by two labels, not by a target [N, C]
     result['loss'].backward()
     expected['loss'].backward()
     for ours, theirs in zip(task.get_eval_model().parameters(), plain.get_eval_model().parameters()):

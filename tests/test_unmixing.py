@@ -346,7 +346,7 @@ def test_images_of_mixup_keep_their_share_whatever_the_strength(ratio, strength,
     assert torch.equal(correct(model, mixed, target, SUMixOptions(ratio, strength)), target.lam)
 
 
-@pytest.mark.parametrize('ratio', ['evidence', 'feature', 'similarity'])
+@pytest.mark.parametrize('ratio', ['combined', 'evidence', 'feature', 'similarity'])
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
 @pytest.mark.parametrize('names', [['cutmix', 'resizemix'], ['resizemix', 'cutmix', 'mixup'], list(POLICIES)], ids=str)
 def test_each_image_has_the_share_that_it_has_where_its_pair_is_alone_in_the_batch(names, mode, ratio):
@@ -405,7 +405,7 @@ def _distilled():
 
 
 @pytest.mark.parametrize('create', [_vit, _distilled, lambda: _vit(fc_norm=True), lambda: _vit(reg_tokens=2)])
-def test_with_a_class_token_evidence_and_patch_features_move_labels_and_what_needs_logits_names_the_remedy(create):
+def test_with_a_class_token_evidence_and_features_move_labels_and_what_needs_logits_names_the_remedy(create, caplog):
     for options in ({}, {'ratio': 'feature'}, {'ratio': 'evidence'}, {'ratio': 'combined', 'fade': 0.6}):
         task = _task(create(), **options)
         mixed, target = task.mixup(*_images(8, 64))
@@ -419,6 +419,9 @@ def test_with_a_class_token_evidence_and_patch_features_move_labels_and_what_nee
             ({'ratio': 'area', 'gamma': 0.5, 'uncertainty': 'logits'}, 'the uncertainty term', 'another global_pool')):
         with pytest.raises(ValueError, match=f"{what}.* class token.*{remedy}.* ratio 'combined'"):
             _task(create(), **options)
+    with caplog.at_level('INFO'):
+        SUMixTask(create(), task.mixup)
+    assert "ratio 'combined' compares features in place of predictions" in caplog.text
     model = create().eval()
     for strength in (0., 1., 2.):  # of the evidence; the combined ratio's is 4 times as large
         torch.testing.assert_close(
@@ -450,7 +453,7 @@ def test_with_average_pooling_transformers_unmix_logits_too(kwargs):
 
 # The extremes
 
-@pytest.mark.parametrize('ratio', ['evidence', 'feature', 'similarity'])
+@pytest.mark.parametrize('ratio', ['combined', 'evidence', 'feature', 'similarity'])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('value', [float('inf'), float('nan')])
 def test_an_overflow_in_one_map_leaves_the_area_to_that_pair_alone(mode, ratio, value):

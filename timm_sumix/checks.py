@@ -22,8 +22,9 @@ def check_model(
         raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
     needs_logits = 'logits' in ratio.reads and 'logits' not in ratio.may_lack
     unmixes_logits = original_pass == 'none' and (has_term or needs_logits)
+    needs_map = not {'features', 'evidence'}.isdisjoint({*ratio.reads, *ratio.reads_mixed}.difference(ratio.may_lack))
     missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
-    if missing and (has_head or unmixes_logits or reads_map(ratio) and 'evidence' not in ratio.may_lack):
+    if missing and (has_head or unmixes_logits or needs_map):
         raise TypeError(
             f"a model that is asked for features must have forward_features and forward_head, {name} lacks {missing}: "
             "use ratio 'similarity' with original_pass 'no-grad' (and with a term, uncertainty 'logits')")

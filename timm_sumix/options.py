@@ -94,7 +94,7 @@ class SUMixOptions:
         ratio = self.create_ratio()  # raises if the ratio takes no strength
         if self.fade > 0 and 'evidence' not in ratio.reads:
             raise ValueError(f"fade {self.fade:g} needs the evidence, which ratio {ratio.name!r} does not read: use "
-                             "ratio 'evidence', or fade 0")
+                             "ratio 'combined' or 'evidence', or fade 0")
         if self.clean > 0 and self.original_pass in ('none', 'no-grad'):
             raise ValueError(
                 f"clean {self.clean:g} passes the unmixed images with gradient: use original_pass 'grad', or leave it "

@@ -143,6 +143,7 @@ class SUMixModule(nn.Module):
         if self.unmixes_logits and self.training and has_sync_batch_norm(self.model):
             with torch.no_grad():  # processes whose batch is mixed call the head again, and wait for this one there
                 self.model.forward_head(made.output)
+                self._pre_logits(made.output)
         return mixed_output, None
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):

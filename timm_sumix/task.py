@@ -104,6 +104,12 @@ class SUMixTask(ClassificationTask):
         fade = f' Targets fade below {options.fade:g} of one object.' if options.fade else ''
         _logger.info(f'SUMix: labels corrected by {ratio}: {ratio.origin}.{term}{clean}{fade}')
         _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
+        found, unmixes_logits = self.trainable_module.found, self.trainable_module.unmixes_logits
+        if options.unmixes and ratio.name == 'combined' and found.source != NO_MAP and not unmixes_logits:
+            _logger.info(
+                "SUMix: the model's head reads more than its last map (a class token, for example): ratio 'combined' "
+                "compares features in place of predictions. global_pool 'avg', if the model takes it, or original_pass "
+                "'no-grad' gives it predictions.")
         part = self.mixup.corrected_part
         if part < 1. and options.ratio != 'area':
             _logger.log(logging.INFO if part else logging.WARNING, (

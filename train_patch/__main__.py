@@ -13,7 +13,7 @@ USAGE = """usage: python -m train_patch SCRIPT [the script's own arguments] [--s
 SCRIPT is timm's train.py (timm 1.0.27 or newer) or one with the same module-level names.
 Without --sumix it runs as if started directly. With it, labels are corrected:
   python -m train_patch SCRIPT --sumix --help    lists the script's options and those of SUMix
-  python -m train_patch SCRIPT -c sumix/NAME.yaml    trains by a recipe that comes along: {}"""
+  python -m train_patch SCRIPT -c sumix/NAME.yaml    trains by a recipe of the package: {}"""
 HELP = ('-h', '--help')
 
 

@@ -1,4 +1,4 @@
-"""The -c file of a run: which one is given, and the recipes that come along, found by name from anywhere."""
+"""The -c file of a run: which one is given, and the package's recipes, found by name from anywhere."""
 import argparse
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List, Tuple
 
 RECIPES = Path(__file__).parent / 'recipes'
-OWN = 'sumix/'  # what the -c of a recipe that comes along begins with
+OWN = 'sumix/'  # what the -c of such a recipe begins with
 
 
 def config_and_rest(arguments: List[str]) -> Tuple[str, List[str]]:
@@ -18,7 +18,7 @@ def config_and_rest(arguments: List[str]) -> Tuple[str, List[str]]:
 
 
 def recipe_names() -> List[str]:
-    """Return the recipes that come along, as -c takes them."""
+    """Return the package's recipes, as -c takes them."""
     return sorted(OWN + path.name for path in RECIPES.glob('*.yaml'))
 
 

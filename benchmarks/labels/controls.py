@@ -24,7 +24,7 @@ class Shuffled(Ratio):
 
     def __init__(self, name: str = 'evidence') -> None:
         self.ratio = create_ratio(name)
-        self.reads, self.reads_mixed = self.ratio.reads, self.ratio.reads_mixed
+        self.reads, self.reads_mixed, self.may_lack = self.ratio.reads, self.ratio.reads_mixed, self.ratio.may_lack
 
     def shares(self, mixed, original, target):
         """Return the shuffled shares [N]."""

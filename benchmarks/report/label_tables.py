@@ -69,6 +69,7 @@ NAMES = {  # of the labels of most interest
     'snapmix': 'SnapMix-style class activation map, two passes',
     'central Gaussian': 'control: a fixed Gaussian in the middle of the image',
 }
+IN_SHORT = ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')
 
 
 def labels_in_short() -> str:
@@ -96,8 +97,7 @@ def photographs_in_short() -> str:
     sizes = sorted({row['images'] for row in found['area'] if row['images'].isdigit()}, key=int)
     return table(['label', *(f'{size} pixels' for size in sizes)], [
         [text, *(_scores([row for row in found[name] if row['images'] == size], ['mae']) for size in sizes)]
-        for name, text in NAMES.items()
-        if name in found and name in ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')])
+        for name, text in NAMES.items() if name in found and name in IN_SHORT])
 
 
 def demo_table() -> str:

@@ -85,3 +85,7 @@ class Ratio:
                 raise ValueError(
                     f'ratio {self.name!r} needs ModelOutput.{part} [{", ".join((str(len(target)), *expected))}] '
                     f'for the {which} images, got {shape}')
+            if part == 'logits' and value.shape[1] != target.num_classes:
+                raise ValueError(
+                    f'ratio {self.name!r} needs logits [{len(target)}, {target.num_classes}] for the {which} images, '
+                    f"of the labels' classes, got {list(value.shape)}: ratio 'evidence' needs none")

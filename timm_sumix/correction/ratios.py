@@ -12,7 +12,8 @@ with its own distances D_a, D_b of the mixture from each image. In log space it 
 
 The paper's printed equations were not at hand. 'released' is what the authors' code computes, but for its division of
 exponentials, which underflow to 0 / 0 in large batches. 'similarity' is as the abstract describes it, in the form of
-that code with its sign mended. 'feature' and 'evidence' are this library's own.
+that code with its sign mended. 'feature' and 'evidence' are this library's own; 'combined' is
+its evidence and similarity's comparison in one.
 """
 from dataclasses import dataclass, fields
 from typing import Any, Callable, ClassVar, Dict, Optional, Tuple, Union
@@ -23,6 +24,8 @@ import torch.nn.functional as F
 from ..target import MixedTarget, ModelOutput
 from .base import FIELDS, Ratio
 from .evidence import visible_evidence
+
+COMBINED_PER_EVIDENCE = 4.  # the strength of 'combined' over that of 'evidence', where both compare features
 
 
 def prediction_changes(
@@ -134,10 +137,11 @@ class Combined(Ratio):
     origin: ClassVar[str] = "this library's own: evidence, and the paper's comparison of predictions"
 
     def shares(self, mixed, original, target):
-        if original.logits is None or original.evidence[0].numel() == 1:
-            return Evidence(Evidence.strength * self.strength / Combined.strength).shares(mixed, original, target)
-        first, second = prediction_changes(mixed, original, target)
-        nearer = second.norm(dim=-1) - first.norm(dim=-1)
+        if original.logits is None or original.evidence.shape[1:] == (1, 1):
+            nearer = nearer_first(mixed.features, original.features, target) / COMBINED_PER_EVIDENCE
+        else:
+            first, second = prediction_changes(mixed, original, target)
+            nearer = second.norm(dim=-1) - first.norm(dim=-1)
         return _shares_by_evidence(original.evidence, target, self.strength * nearer)
 
 
