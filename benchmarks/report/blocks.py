@@ -44,7 +44,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'settings': models.settings_table,
     'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
     **{name: lambda name=name: models.test_sets_table(name)
-       for name in ('common', 'deit', 'fine-tuning', 'seeds', 'larger', 'transformer')},
+       for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu', 'seeds', 'larger', 'transformer')},
     **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
        for what, compared in COMPARISONS.items()
        for setting in ('placed-14', 'placed-emoji')},
