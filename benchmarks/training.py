@@ -6,9 +6,10 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.task import LogitDistillationTask
 from timm.utils import random_seed
 
-from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
+from timm_sumix import MixedTarget, SUMixDistillationTask, SUMixMixup, SUMixTask
 
 from . import models  # noqa: F401 (registers them with timm)
 from .data import lite0
@@ -33,6 +34,9 @@ MODELS: Dict[str, Dict[str, Any]] = {
 LEARNING_RATES = {
     'cnn': 4e-3, 'vit': 2e-3, 'resnet10t': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'deit': 2e-3,
     'lite0': 1e-3}
+
+
+TEMPERATURE = 4.  # of distillation, the default of timm's train.py
 
 
 class Recipe(NamedTuple):
@@ -74,6 +78,7 @@ def train(
         recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
         labeller: Optional[Labeller] = None, extra: Optional[Callable[..., torch.Tensor]] = None,
         after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
+        teacher: Optional[torch.nn.Module] = None,
 ) -> List[float]:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
@@ -85,11 +90,12 @@ def train(
         seed: Seed of everything that is drawn.
         lr: Highest learning rate; it rises over one epoch.
         recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
-        task_kwargs: Arguments of SUMixTask.
+        task_kwargs: Arguments of SUMixTask, or with a teacher of SUMixDistillationTask.
         labeller: Its shares replace those by area before the task sees them.
         extra: One of labels.controls.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
+        teacher: A trained model, whose logits are distilled at temperature TEMPERATURE, at the weight of the labels.
 
     Returns:
         The mean absolute error of the labels that were trained on, by epoch; 0 where nothing was mixed.
@@ -97,7 +103,7 @@ def train(
     device = torch.device(device)
     model.to(device)
     data = ImageSet(*(part.to(device) for part in data))
-    task = SUMixTask(model, mixup, DenseCrossEntropy(), verbose=False, **(task_kwargs or {}))
+    task = _create_task(model, teacher, mixup, task_kwargs or {})
     optimizer = create_optimizer_v2(
         task.get_trainable_module(), opt=recipe.opt, lr=lr, weight_decay=recipe.weight_decay)
     steps = len(data.labels) // recipe.batch_size
@@ -133,6 +139,15 @@ def train(
             after_epoch(epoch + 1)
     model.eval()
     return errors
+
+
+def _create_task(
+        model: torch.nn.Module, teacher: Optional[torch.nn.Module], mixup: SUMixMixup, kwargs: Dict[str, Any],
+) -> SUMixTask:
+    if teacher is None:
+        return SUMixTask(model, mixup, DenseCrossEntropy(), verbose=False, **kwargs)
+    distillation = LogitDistillationTask(model, teacher, DenseCrossEntropy(), temperature=TEMPERATURE, verbose=False)
+    return SUMixDistillationTask(distillation.to(next(model.parameters()).device), mixup, verbose=False, **kwargs)
 
 
 @torch.no_grad()

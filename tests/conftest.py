@@ -1,8 +1,11 @@
 """Fixtures: a tiny image folder, checkpoints, running a command or a train script in this process."""
 import logging
+import os
 import runpy
 import sys
 from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: for models this small, threads only wait for each other
 
 import pytest
 import torch

@@ -11,6 +11,7 @@ from collections import OrderedDict
 
 import torch
 import yaml
+from timm import task as tasks
 from timm import utils
 from timm.data import FastCollateMixup, Mixup, create_dataset, create_loader, resolve_data_config
 from timm.loss import LOSS_TYPES, create_classification_loss
@@ -27,6 +28,7 @@ FLAGS = {
     'workers': 4, 'output': '', 'experiment': '', 'resume': '', 'no-resume-opt': False, 'log-interval': 50,
     'no-prefetcher': False, 'mixup': 0., 'cutmix': 0., 'mixup-prob': 1., 'mixup-switch-prob': 0.5,
     'mixup-mode': 'batch', 'smoothing': float, 'reprob': 0., 'aug-splits': 0, 'loss': str, 'loss-pos-weight': str,
+    'kd-model-name': str, 'kd-distill-type': 'logit',
     'bce-loss': False, 'bce-pos-weight': float, 'bce-target-thresh': float, 'jsd-loss': False, 'poly-epsilon': 2.,
 }
 
@@ -151,7 +153,11 @@ def main():
     data_config = resolve_data_config(vars(args), model=model)
     loader_train, loader_eval, mixup_fn = _create_loaders(args, data_config, device)
     create_task = MultiLabelClassificationTask if args.task == 'multilabel' else ClassificationTask
-    task = create_task(model, criterion_kwargs=_loss_kwargs(args), device=device, verbose=True)
+    if args.kd_model_name:
+        task = getattr(tasks, f'{args.kd_distill_type.title()}DistillationTask')(
+            student_model=model, teacher_model=args.kd_model_name, criterion_kwargs=_loss_kwargs(args), device=device)
+    else:
+        task = create_task(model, criterion_kwargs=_loss_kwargs(args), device=device, verbose=True)
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=args.lr)
     start_epoch = 0
     if args.resume:

@@ -18,7 +18,8 @@ LIBRARY = {
     'target': ('shown',),
     'compat': (),
     'maps': ('compat',),
-    'masks': (),
+    'masks': ('masked_transform',),
+    'masked_transform': (),
     'preview': ('target',),
     'metrics': ('target',),
     'correction': ('shown', 'target'),
@@ -28,7 +29,8 @@ LIBRARY = {
     'passes': ('checks', 'compat', 'correction', 'maps', 'options', 'shown', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
     'task': ('checks', 'compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
-    '__init__': ('correction', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
+    'distillation': ('checks', 'mixing', 'options', 'passes', 'target', 'task'),
+    '__init__': ('correction', 'distillation', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
 }
 BENCHMARKS = {
     '__init__': (),

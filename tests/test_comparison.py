@@ -15,7 +15,7 @@ from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, MAIN
+from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, DISTILLED, MAIN
 from benchmarks.report.runs import gains
 from benchmarks.runs import make_runs
 from benchmarks.training import SMALL_MODEL
@@ -48,6 +48,17 @@ def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_
     changed = result_path.stat().st_mtime_ns
     _make('placed-14', arm, 0, tmp_path, MADE_BY)
     assert result_path.stat().st_mtime_ns == changed  # not made again
+
+
+@pytest.mark.parametrize('arm', DISTILLED)
+def test_a_student_is_taught_by_the_model_of_its_teachers_arm(tiny, tmp_path, arm):
+    run = create_run(('placed-14', arm, 0), tmp_path)
+    assert not make_runs([run], MADE_BY, jobs=1)
+    assert "needs the model of arm 'none'" in (run.folder / 'error.txt').read_text()
+    _make('placed-14', 'none', 0, tmp_path, MADE_BY)
+    _make('placed-14', arm, 0, tmp_path, MADE_BY)
+    error = json.loads(run.result.read_text())['label_error']['first epoch']
+    assert error == 0. if 'true' in arm else 0. < error < 1.
 
 
 def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, monkeypatch):

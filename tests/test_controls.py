@@ -9,7 +9,7 @@ from benchmarks.comparison.run import train_arm
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.placed import place, to_image_set
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, ONE_PASS, UNMIXING
+from benchmarks.labels.arms import ALL_ARMS, ARMS, ATTENTION, CONTROLS, DISTILLED, ONE_PASS, UNMIXING
 from benchmarks.labels.controls import DECOUPLED_WEIGHT, EXTRAS, NEIGHBOURS, Shuffled
 from benchmarks.training import MODELS, create_model, cutmix
 from timm_sumix import MixedTarget, ModelOutput, SUMixOptions
@@ -97,7 +97,8 @@ def test_transmix_needs_a_transformer():
 
 
 def test_no_arm_has_two_meanings():
-    assert len(ALL_ARMS) == len(ARMS) + len(CONTROLS) + len(ATTENTION) + len(ONE_PASS)
+    groups = (ARMS, CONTROLS, ATTENTION, ONE_PASS, DISTILLED)
+    assert len(ALL_ARMS) == sum(map(len, groups))
 
 
 def test_the_arm_of_the_paper_is_the_preset_and_unmixing_names_arms_that_there_are():

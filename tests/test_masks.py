@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_dataset, create_transform
+from timm.data.auto_augment import RandAugment, augment_and_mix_transform
 from torchvision import transforms
 
 from timm_sumix import SUMixMixup
@@ -100,29 +101,115 @@ def test_loader_and_mixup_take_what_the_data_set_gives():
     assert mixed.shape == (4, 3, 32, 32) and target.known is not None
 
 
-@pytest.mark.parametrize('kwargs, named', [
-    ({'auto_augment': 'rand-m9-mstd0.5'}, 'Rotate'), ({'auto_augment': 'original'}, 'ShearX'),
-    ({'auto_augment': 'augmix-m3'}, 'Translate'), ({'re_prob': 0.5}, 'RandomErasing')])
-def test_transforms_that_masks_cannot_follow_are_an_error(kwargs, named):
-    with pytest.raises(ValueError, match=f'must crop and flip in its first part alone.*{named}'):
-        MaskedDataset(_images(), lambda i: None, _transform(**kwargs))
+@pytest.fixture
+def seeds():
+    """Return a function that seeds all generators that timm's transforms draw from."""
+    def seed(number):
+        random.seed(number)
+        np.random.seed(number)
+        torch.manual_seed(number)
+    return seed
+
+
+def _moves(**kwargs):
+    """A transform whose RandAugment only moves pixels, so that the red channel stays the object."""
+    whole = create_transform(
+        48, is_training=True, auto_augment='rand-m9-n3-mstd0.5', mean=(0., 0., 0.), std=(1., 1., 1.), **kwargs)
+    for step in whole.transforms:
+        if isinstance(step, RandAugment):
+            step.ops = [operation for operation in step.ops if operation.name.startswith(('Rotate', 'Shear', 'Trans'))]
+            assert len(step.ops) == 5
+    return whole
+
+
+@pytest.mark.parametrize('kwargs', [
+    {}, {'re_prob': 1.}, {'re_prob': 1., 're_count': 3}, {'train_crop_mode': 'rkrc'}, {'train_crop_mode': 'rkrr'},
+    {'interpolation': 'bicubic', 'scale': (0.3, 1.)}], ids=str)
+def test_a_mask_follows_randaugment_and_random_erasing(kwargs, seeds):
+    images = _images()
+    dataset = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), _moves(**kwargs))
+    seeds(0)
+    differing, total, seen = 0, 0, set()
+    for i in [0, 1, 2, 3] * 25:
+        image, _, mask = dataset[i]
+        # the image is interpolated where the mask takes the nearest pixel: edges differ, by half a pixel for each move
+        differing += ((image[0] > 0.5) != (mask[0] > 0.5)).sum().item()
+        total += image[0].numel()
+        seen.add(mask.sum().item())
+    assert differing / total < 0.008 and len(seen) > 50
+    if kwargs.get('re_prob'):
+        erased = (image == 0).all(0)  # black is also what is moved in
+        assert erased.any() and (mask[0][erased] < 0.6).all()
+
+
+@pytest.mark.parametrize('augment', ['rand-m9-mstd0.5-inc1', 'original', '3a', 'v0', None])
+def test_an_image_is_drawn_as_it_would_be_without_a_mask(augment, seeds):
+    images = _images()
+    transform = create_transform(48, is_training=True, auto_augment=augment, re_prob=0.5, re_mode='pixel')
+    masked = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)
+    unknown = MaskedDataset(images, lambda i: None, transform)
+    drawn = []
+    for draw in (lambda i: transform(images[i][0]), lambda i: masked[i][0], lambda i: unknown[i][0]):
+        seeds(1)
+        drawn.append(torch.stack([draw(i) for i in (0, 1, 2, 3) * 4]))
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
+def test_the_given_transform_is_left_as_it_is(seeds):
+    images, transform = _images(), _moves()
+    before = [operation.aug_fn for operation in transform.transforms[2].ops]
+    MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)[0]
+    assert [operation.aug_fn for operation in transform.transforms[2].ops] == before
+
+
+def test_workers_that_are_started_anew_draw_the_same(seeds):
+    dataset = MaskedDataset(_images(), _red, _moves(re_prob=1.))
+    batches = []
+    for context in ('fork', 'spawn'):
+        seeds(0)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_size=4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
+        batches.append(next(iter(loader)))
+    assert all(torch.equal(*pair) for pair in zip(*batches))
+
+
+def _red(index):
+    return _images()[index][0].getchannel('R')
+
+
+def _seed_worker(worker):
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
 
 
 @pytest.mark.parametrize('unknown, name', [
     (transforms.RandomRotation(10), 'RandomRotation'), (transforms.AutoAugment(), 'AutoAugment'),
-    (transforms.Compose([transforms.RandomApply([transforms.RandomRotation(10)])]), 'RandomRotation')])
-def test_a_later_transform_that_is_not_known_is_an_error(unknown, name):
+    (augment_and_mix_transform('augmix-m3', {}), 'AugMixAugment'), (lambda image: image, 'function'),
+    (transforms.Compose([transforms.RandomApply([transforms.RandomRotation(10)])]), 'RandomApply')])
+@pytest.mark.parametrize('parts', [1, 3])
+def test_a_step_that_a_mask_cannot_follow_is_an_error(unknown, name, parts):
     first, _, last = _transform()
-    with pytest.raises(ValueError, match=f'got .*{name}'):
-        MaskedDataset(_images(), lambda i: None, (first, unknown, last))
+    transform = (first, unknown, last) if parts == 3 else transforms.Compose([first, unknown, last])
+    with pytest.raises(ValueError, match=f'of steps that a mask can follow, got .*{name}'):
+        MaskedDataset(_images(), lambda i: None, transform)
+
+
+def test_a_transform_must_be_given_and_make_a_tensor():
+    with pytest.raises(ValueError, match='transform must be set before images are read, got None'):
+        MaskedDataset(_images(), lambda i: None)[0]
+    with pytest.raises(ValueError, match=r"must make a tensor of the image, got \['RandomHorizontalFlip'\]"):
+        MaskedDataset(_images(), lambda i: None, transforms.Compose([transforms.RandomHorizontalFlip()]))
 
 
 @pytest.mark.parametrize('kwargs', [
     {}, {'auto_augment': '3a'}, {'grayscale_prob': 0.1}, {'gaussian_blur_prob': 0.1}, {'color_jitter_prob': 0.5},
-    {'normalize': False}, {'use_prefetcher': True}], ids=str)
+    {'normalize': False}, {'use_prefetcher': True}, {'no_aug': True}, {'separate': False}], ids=str)
 def test_colours_may_change(kwargs):
-    transform = create_transform(32, is_training=True, separate=True, **kwargs)
-    assert MaskedDataset(_images(), lambda i: None, transform)[0][0].shape == (3, 32, 32)
+    transform = create_transform(32, is_training=True, **{'separate': 'no_aug' not in kwargs, **kwargs})
+    images = _images()
+    image, _, mask = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)[0]
+    assert image.shape == (3, 32, 32) and mask.shape == (1, 32, 32) and 0 <= mask.min() <= mask.max() == 1
 
 
 @pytest.mark.parametrize('mode', ['P', 'I', 'RGBA'])
@@ -130,11 +217,6 @@ def test_a_mask_of_another_mode_is_an_error(mode):
     dataset = MaskedDataset(_images(), lambda i: Image.new(mode, (80, 80)), _transform())
     with pytest.raises(ValueError, match=f"mask 2 must be a PIL image of mode '1' or 'L', .* got mode '{mode}'"):
         dataset[2]
-
-
-def test_a_transform_in_one_part_is_an_error():
-    with pytest.raises(TypeError, match='three parts of create_transform.*, got Compose'):
-        MaskedDataset(_images(), lambda i: None, create_transform(32, is_training=True))
 
 
 def test_a_mask_of_another_size_is_named():

@@ -2,6 +2,7 @@
 import importlib.util
 
 import pytest
+import timm
 import torch
 import yaml
 from conftest import ROOT
@@ -52,9 +53,42 @@ def test_what_cannot_be_combined_stops_before_data_or_model(launch, capfd, argum
     assert f'--sumix: {message}' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('flags', [(), ('--sumix-gamma', 0.5)])
-def test_resume_auto_goes_on_in_place_and_repeats_an_uninterrupted_run(launch, flags):
-    arguments = ('--sumix', *flags, '--epochs', 2, '--resume', 'auto')
+@pytest.fixture
+def teacher(monkeypatch):
+    """Have the teacher's weights drawn rather than downloaded."""
+    create_model = timm.task.distillation.create_model
+    drawn = {'pretrained': False, 'pretrained_cfg_overlay': None}
+    monkeypatch.setattr('timm.task.distillation.create_model', lambda *_, **kwargs: create_model(**{**kwargs, **drawn}))
+    return ('--kd-model-name', 'test_efficientnet')
+
+
+@pytest.mark.parametrize('arguments, model', [
+    ('', 'test_resnet'), ('--kd-distill-type feature --sumix-gamma 0.5', 'test_resnet'),
+    ('--kd-distill-type token --no-prefetcher', 'deit_tiny_distilled_patch16_224'),
+    ('--sumix-teacher-shares --sumix-ratio evidence --loss bce', 'test_resnet')])
+def test_trains_with_a_teacher(launch, teacher, capfd, arguments, model):
+    size = ('--model-kwargs', 'img_size=32') if 'token' in arguments else ()
+    folder = launch('--sumix', *teacher, *arguments.split(), *size, script=NEWEST, model=model)
+    row, = read_summary(folder)
+    assert 0 < row['train_loss'] < 50 and row['train_sumix_shift'] > 0
+    assert ('read from the teacher' in capfd.readouterr().err) == ('teacher-shares' in arguments)
+    timm.create_model(model, num_classes=4, checkpoint_path=str(folder / 'last.pth.tar'), **(
+        {'img_size': 32} if size else {}))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ('--sumix-teacher-shares', '--sumix-teacher-shares needs a teacher, --kd-model-name'),
+    ('--sumix-teacher-shares --kd-model-name x --sumix-gamma 1', 'with teacher_shares gamma must be 0'),
+    ('--sumix-teacher-shares --kd-model-name x --sumix-ratio area', 'with teacher_shares the ratio must give each')])
+def test_shares_of_a_teacher_that_cannot_be_are_an_error(launch, capfd, arguments, message):
+    with pytest.raises(SystemExit):
+        launch('--sumix', *arguments.split(), script=NEWEST, model='no_such_model', data='/no/such/folder')
+    assert f'--sumix: {message}' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('flags', [(), ('--sumix-gamma', 0.5), ('--kd-distill-type', 'feature')])
+def test_resume_auto_goes_on_in_place_and_repeats_an_uninterrupted_run(launch, teacher, flags):
+    arguments = ('--sumix', *flags, *(teacher if 'feature' in flags else ()), '--epochs', 2, '--resume', 'auto')
     whole = launch(*arguments, script=NEWEST, name='whole')
     part = launch(*arguments, '--stop-epoch', 1, script=NEWEST, name='part')
     assert [row['epoch'] for row in read_summary(part)] == [0.]
@@ -177,7 +211,7 @@ def test_timms_names_are_its_own_again_after_a_run_even_one_that_failed(launch):
 
 
 def test_a_class_derived_from_a_replaced_name_is_the_scripts_own():
-    stand_in = train_patch.patch.Patch().stand_ins[0]
+    stand_in = train_patch.patch.Patch().stand_ins[timm.data.mixup.Mixup]
     mixup = torch.nn.Module.__new__(stand_in.__base__)
     derived = type('Own', (stand_in,), {})
     assert stand_in.__name__ == 'Mixup' and isinstance(mixup, stand_in) and not isinstance(mixup, derived)

@@ -113,5 +113,6 @@ def test_every_arm_trains_on_a_gpu(arm):
     from benchmarks.comparison.run import train_arm
     from benchmarks.data.settings import Setting
     data, model = to_image_set(place(load_digits_objects()[2], 128)), create_model()
-    train_arm(model, data, Setting(images=128, mode='pair'), ALL_ARMS[arm], 1, seed=0, device='cuda')
+    teacher = create_model().cuda() if ALL_ARMS[arm].teacher else None
+    train_arm(model, data, Setting(images=128, mode='pair'), ALL_ARMS[arm], 1, seed=0, device='cuda', teacher=teacher)
     assert predict(model, data.images).isfinite().all() and next(model.parameters()).is_cuda

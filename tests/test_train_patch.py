@@ -200,19 +200,24 @@ def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
 
 
 def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
+    for label in range(4):  # masks of three classes
+        (tmp_path / 'masks' / f'class{label}').mkdir(parents=True)
+        for i in range(16 if label else 0):
+            Image.new('1', (40, 40), 1).save(tmp_path / 'masks' / f'class{label}' / f'{i}.png')
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
         '-m', 'train_patch', train_script, '--data-dir', image_folder, '--model', 'test_resnet', '--num-classes', '4',
         '--batch-size', '8', '--epochs', '1', '--warmup-epochs', '0', '--device', 'cpu', '--workers', '1',
         '--output', tmp_path, '--experiment', 'run', '--input-size', '3', '32', '32', '--log-interval', '1',
         '--model-kwargs', 'output_stride=8', '--sumix', '--sumix-gamma', '0.5', '--mixup-prob', '0.5', '--model-ema',
-        '--sumix-preview', '3', '--reprob', '0.1',
+        '--sumix-preview', '3', '--reprob', '0.1', '--sumix-masks', tmp_path / 'masks',
     ]
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     for line in (
-            'SUMix: epoch 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with'):
+            'SUMix: epoch 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with',
+            '48 of 64 images had a mask', 'of 64 pictures looked at have one'):
         assert result.stderr.count(line) == 1  # one process logs, for both
     _assert_loads_into_plain_timm(tmp_path / 'run')
 
@@ -251,7 +256,7 @@ def test_bad_arguments_stop_before_data_or_model(launch, capfd, arguments, messa
 
 
 @pytest.mark.parametrize(
-    'flag', ['kd_model_name', 'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript', 'multi_label'])
+    'flag', ['jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript', 'multi_label'])
 def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, train_script, flag):
     # as keys of a config file, since benchmarks/train.py has none of these flags
     script = tmp_path / 'script.py'

@@ -3,6 +3,7 @@
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 """
 from .correction import Ratio
+from .distillation import SUMixDistillationTask
 from .loss import SUMixLoss
 from .mixing import FastCollateSUMix, Policy, SUMixMixup
 from .options import SUMixOptions
@@ -12,5 +13,5 @@ from .task import SUMixTask
 
 __version__ = '0.1.0'
 __all__ = [
-    'SUMixMixup', 'FastCollateSUMix', 'MixedTarget', 'SUMixLoss', 'ModelOutput', 'SUMixTask', 'SUMixOptions', 'Ratio',
-    'Policy', 'correct']
+    'SUMixMixup', 'FastCollateSUMix', 'MixedTarget', 'SUMixLoss', 'ModelOutput', 'SUMixTask',
+    'SUMixDistillationTask', 'SUMixOptions', 'Ratio', 'Policy', 'correct']

@@ -30,7 +30,7 @@ class Metrics:
     @torch.no_grad()
     def add(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
         """Add one batch: its target, and what SUMixLoss returned for it."""
-        lam, corrected, count = target.lam, result['lam'], len(target)
+        lam, corrected, count = target.area, result['lam'], len(target)
         shift = (corrected - lam).abs() * (target.labels != target.partner_labels)  # of one class nothing moves
         parts = count * torch.stack([result[part].float() for part in PARTS])
         self._rows.append(torch.cat([torch.stack([lam, corrected, shift]).sum(1), parts]))

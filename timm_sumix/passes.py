@@ -31,6 +31,7 @@ from .target import MixedTarget, ModelOutput
 class _Pass(NamedTuple):
     """What one pass gives, as far as there is something that takes it."""
     logits: Optional[torch.Tensor] = None  # [N, C]
+    distilled: Optional[torch.Tensor] = None  # as in ModelOutput
     pre_logits: Optional[torch.Tensor] = None  # [N, D], for the uncertainty head
     output: Any = None  # what forward_head takes
     features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
@@ -58,6 +59,7 @@ class SUMixModule(nn.Module):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = uncertainty
+        self.projection: Optional[nn.Module] = None  # of the pre-logits features, to those of a teacher
         self.reads, self.reads_mixed, self.may_lack = ratio.reads, ratio.reads_mixed, ratio.may_lack
         self.original_pass = original_pass
         self.has_term = has_term
@@ -67,8 +69,8 @@ class SUMixModule(nn.Module):
 
     def _run(self, input: torch.Tensor) -> _Pass:
         """Pass images through the model as it is, hooks and a forward of its own included."""
-        if self.found.source == NO_MAP and self.uncertainty is None:
-            return _Pass(self.model(input))
+        if self.found.source == NO_MAP and self.uncertainty is None and self.projection is None:
+            return self._pass(self.model(input))
         source = FEATURES if self.found.source == NO_MAP else self.found.source
         if torch.compiler.is_compiling():  # SUMixTask.compile() made sure that this is the model's forward
             output, maps = output_and_map(self.model, source, self.model.forward_features, input)
@@ -81,14 +83,24 @@ class SUMixModule(nn.Module):
                     f'the forward of {type(self.model).__name__} must call forward_features, whose output is needed')
             output, maps = seen[-1]
         if self.found.source == NO_MAP:
-            return _Pass(logits, self._pre_logits(output), output)
+            return self._pass(logits, output)
         features = features_by_place(self.model, maps, image_size(input))
         if features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
             warn_of_single_place(self.model, image_size(input))
-        return _Pass(logits, self._pre_logits(output), output, features)
+        return self._pass(logits, output, features)
+
+    def _pass(self, logits: Any, output: Any = None, features: Optional[torch.Tensor] = None) -> _Pass:
+        # timm's models with a distillation head return its logits too
+        logits, distilled = logits if isinstance(logits, tuple) else (logits, None)
+        pre_logits = self._pre_logits(output)
+        if self.projection is not None:
+            distilled = self.projection(pre_logits)
+        return _Pass(logits, distilled, pre_logits, output, features)
 
     def _pre_logits(self, output: Any) -> Optional[torch.Tensor]:
-        return None if self.uncertainty is None else self.model.forward_head(output, pre_logits=True)
+        if self.uncertainty is None and self.projection is None:
+            return None
+        return self.model.forward_head(output, pre_logits=True)
 
     def _unmix(self, made: _Pass, input: torch.Tensor, mixing: Mixing) -> ModelOutput:
         """Return the outputs for the unmixed images out of the pass over the mixed ones."""
@@ -99,7 +111,7 @@ class SUMixModule(nn.Module):
             unmixed = _Pass(features=features)
             if self.unmixes_logits:
                 output = with_features(self.model, made.output, features)
-                unmixed = _Pass(self.model.forward_head(output), self._pre_logits(output), output, features)
+                unmixed = self._pass(self.model.forward_head(output), output, features)
         return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
 
     def _tell(
@@ -116,7 +128,7 @@ class SUMixModule(nn.Module):
         if 'evidence' in reads:
             evidence = torch.ones(count, 1, 1, device=device) if maps is None else evidence_map(maps, known, mixing)
         head = None if self.uncertainty is None or made.pre_logits is None else self.uncertainty(made.pre_logits)
-        return ModelOutput(made.logits, head, features, evidence)
+        return ModelOutput(made.logits, head, features, evidence, made.distilled)
 
     def forward(
             self,
@@ -147,7 +159,7 @@ class SUMixModule(nn.Module):
         return mixed_output, None
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
-        """Yield the model's parameters by the names that they have in the model, then the head's.
+        """Yield the model's parameters by the names that they have in the model, then those of what is beside it.
 
         So every option of an optimizer that goes by names means the same with and without SUMix.
         """
@@ -155,8 +167,9 @@ class SUMixModule(nn.Module):
             return
         start = f'{prefix}.' if prefix else ''
         yield from self.model.named_parameters(prefix, remove_duplicate=remove_duplicate)
-        if self.uncertainty is not None:
-            yield from self.uncertainty.named_parameters(f'{start}uncertainty', remove_duplicate=remove_duplicate)
+        for name, head in (('uncertainty', self.uncertainty), ('projection', self.projection)):
+            if head is not None:
+                yield from head.named_parameters(f'{start}{name}', remove_duplicate=remove_duplicate)
 
     def no_weight_decay(self):
         """Return the names of the parameters that the model keeps free of weight decay."""

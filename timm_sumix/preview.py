@@ -3,12 +3,14 @@ from pathlib import Path
 from typing import Optional, Sequence, Union
 
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.functional import to_pil_image
 
 from .target import MixedTarget
 
 TILE, LINE, COLUMNS = 224, 17, 5  # pixels of an image's side and of a line of text; images in a row
+OUTLINE = (1., 0.85, 0.)
 
 
 @torch.no_grad()
@@ -25,6 +27,7 @@ def draw_preview(
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
     They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last.
+    What is visible of objects is outlined where their masks are known.
 
     Args:
         mixed: Mixed images [N, C, H, W], normalised.
@@ -40,6 +43,8 @@ def draw_preview(
     order = difference.argsort(descending=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
+    if target.mask is not None and target.object_mask is not None:
+        pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
     shares = torch.stack([target.area, lam.float()], dim=1)[chosen].tolist()
     labels = torch.stack([target.labels, target.partner_labels], dim=1)[chosen].tolist()
     rows = -(-len(chosen) // COLUMNS)
@@ -57,6 +62,21 @@ def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[floa
     images = (images * scale + shift).clamp(0., 1.)
     # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
     return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
+
+
+def _visible_objects(target: MixedTarget, mask: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
+    """Return where the mixed images show an object [N, 1, H, W], bool; of a partner that is shown smaller, nowhere."""
+    objects = F.interpolate(objects.float(), mask.shape[-2:]).nan_to_num(0.)
+    shown = objects * mask
+    if target.partner_mask is None:
+        shown = shown + target.partner(objects) * (1. - mask)
+    return shown > 0.5
+
+
+def _outline(images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
+    """Return images [N, 1 or 3, H, W] in colour, with the inner edges of objects [N, 1, H, W] drawn."""
+    inside = -F.max_pool2d(-F.pad(objects.float(), (1, 1, 1, 1), value=1.), 3, stride=1)
+    return torch.where(objects & (inside < 1.), images.new_tensor(OUTLINE).view(1, 3, 1, 1), images)
 
 
 def _tile(image: torch.Tensor) -> Image.Image:

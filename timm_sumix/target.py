@@ -19,11 +19,14 @@ class ModelOutput(NamedTuple):
         features: Mean of the last feature map over its places [N, D]; ratios 'combined', 'evidence' and 'feature' need
             it.
         evidence: Evidence by place [N, h, w], as evidence_map returns it; ratios 'combined' and 'evidence' need it.
+        distilled: What is compared with a teacher's, where it is not the logits: those of a distillation head [N, C],
+            or projected features [N, D].
     """
     logits: Any  # a tensor, or None as above
     uncertainty: Optional[torch.Tensor] = None
     features: Optional[torch.Tensor] = None
     evidence: Optional[torch.Tensor] = None
+    distilled: Optional[torch.Tensor] = None
 
 
 class MixedTarget:

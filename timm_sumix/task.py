@@ -21,7 +21,7 @@ from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
 from .passes import SUMixModule
-from .target import MixedTarget
+from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
 
@@ -155,6 +155,11 @@ class SUMixTask(ClassificationTask):
             self.metrics.add(target, result)
             if self.after_batch is not None and target.mixed:
                 self.after_batch(input, target, result['lam'])
+        return self._complete(input, mixed, result)
+
+    def _complete(
+            self, input: torch.Tensor, mixed: ModelOutput, result: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+        """Return what forward() returns, from the outputs for its images and the loss."""
         return {'output': mixed.logits, **result}
 
     def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
@@ -185,7 +190,8 @@ class SUMixTask(ClassificationTask):
         """
         module = self.trainable_module
         own = unwrap_model(module)
-        if own.found.source != NO_MAP or own.uncertainty is not None:  # else the model is called as it is
+        heads = (own.uncertainty, own.projection)
+        if own.found.source != NO_MAP or any(head is not None for head in heads):  # else the model is called as it is
             _check_compilable(own.model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)

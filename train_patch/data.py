@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, NoReturn, Optional
 
 import torch.nn as nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 
 def loader_among(arguments: Iterable[Any]) -> Optional[Any]:
@@ -21,6 +21,8 @@ def inner_loader(loader: Any) -> Any:
 def class_index(loader: Any) -> Optional[Dict[str, int]]:
     """Return the numbers of the classes by their names; None if the data set does not tell."""
     dataset = inner_loader(loader).dataset
+    while isinstance(getattr(dataset, 'dataset', None), Dataset):  # what wraps another, as for masks
+        dataset = dataset.dataset
     index = getattr(getattr(dataset, 'reader', None), 'class_to_idx', None) or getattr(dataset, 'class_to_idx', None)
     return index or None
 

@@ -3,29 +3,28 @@
 What an option may be is decided by the library; here are the flags' texts, and what SUMix cannot be combined with.
 """
 import argparse
-import logging
+import os
 from dataclasses import fields
 from typing import Any, Dict, NamedTuple
 
 from timm.utils import ParseKwargs
-from timm.utils.distributed import world_info_from_env
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
+from timm_sumix.distillation import student_options
 from timm_sumix.mixing.mixup import MODES
 from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
 from timm_sumix.options import PRESETS
 
 from .criterion import JSD, named_criterion
-
-_logger = logging.getLogger('train_patch')
+from .log import log_once
 
 OPTION_KEYS = {f'sumix_{option.name}': option for option in fields(SUMixOptions)}
 OTHER_KEYS = (
-    'sumix', 'sumix_preset', 'sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs', 'sumix_preview')
+    'sumix', 'sumix_preset', 'sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs', 'sumix_preview',
+    'sumix_masks', 'sumix_teacher_shares')
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
-    'kd_model_name': 'distillation has a task of its own, in place of classification',
     'jsd_loss': JSD,
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',
@@ -44,10 +43,14 @@ class Settings(NamedTuple):
         mixup: Arguments for SUMixMixup that replace or extend those the script passes.
         options: Options of the correction.
         preview: Number of images in each epoch's preview, 0 for none.
+        masks: Folder of the objects' masks, '' for none.
+        teacher_shares: Whether a teacher tells the shares.
     """
     mixup: Dict[str, Any]
     options: SUMixOptions
     preview: int
+    masks: str
+    teacher_shares: bool
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +76,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--sumix-preview', type=int, default=0, metavar='N',
         help='once an epoch, save N images of a mixed batch with their labels (default: 0, none)')
+    group.add_argument(
+        '--sumix-masks', default='', metavar='FOLDER',
+        help='masks of the objects, a PNG for each picture in folders like those of the data: true labels')
+    group.add_argument(
+        '--sumix-teacher-shares', action='store_true', default=False,
+        help='with --kd-model-name: correct labels by what the teacher recognises, not the student')
 
 
 def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:
@@ -88,22 +97,17 @@ def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settin
         options = SUMixOptions.preset(
             args.sumix_preset, **{name: value for name, value in given.items() if value is not None})
         _check_preview(args.sumix_preview)
-        settings = Settings(_mixup_settings(args), options, args.sumix_preview)
+        masks = _masks_folder(args, options)
+        settings = Settings(_mixup_settings(args), options, args.sumix_preview, masks, args.sumix_teacher_shares)
         _try_out(args, settings)
     except (TypeError, ValueError) as error:
         parser.error(f'--sumix: {error}')
     if getattr(args, 'use_multi_epochs_loader', False) or (args.dataset or '').startswith(ITERABLE):
-        _log(
+        log_once(
             'loader workers go on from one epoch to the next, so a resumed run will not repeat an uninterrupted one.')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
-        _log('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
+        log_once('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
     return settings
-
-
-def _log(text: str) -> None:
-    """Log from the first process alone; torch.distributed is not initialised yet, so the environment tells."""
-    if world_info_from_env()[1] == 0:
-        _logger.info(f'SUMix: {text}')
 
 
 def _check_keys(args: argparse.Namespace) -> None:
@@ -129,12 +133,27 @@ def _check_preview(count: Any) -> None:
         raise ValueError(f'--sumix-preview must be a number of images, 0 or greater, got {count!r}')
 
 
+def _masks_folder(args: argparse.Namespace, options: SUMixOptions) -> str:
+    folder = args.sumix_masks or ''
+    if not folder:
+        return ''
+    if not os.path.isdir(folder):
+        raise ValueError(f'--sumix-masks must be a folder, got {folder!r}')
+    if options.ratio == 'released':
+        raise ValueError("--sumix-masks gives each image a share of its own, and ratio 'released' has one for a batch")
+    if (args.dataset or '').startswith(ITERABLE):
+        raise ValueError(f'--sumix-masks needs pictures in folders or tar files, got --dataset {args.dataset}')
+    if getattr(args, 'train_img_sizes', None):
+        raise ValueError('--sumix-masks cannot be combined with --train-img-sizes: masks follow one transform')
+    return folder
+
+
 def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
     asked = bool(args.mixup or args.cutmix or args.cutmix_minmax)
     if args.sumix_policy is None:
         if not asked:
             args.cutmix = 1.
-            _log('neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
+            log_once('neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
         if args.sumix_policy_probs or args.sumix_policy_kwargs:
             raise ValueError('--sumix-policy-probs and --sumix-policy-kwargs need --sumix-policy')
         return {}
@@ -154,7 +173,7 @@ def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
         flag = 'mixup' if names == ['mixup'] else 'cutmix'
         setattr(args, flag, default_options(flag)['alpha'] if flag in names else 1.)
     shares = zip(mixup.policies, mixup.policy_probs)
-    _log(f'mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
+    log_once(f'mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
     return settings
 
 
@@ -175,6 +194,10 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
 def _try_out(args: argparse.Namespace, settings: Settings) -> None:
     """Build what needs neither data nor model, so that it raises now."""
     SUMixLoss(named_criterion(args), settings.options)
+    if settings.teacher_shares:
+        if not getattr(args, 'kd_model_name', None):
+            raise ValueError('--sumix-teacher-shares needs a teacher, --kd-model-name')
+        student_options(settings.options)
     mixup = {
         'mixup_alpha': args.mixup,
         'cutmix_alpha': args.cutmix,

@@ -1,7 +1,7 @@
 """Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
 
-Mixup, FastCollateMixup and ClassificationTask are swapped in timm's packages while the script runs, and among the
-script's own globals, as are train_one_epoch and its parser's parse_args.
+Mixup, FastCollateMixup, ClassificationTask and create_loader are swapped in timm's packages while the script runs, the
+classes also among the script's own globals, as are train_one_epoch and its parser's parse_args.
 """
 import argparse
 import importlib.util
@@ -9,22 +9,24 @@ import inspect
 import logging
 import os
 import sys
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Optional
 
 import torch
-from timm.data import FastCollateMixup, Mixup, resolve_data_config
-from timm.task import ClassificationTask
+from timm.data import FastCollateMixup, Mixup, create_loader, resolve_data_config
+from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 from timm.utils import random_seed
 from torch.utils.data import DataLoader
 
-from timm_sumix import FastCollateSUMix, SUMixMixup, SUMixTask
+from timm_sumix import FastCollateSUMix, SUMixDistillationTask, SUMixMixup, SUMixTask
 from timm_sumix.maps import find_map
 
 from .criterion import check_criterion
 from .data import check_classes, check_first_labels, inner_loader, label_errors_told, loader_among
 from .flags import Settings, add_flags, resolve
+from .masks import MaskedMixup, create_masked_loader
 from .preview import Preview
 from .resume import begin_head_anew
 from .swap import StandIn, swapped
@@ -35,6 +37,7 @@ _logger = logging.getLogger('train_patch')
 EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
 NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
 TASK = 'ClassificationTask'
+DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
 OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
 
 
@@ -84,7 +87,7 @@ class Patch:
     """Swaps SUMix into a train script, and holds the state that the replacements share.
 
     Attributes:
-        stand_ins: What stands in for timm's classes.
+        stand_ins: What stands in for timm's classes and for create_loader, by the original.
     """
 
     def __init__(self) -> None:
@@ -95,11 +98,14 @@ class Patch:
         self.args: argparse.Namespace  # as the script gets them
         self.seed = 0
         self.generator = torch.Generator()  # what the training loader's workers are seeded from
-        self.stand_ins = [
-            StandIn.of(Mixup, self._create_mixup, OF_MIXUP),
-            StandIn.of(FastCollateMixup, self._create_collate, OF_MIXUP),
-            StandIn.of(ClassificationTask, self._create_task, OF_TASK),
-        ]
+        self.has_masks = False  # once the script makes a loader of images with masks
+        self.stand_ins: Dict[Any, Any] = {
+            Mixup: StandIn.of(Mixup, self._create_mixup, OF_MIXUP),
+            FastCollateMixup: StandIn.of(FastCollateMixup, self._create_collate, OF_MIXUP),
+            ClassificationTask: StandIn.of(ClassificationTask, self._create_task, OF_TASK),
+            **{kind: self._stand_in_for(kind) for kind in DISTILLATION},
+            create_loader: self._loads_masks(create_loader),
+        }
 
     def put_into(self, module: ModuleType) -> None:
         """Put the flags and the replacements into a loaded train script."""
@@ -107,8 +113,9 @@ class Patch:
         add_flags(module.parser)
         module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
         module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)  # type: ignore[attr-defined]
-        for stand_in in self.stand_ins:
-            setattr(module, stand_in.__name__, stand_in)
+        for original, stand_in in self.stand_ins.items():
+            if isinstance(stand_in, StandIn):
+                setattr(module, original.__name__, stand_in)
 
     def _parse_args(self, parser, parse_args: Callable) -> Callable:
         def parse_and_resolve(*args, **kwargs):
@@ -120,26 +127,56 @@ class Patch:
         return parse_and_resolve
 
     def _create_mixup(self, **kwargs) -> SUMixMixup:
-        self.mixup = SUMixMixup(**self._mixup_arguments(kwargs))
+        kind = MaskedMixup if self.settings.masks else SUMixMixup
+        self.mixup = kind(**self._mixup_arguments(kwargs))
         return self.mixup
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
         collate = FastCollateSUMix(**self._mixup_arguments(kwargs))
-        self.mixup = collate.mixup
+        collate.mixup = self._create_mixup(**kwargs)
         return collate
+
+    def _loads_masks(self, create_loader: Callable) -> Callable:
+        @wraps(create_loader)
+        def create(*args, **kwargs) -> Any:
+            if not self.settings.masks:
+                return create_loader(*args, **kwargs)
+            self.has_masks = True
+            try:
+                return create_masked_loader(create_loader, self.settings.masks, self.args.data_dir, *args, **kwargs)
+            except ValueError as error:
+                sys.exit(f'train_patch: --sumix-masks: {error}')
+        return create
 
     def _mixup_arguments(self, given: Dict[str, Any]) -> Dict[str, Any]:
         if given.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
             raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
         return {**given, **self.settings.mixup}
 
+    def _stand_in_for(self, kind: type) -> StandIn:
+        def create(student_model, verbose=True, **kwargs) -> SUMixTask:
+            own = kind(student_model=student_model, verbose=verbose, **kwargs)
+            is_teachers = self.settings.teacher_shares
+            mixup = self._mixup_for(own.teacher.model if is_teachers else student_model, student_model)
+            return self._started(SUMixDistillationTask(
+                own, mixup, self.settings.options, teacher_shares=is_teachers, verbose=verbose))
+        return StandIn.of(kind, create, inspect.signature(kind).parameters)
+
     def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
+        mixup = self._mixup_for(model, model)
+        return self._started(SUMixTask(model, mixup, criterion, self.settings.options, **kwargs))
+
+    def _mixup_for(self, model: Any, trained: Any) -> SUMixMixup:
+        """Return the script's mixup, and find the map that shares are read from, of this model."""
         if self.mixup is None:
             refuse_script(self.script, 'makes its task without Mixup or FastCollateMixup')
         # at the run's own size: small images may leave the model's last map a single place
         if self.settings.options.unmixes:
-            find_map(model, resolve_data_config(vars(self.args), model=model)['input_size'][1:])
-        self.task = task = SUMixTask(model, self.mixup, criterion, self.settings.options, **kwargs)
+            find_map(model, resolve_data_config(vars(self.args), model=trained)['input_size'][1:])
+        return self.mixup
+
+    def _started(self, task: SUMixTask) -> SUMixTask:
+        self.task = task
         check_criterion(task.criterion.base, task.mixup.num_classes, task.device)
         check_first_labels(task, task.mixup.num_classes)
         if getattr(self.args, 'no_resume_opt', False):
@@ -150,6 +187,8 @@ class Patch:
         def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
             if self.task is None:
                 refuse_script(self.script, f'made another task than {TASK}')
+            if self.settings.masks and not self.has_masks:
+                refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
             arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
             check_classes(loader_among(arguments), num_classes)
             self._seed_epoch(epoch, arguments)
@@ -184,6 +223,9 @@ class Patch:
         means = task.pop_metrics()
         if not means:
             return
+        with_mask, total = task.mixup.pop_counts() if isinstance(task.mixup, MaskedMixup) else (0, 0)
+        if total:
+            means['masks'] = with_mask / total
         metrics.update({f'sumix_{name}': value for name, value in means.items()})
         if not task.verbose:  # the script makes only the first process verbose
             return
@@ -196,6 +238,8 @@ class Patch:
         _logger.info(
             f'SUMix: epoch {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  '
             f'|shift|: {means["shift"]:.3f}  Loss: {means["classification"]:#.3g}{term}')
+        if total:
+            _logger.info(f'SUMix: epoch {epoch}  {with_mask:,} of {total:,} images had a mask of their object')
 
 
 def _rank() -> int:

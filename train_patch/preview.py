@@ -10,9 +10,10 @@ from timm.utils import CheckpointSaver
 from torchvision.transforms import Normalize
 
 from timm_sumix import MixedTarget
+from timm_sumix.masks import MaskedDataset
 from timm_sumix.preview import draw_preview
 
-from .data import class_index, loader_among
+from .data import class_index, inner_loader, loader_among
 
 _logger = logging.getLogger('train_patch')
 
@@ -76,7 +77,8 @@ def shows_two_classes(target: MixedTarget) -> bool:
 def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
     """Return mean and standard deviation of each channel that the loader's images are normalised by, for [0, 1]."""
     if hasattr(loader, 'mean'):  # timm's PrefetchLoader, which normalises pixels of [0, 255] on the device
-        return _numbers(loader.mean / 255), _numbers(loader.std / 255)
+        colours = slice(-1 if isinstance(inner_loader(loader).dataset, MaskedDataset) else None)
+        return _numbers(loader.mean / 255)[colours], _numbers(loader.std / 255)[colours]
     transform = getattr(loader.dataset, 'transform', None)
     for step in getattr(transform, 'transforms', []):
         if isinstance(step, Normalize):

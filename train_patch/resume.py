@@ -22,7 +22,7 @@ def begin_head_anew(task: SUMixTask) -> None:
             module: Optional[nn.Module] = None,
             ema: bool = False,
     ) -> None:
-        saved, has_head = bool((state or {}).get('uncertainty')), bool(task.get_task_state())
+        saved, has_head = bool((state or {}).get('uncertainty')), 'uncertainty' in task.get_task_state()
         if saved != has_head and task.verbose and not ema:
             _logger.info(
                 'SUMix: the checkpoint has no uncertainty head: the head starts anew.' if has_head else

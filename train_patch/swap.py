@@ -1,8 +1,8 @@
-"""Stand-ins for classes of timm, put where the classes are looked up: in timm's packages, while a script runs."""
+"""Stand-ins for names of timm, put where the names are looked up: in timm's packages, while a script runs."""
 import importlib
 import inspect
 from contextlib import contextmanager
-from typing import Any, Callable, FrozenSet, Iterable, Iterator
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator
 
 from .versions import Mismatch
 
@@ -45,16 +45,16 @@ class StandIn(type):
 
 
 @contextmanager
-def swapped(stand_ins: Iterable[StandIn]) -> Iterator[None]:
-    """Put stand-ins into the modules of their originals and into the packages of these; afterwards put all back."""
+def swapped(stand_ins: Dict[Any, Any]) -> Iterator[None]:
+    """Put {original: stand-in} into the originals' modules and the packages of these; afterwards put all back."""
     places = []
-    for stand_in in stand_ins:
-        module = stand_in._original.__module__
-        places += [(importlib.import_module(name), stand_in) for name in (module, module.rpartition('.')[0])]
+    for original in stand_ins:
+        module = original.__module__
+        places += [(importlib.import_module(name), original) for name in (module, module.rpartition('.')[0])]
     try:
-        for place, stand_in in places:
-            setattr(place, stand_in.__name__, stand_in)
+        for place, original in places:
+            setattr(place, original.__name__, stand_ins[original])
         yield
     finally:
-        for place, stand_in in places:
-            setattr(place, stand_in.__name__, stand_in._original)
+        for place, original in places:
+            setattr(place, original.__name__, original)

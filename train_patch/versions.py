@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 from contextlib import contextmanager
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Iterator, NoReturn, Tuple
 
 import timm
@@ -53,13 +53,18 @@ def _is_mismatch(error: Exception, script: str) -> bool:
     if isinstance(error, ImportError):
         return _of_timm(error.name or '')
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    frame = [each for each in frames if each.f_code.co_name != '__getattr__'][-1]  # torch's modules raise in there
+    frame = [each for each in frames if not _passes_on(each)][-1]
     if frame.f_code.co_filename != os.path.abspath(script):
         return False
     if isinstance(error, AttributeError):
         return _of_timm(_module_of(error.obj))
     called = {**frame.f_globals, **frame.f_locals}.get(re.split(r'\W', str(error), maxsplit=1)[0])
     return 'unexpected keyword argument' in str(error) and _of_timm(_module_of(called))
+
+
+def _passes_on(frame: FrameType) -> bool:
+    """Whether what is asked for in a frame was asked for before it: torch's modules raise in __getattr__."""
+    return frame.f_code.co_name == '__getattr__' or frame.f_code.co_filename.startswith(os.path.dirname(__file__))
 
 
 def _module_of(value: Any) -> str:

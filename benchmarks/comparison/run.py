@@ -2,7 +2,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 
@@ -34,8 +34,9 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
     model = create_model(setting.classes, **MODELS[setting.model])
     if setting.model == 'lite0':
         load_weights(model)
+    teacher = None if ALL_ARMS[arm].teacher is None else _load_teacher(run, device)
     start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
-    errors = train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device)
+    errors = train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device, teacher)
     seconds = time.time() - start
     torch.save({'state_dict': model.state_dict()}, run.folder / 'checkpoint.pth.tar')
     scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
@@ -47,7 +48,7 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
 
 def train_arm(
         model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int,
-        device: Union[str, torch.device] = 'cpu',
+        device: Union[str, torch.device] = 'cpu', teacher: Optional[torch.nn.Module] = None,
 ) -> List[float]:
     """Train a model, in place, as an arm says; return the mean absolute error of its labels by epoch."""
     by_attention = arm.labeller == 'transmix'
@@ -59,7 +60,19 @@ def train_arm(
     return train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
         task_kwargs=options, labeller=labellers.get(arm.labeller),
-        extra=EXTRAS.get(arm.extra), device=device)
+        extra=EXTRAS.get(arm.extra), device=device, teacher=teacher)
+
+
+def _load_teacher(run: Run, device: torch.device) -> torch.nn.Module:
+    """Return the model that the arm's teacher left; FileNotFoundError if it is not trained yet."""
+    name, arm, seed = run.what
+    teacher = create_run((name, str(ALL_ARMS[arm].teacher), seed), run.group.parent)
+    path = teacher.folder / 'checkpoint.pth.tar'
+    if not path.is_file():
+        raise FileNotFoundError(f'arm {arm!r} needs the model of arm {ALL_ARMS[arm].teacher!r}, {path}: train it first')
+    model = create_model(SETTINGS[name].classes, **MODELS[SETTINGS[name].model])
+    model.load_state_dict(torch.load(path, weights_only=True)['state_dict'])
+    return model.to(device)
 
 
 def collect(runs: Sequence[Run], path: Path) -> int:

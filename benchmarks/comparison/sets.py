@@ -1,7 +1,18 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import ARMS, ATTENTION, CONTROLS, EVERYWHERE, FEW, HALF_UNMIXED, MAIN, ONE_EACH, UNMIXING
+from ..labels.arms import (
+    ARMS,
+    ATTENTION,
+    CONTROLS,
+    DISTILLED,
+    EVERYWHERE,
+    FEW,
+    HALF_UNMIXED,
+    MAIN,
+    ONE_EACH,
+    UNMIXING,
+)
 
 
 class Part(NamedTuple):
@@ -34,6 +45,7 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-plain', ('none', 'area', 'combined', 'unmixed'), 3),
         Part('resnet18-long', FEW, 1)],
     'deit': [Part('deit', ('none', 'area', 'unmixed', 'true, one pass', 'transmix'), 3)],
+    'distillation': [Part('resnet18-narrow', ('none', 'area', *DISTILLED), 3)],  # the first are the teachers
     'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }

@@ -17,6 +17,7 @@ class Arm(NamedTuple):
         prob: Probability that a sample is mixed.
         smoothing: Label smoothing.
         epochs: Factor of the schedule's length.
+        teacher: Arm whose model of the same setting and seed is the teacher, for distillation by logits.
     """
     options: Dict[str, Any]
     labeller: Optional[str] = None
@@ -25,6 +26,7 @@ class Arm(NamedTuple):
     prob: float = 1.
     smoothing: float = 0.
     epochs: float = 1.
+    teacher: Optional[str] = None
 
 
 _AREA = {'ratio': 'area', 'gamma': 0.}
@@ -84,7 +86,13 @@ CONTROLS: Dict[str, Arm] = {
 }
 ATTENTION: Dict[str, Arm] = {'transmix': Arm(_AREA, labeller='transmix')}  # for transformers alone
 ONE_PASS: Dict[str, Arm] = {'true, one pass': Arm(_AREA, labeller='true, one pass')}  # as the default's labels
-ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **ATTENTION, **ONE_PASS}
+DISTILLED: Dict[str, Arm] = {
+    'distilled, area': Arm(_AREA, teacher='none'),
+    'distilled': Arm({}, teacher='none'),
+    'distilled, shares of the teacher': Arm({'teacher_shares': True}, teacher='none'),
+    'distilled, true, one pass': Arm(_AREA, labeller='true, one pass', teacher='none'),
+}
+ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **ATTENTION, **ONE_PASS, **DISTILLED}
 # whose committed results stay, and which are not made anew: ideas that changed no default
 EARLIER_CONTROLS = ('evidence, shuffled',)
 EARLIER_IDEAS = (

@@ -1,0 +1,202 @@
+"""Distillation: timm's own loss against the teacher, SUMix's against the labels."""
+import copy
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.loss import SoftTargetCrossEntropy
+from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
+
+from timm_sumix import SUMixDistillationTask, SUMixMixup, SUMixOptions, SUMixTask, correct
+
+CLASSES, SIDE = 5, 64
+
+
+@pytest.fixture
+def mixup():
+    return SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=CLASSES)
+
+
+@pytest.fixture
+def batch(mixup):
+    torch.manual_seed(0)
+    return mixup(torch.randn(8, 3, SIDE, SIDE), torch.arange(8) % CLASSES)
+
+
+def _model(name='test_resnet', seed=0, **kwargs):
+    torch.manual_seed(seed)
+    return timm.create_model(name, num_classes=CLASSES, **kwargs)
+
+
+def _create(kind, **kwargs):
+    """One of timm's tasks, over a student and a teacher of other sizes and another normalisation."""
+    student = _model('deit_tiny_distilled_patch16_224', img_size=SIDE, depth=2) if kind is TokenDistillationTask else (
+        _model('test_resnet', output_stride=8))
+    teacher = _model('resnet10t', seed=1, output_stride=8)
+    teacher.pretrained_cfg = {**teacher.pretrained_cfg, 'mean': (0.1, 0.2, 0.3), 'std': (0.5, 0.4, 0.3)}
+    torch.manual_seed(2)  # of the projection
+    return kind(student, teacher, SoftTargetCrossEntropy(), verbose=False, **kwargs).train()
+
+
+KINDS = (
+    (LogitDistillationTask, {'temperature': 3.}, 'kd_loss'), (FeatureDistillationTask, {}, 'kd_loss'),
+    (TokenDistillationTask, {'temperature': 2.}, 'distill_loss'),
+    (TokenDistillationTask, {'distill_type': 'hard'}, 'distill_loss'))
+
+
+class _Corrected(torch.nn.Module):
+    """Stands in for the criterion of timm's task: the loss of a soft target that is known."""
+
+    def __init__(self, soft_target):
+        super().__init__()
+        self.soft_target = soft_target
+
+    def forward(self, logits, _):
+        return SoftTargetCrossEntropy()(logits, self.soft_target)
+
+
+@pytest.mark.parametrize('kind, kwargs, part', KINDS)
+@pytest.mark.parametrize('weights', [
+    {}, {'task_loss_weight': 0.3}, {'task_loss_weight': 0.7, 'distill_loss_weight': 2.}])
+@pytest.mark.parametrize('teacher_shares', [False, True])
+def test_all_parts_are_those_of_timm_under_the_corrected_labels(
+        mixup, batch, kind, kwargs, part, weights, teacher_shares):
+    mixed, target = batch
+    task = SUMixDistillationTask(
+        _create(kind, **kwargs, **weights), mixup, teacher_shares=teacher_shares, verbose=False).train()
+    plain = _create(kind, **kwargs, **weights)
+    result = task(mixed, target)
+    assert (result['lam'] - target.lam).abs().max() > 0.01
+    plain.criterion = _Corrected(target.soft_target(result['lam']))
+    expected = plain(mixed, None)
+    for name in ('loss', 'output', 'task_loss', part):
+        torch.testing.assert_close(result[name], expected[name])
+    torch.testing.assert_close(result['task_loss'], result['classification'])
+    result['loss'].backward()
+    expected['loss'].backward()
+    own, other = (
+        {name: parameter.grad for name, parameter in each.get_trainable_module().named_parameters()}
+        for each in (task, plain))
+    assert len(own) == len(other) and all(grad is not None for grad in own.values())
+    for name, grad in own.items():
+        torch.testing.assert_close(grad, other.get(name, other.get(f'student.{name}')))
+    assert all(parameter.grad is None for parameter in task.teacher.parameters())
+
+
+def test_the_loss_of_the_labels_is_that_of_the_task_without_a_teacher(mixup, batch):
+    task = SUMixDistillationTask(_create(LogitDistillationTask), mixup, verbose=False).train()
+    alone = SUMixTask(_model('test_resnet', output_stride=8), mixup, verbose=False).train()
+    result, expected = task(*batch), alone(*batch)
+    for name in ('classification', 'lam', 'output', 'uncertainty'):
+        torch.testing.assert_close(result[name], expected[name])
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'ratio': 'evidence'}, {'ratio': 'similarity', 'strength': 3.}, {'original_pass': 'no-grad'}])
+def test_shares_of_the_teacher_are_what_correct_gives_of_it(mixup, batch, options):
+    mixed, target = batch
+    task = SUMixDistillationTask(
+        _create(LogitDistillationTask), mixup, teacher_shares=True, verbose=False, **options).train()
+    lam, teacher = task(mixed, target)['lam'], task.teacher
+    as_teacher = copy.copy(target)
+    scale, shift = task.distillation.student_std / teacher.std_kd, task.distillation.student_mean - teacher.mean_kd
+    as_teacher.original = target.original * scale + shift / teacher.std_kd
+    expected = correct(teacher.model, mixed * scale + shift / teacher.std_kd, as_teacher, SUMixOptions(**options))
+    torch.testing.assert_close(lam, expected, atol=1e-4, rtol=1e-4)
+    assert (lam - target.area).abs().max() > 0.01
+
+
+@pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
+@pytest.mark.parametrize('options', [
+    {'gamma': 0.5, 'original_pass': 'grad'}, {'clean': 0.5}, {'ratio': 'area'}, {'teacher_shares': True}])
+def test_every_kind_trains_with_every_option(mixup, kind, options):
+    task = SUMixDistillationTask(_create(kind), mixup, verbose=False, **options).train()
+    before = {name: value.clone() for name, value in task.teacher.state_dict().items()}
+    optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.1)
+    losses = []
+    for step in range(3):
+        mixup.mixup_enabled = step != 1  # a batch that is not mixed in between
+        loss = task(torch.randn(8, 3, SIDE, SIDE), torch.arange(8) % CLASSES)['loss']
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert all(loss == loss and loss < 1e3 for loss in losses)
+    assert all(torch.equal(value, before[name]) for name, value in task.teacher.state_dict().items())
+    assert not task.teacher.training and task.training
+    assert task.pop_metrics()['lam'] > 0
+
+
+def test_in_eval_mode_nothing_is_mixed_or_distilled(mixup):
+    task = SUMixDistillationTask(_create(TokenDistillationTask), mixup, verbose=False).eval()
+    images, labels = torch.randn(4, 3, SIDE, SIDE), torch.arange(4)
+    result = task(images, labels)
+    torch.testing.assert_close(result['loss'], F.cross_entropy(task.get_eval_model()(images), labels))
+    assert 'distill_loss' not in result
+
+
+@pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask])
+def test_a_checkpoint_resumes_and_is_a_plain_model(mixup, kind):
+    task = SUMixDistillationTask(_create(kind), mixup, gamma=0.5, verbose=False)
+    state = task.get_checkpoint_state()
+    _model('test_resnet', output_stride=8).load_state_dict(state['state_dict'])
+    assert set(state['task_state']) == {'uncertainty', *(['projection'] if kind is FeatureDistillationTask else [])}
+    other = SUMixDistillationTask(_create(kind), mixup, gamma=0.5, verbose=False)
+    with torch.no_grad():
+        for parameter in other.get_trainable_module().parameters():
+            parameter.add_(1.)
+    other.load_checkpoint_state(state['state_dict'], state['task_state'])
+    for one, two in zip(task.get_trainable_module().parameters(), other.get_trainable_module().parameters()):
+        assert torch.equal(one, two)
+
+
+def test_a_checkpoint_without_the_projection_is_an_error(mixup):
+    state = SUMixDistillationTask(_create(LogitDistillationTask), mixup, verbose=False).get_checkpoint_state()
+    task = SUMixDistillationTask(_create(FeatureDistillationTask), mixup, verbose=False)
+    with pytest.raises(ValueError, match='without a projection .* this run has one'):
+        task.load_checkpoint_state(state['state_dict'], state.get('task_state'))
+    task.load_checkpoint_state(state['state_dict'], state.get('task_state'), strict=False)
+
+
+@pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
+@pytest.mark.parametrize('teacher_shares', [False, True])
+def test_a_compiled_task_computes_the_same(mixup, batch, kind, teacher_shares):
+    results = []
+    for is_compiled in (False, True):
+        task = SUMixDistillationTask(_create(kind), mixup, teacher_shares=teacher_shares, verbose=False).train()
+        if is_compiled:
+            task.compile(backend='eager')
+        results.append(task(*batch))
+    for name in ('loss', 'lam', 'output'):
+        torch.testing.assert_close(results[0][name], results[1][name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'gamma': 0.5}, "with teacher_shares gamma must be 0, as it needs the student's outputs, got 0.5"),
+    ({'clean': 0.2}, 'with teacher_shares clean must be 0'), ({'fade': 0.2}, 'with teacher_shares fade must be 0'),
+    ({'ratio': 'area'}, "the ratio must give each image a share of its own, got 'area'"),
+    ({'ratio': 'released'}, "the ratio must give each image a share of its own, got 'released'")])
+def test_what_needs_the_student_is_refused_with_the_shares_of_the_teacher(mixup, options, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixDistillationTask(_create(LogitDistillationTask), mixup, teacher_shares=True, **options)
+
+
+def test_another_task_is_an_error(mixup):
+    with pytest.raises(TypeError, match="one of timm's distillation tasks, got ClassificationTask"):
+        SUMixDistillationTask(ClassificationTask(_model(), verbose=False), mixup)
+
+
+def test_a_student_of_other_classes_is_an_error():
+    with pytest.raises(ValueError, match='mixup has num_classes 7, but ResNet has 5'):
+        SUMixDistillationTask(_create(LogitDistillationTask), SUMixMixup(0., 1., num_classes=7))
+
+
+def test_settings_are_logged(mixup, caplog):
+    caplog.set_level('INFO')
+    SUMixDistillationTask(_create(LogitDistillationTask), mixup, teacher_shares=True)
+    assert 'labels corrected by Combined(strength=4.0), read from the teacher' in caplog.text
+    caplog.clear()
+    SUMixDistillationTask(_create(LogitDistillationTask), mixup)
+    assert 'SUMix: labels corrected by Combined(strength=4.0): ' in caplog.text

@@ -1,0 +1,211 @@
+"""--sumix-masks: masks read beside the script's training pictures, up to the labels."""
+import numpy as np
+import pytest
+import torch
+from helpers import read_summary
+from PIL import Image
+from timm.data import create_dataset
+from torchvision.datasets import ImageFolder
+
+import train_patch.masks
+from train_patch.masks import MaskFolder
+
+RAW = ('--mean', 0, 0, 0, '--std', 1, 1, 1, '--color-jitter', 0)
+ERASING = '--reprob 0.9 --remode const'
+COUNT = 52  # pictures of a class; every seventh of all has no mask
+
+
+def _mask_image(is_object, kind):
+    """A mask as tools write them."""
+    if kind == '1':
+        return Image.fromarray(255 * is_object.astype(np.uint8)).convert('1')
+    if kind == 'P':
+        image = Image.fromarray(3 * is_object.astype(np.uint8), mode='P')
+        image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 0, 9, 9, 9])
+        return image
+    if kind == 'I;16':
+        return Image.fromarray(300 * is_object.astype(np.uint16))
+    if kind == 'RGB':
+        return Image.fromarray(np.stack([0 * is_object, 200 * is_object, 0 * is_object], -1).astype(np.uint8))
+    return Image.fromarray((255 if kind == 'L' else 1) * is_object.astype(np.uint8))
+
+
+KINDS = ('1', 'L', 'zeros and ones', 'P', 'I;16', 'RGB')
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Pictures, train/ and validation/, whose red channel is their object, and a folder of masks, of all kinds."""
+    data, masks = tmp_path_factory.mktemp('data'), tmp_path_factory.mktemp('masks')
+    generator, number = np.random.default_rng(0), 0
+    for split, count in (('train', COUNT), ('validation', 4)):
+        for label in range(4):
+            name = f'{split}/class{label}'
+            (data / name).mkdir(parents=True)
+            (masks / name).mkdir(parents=True)
+            for i in range(count):
+                height, width = generator.integers(40, 60, 2)
+                top, left = generator.integers(0, 20, 2)
+                pixels = np.zeros((height, width, 3), dtype=np.uint8)
+                pixels[..., 1:] = generator.integers(0, 255, (height, width, 2))
+                pixels[top:top + 22, left:left + 18, 0] = 255
+                Image.fromarray(pixels).save(data / name / f'a.picture{i}.png')
+                number += 1
+                if number % 7:
+                    mask = _mask_image(pixels[..., 0] > 0, KINDS[number % len(KINDS)])
+                    mask.save(masks / name / f'a.picture{i}.png')
+    return data, masks
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Batches as the mixing gets and gives them: (images with their masks as the last channel, target)."""
+    batches = []
+    mix = train_patch.masks.MaskedMixup.__call__
+
+    def mix_and_note(self, x, labels):
+        mixed, target = mix(self, x, labels)
+        batches.append((x.clone(), target))
+        return mixed, target
+
+    monkeypatch.setattr(train_patch.masks.MaskedMixup, '__call__', mix_and_note)
+    return batches
+
+
+def _visible(mask, shown):
+    """Return how much of an object is shown; None if its mask is not known."""
+    mask, shown = mask.double().numpy(), shown.double().numpy()
+    if not (mask <= 1.).all():  # nor NaN
+        return None
+    return (mask * shown).sum() / mask.sum() if mask.any() else 0.
+
+
+def _assert_labels_follow_masks(batches):
+    """Count pixels; return how many labels the masks told."""
+    told = 0
+    for x, target in batches:
+        shown = target.mask.float().expand(len(x), 1, -1, -1)[:, 0]
+        for i in range(len(x)):
+            j = len(x) - 1 - i
+            first, second = _visible(x[i, -1], shown[i]), _visible(x[j, -1], 1. - shown[i])
+            if first is None or second is None or first + second == 0.:
+                assert not target.known[i] and target.lam[i] == target.area[i]
+            else:
+                told += 1
+                assert target.known[i] and target.lam[i].item() == pytest.approx(first / (first + second), abs=1e-5)
+    return told
+
+
+@pytest.mark.parametrize('arguments', [
+    '', '--aa rand-m9-mstd0.5-inc1', '--aa rand-m9-mstd0.5-inc1 --no-prefetcher', '--mixup-mode elem --channels-last'])
+def test_labels_are_what_is_visible_of_the_augmented_masks(launch, pictures, seen, capfd, arguments):
+    data, masks = pictures
+    folder = launch('--sumix', '--sumix-masks', masks, '--reprob', 0.3, '--workers', 2, *arguments.split(), data=data)
+    images = torch.cat([x for x, _ in seen])
+    assert images.shape == (4 * COUNT, 4, 32, 32) and _assert_labels_follow_masks(seen) > 100
+    with_mask = 4 * COUNT - 4 * COUNT // 7
+    log = capfd.readouterr().err
+    assert f'SUMix: epoch 0  {with_mask} of {4 * COUNT} images had a mask of their object' in log
+    assert f'masks from {masks / "train"}: 55 of 64 pictures looked at have one' in log
+    row = read_summary(folder)[-1]
+    assert row['train_sumix_masks'] == pytest.approx(with_mask / (4 * COUNT)) and row['train_sumix_shift'] > 0.05
+
+
+@pytest.mark.parametrize('arguments, erasing', [('', ''), ('', ERASING), ('--no-prefetcher', ERASING)])
+def test_each_image_has_its_own_mask(launch, pictures, seen, arguments, erasing):
+    data, masks = pictures
+    launch('--sumix', '--sumix-masks', masks, *RAW, *arguments.split(), *erasing.split(), data=data)
+    erased = 0
+    for image in torch.cat([x for x, _ in seen]):
+        if image[-1].isnan().any() or image[-1].max() > 1:
+            continue  # not known
+        black = (image[:3] == 0).all(0)
+        assert ((image[0] > 0.5) != (image[-1] > 0.5)).float().mean() < 0.01 and (image[-1][black] < 0.5).all()
+        erased += black.sum().item()
+    assert (erased > 10_000) == bool(erasing)
+
+
+@pytest.mark.parametrize('arguments', [
+    '--amp --amp-dtype bfloat16 --sumix-preview 4 --sumix-preset paper', '--sumix-ratio area --mixup-prob 0.5 --no-aug',
+    '--sumix-policy resizemix --mixup-mode pair --mixup-off-epoch 1 --epochs 2'])
+def test_trains_with_masks(launch, pictures, arguments):
+    data, masks = pictures
+    folder = launch('--sumix', '--sumix-masks', masks, *arguments.split(), data=data)
+    assert read_summary(folder)[0]['train_sumix_masks'] > 0.8
+    assert 'preview' not in arguments or (folder / 'sumix-0.png').is_file()
+
+
+def test_a_folder_that_mirrors_the_training_pictures_alone_will_do(pictures):
+    data, masks = pictures
+    for dataset in (create_dataset('', str(data), split='train'), ImageFolder(str(data / 'train'))):
+        for folder in (masks, masks / 'train'):
+            files = MaskFolder(str(folder), dataset, str(data))
+            assert files(0) is not None and files.path(0) == masks / 'train' / 'class0' / 'a.picture0.png'
+
+
+@pytest.fixture
+def one_picture(tmp_path):
+    """Return a function that writes one picture of 8 x 6 with this mask, and reads the mask as the launcher does."""
+    def read(mask):
+        for name in ('data', 'masks'):
+            (tmp_path / name / 'class0').mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 6)).save(tmp_path / 'data' / 'class0' / 'one.jpg')
+        mask.save(tmp_path / 'masks' / 'class0' / 'one.png')
+        dataset = create_dataset('', str(tmp_path / 'data'))
+        return train_patch.masks.MaskedDataset(
+            dataset, MaskFolder(str(tmp_path / 'masks'), dataset, str(tmp_path / 'data'))).read(0)[2]
+
+    return read
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_is_not_zero_is_the_object(one_picture, kind):
+    is_object = np.zeros((6, 8), dtype=bool)
+    is_object[1:4, 2:7] = True
+    assert np.array_equal(np.asarray(one_picture(_mask_image(is_object, kind))), 255 * is_object)
+
+
+def test_a_mask_without_an_object_is_not_known(one_picture):
+    assert one_picture(Image.new('L', (8, 6))) is None
+
+
+@pytest.mark.parametrize('mask, message', [
+    (Image.new('L', (6, 8), 255), r'mask .*one.png must be .* of its image, \(8, 6\), .*, \(6, 8\)'),
+    (Image.new('RGBA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'RGBA'"),
+    (Image.new('LA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'LA'")])
+def test_a_mask_that_does_not_fit_is_named(one_picture, mask, message):
+    with pytest.raises(ValueError, match=message):
+        one_picture(mask)
+
+
+def test_a_wrong_size_ends_the_run_before_training(launch, pictures, tmp_path):
+    data, masks = pictures
+    (tmp_path / 'small' / 'class0').mkdir(parents=True)
+    for path in (masks / 'train' / 'class0').iterdir():
+        Image.new('L', (4, 4), 255).save(tmp_path / 'small' / 'class0' / path.name)
+    with pytest.raises(SystemExit, match='train_patch: --sumix-masks: mask .* must be .* of the size of its image'):
+        launch('--sumix', '--sumix-masks', tmp_path / 'small', data=data)
+
+
+def test_a_folder_without_masks_of_the_pictures_ends_the_run(launch, pictures, tmp_path):
+    data, masks = pictures
+    for folder, message in (
+            (tmp_path, 'must hold a mask for each picture, .*a.picture0.png and so on, and none is there'),
+            (data, 'must be another folder than that of the pictures')):
+        with pytest.raises(SystemExit, match=f'train_patch: --sumix-masks: {message}'):
+            launch('--sumix', '--sumix-masks', folder, data=data)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ('--sumix-masks no/folder', "--sumix-masks must be a folder, got 'no/folder'"),
+    ('--sumix-masks {} --sumix-preset released', "--sumix-masks gives each image a share of its own, and ratio 'rel"),
+    ('--sumix-masks {} --dataset wds/x', '--sumix-masks needs pictures in folders or tar files, got --dataset wds/x')])
+def test_what_masks_cannot_be_combined_with_is_an_error(launch, pictures, capfd, arguments, message):
+    with pytest.raises(SystemExit):
+        launch('--sumix', *arguments.format(pictures[1]).split(), data=pictures[0])
+    assert message in capfd.readouterr().err
+
+
+def test_masks_without_sumix_are_an_error(launch, pictures):
+    with pytest.raises(SystemExit, match='--sumix-masks has no effect without --sumix'):
+        launch('--sumix-masks', pictures[1], data=pictures[0])

@@ -1,0 +1,12 @@
+"""What the launcher logs before torch.distributed is initialised."""
+import logging
+
+from timm.utils.distributed import world_info_from_env
+
+_logger = logging.getLogger('train_patch')
+
+
+def log_once(text: str) -> None:
+    """Log from the first process alone, as the environment tells."""
+    if world_info_from_env()[1] == 0:
+        _logger.info(f'SUMix: {text}')
