@@ -15,7 +15,8 @@ MOST_LINES = 260
 # part: the parts of the same package that it may import; a folder is one part
 LIBRARY = {
     'shown': (),
-    'target': ('shown',),
+    'labels': (),
+    'target': ('labels', 'shown'),
     'compat': (),
     'maps': ('compat',),
     'masks': ('masked_transform',),
@@ -23,7 +24,7 @@ LIBRARY = {
     'preview': ('target',),
     'metrics': ('target',),
     'correction': ('shown', 'target'),
-    'mixing': ('target',),
+    'mixing': ('labels', 'target'),
     'options': ('correction',),
     'checks': ('correction', 'maps', 'shown', 'target'),
     'passes': ('checks', 'compat', 'correction', 'maps', 'options', 'shown', 'target'),

@@ -372,7 +372,6 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
     ({'prob': 1.5}, r'prob must be in \[0, 1\], got 1.5'),
     ({'switch_prob': -0.5}, r'switch_prob must be in \[0, 1\]'),
     ({'label_smoothing': 1.}, r'label smoothing must be in \[0, 1\)'),
-    ({'multi_label': True}, 'multi_label must be False'),
     ({'num_classes': 0}, 'num_classes must be an integer, 1 or greater, got 0'),
     ({'num_classes': [97, 300]}, r'num_classes must be an integer, 1 or greater, got \[97, 300\]'),
 ])

@@ -36,7 +36,11 @@ def test_what_the_script_asks_of_its_loss_reaches_the_task(launch, monkeypatch):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ('--task multilabel', "needs --task classification, got 'multilabel'"),
+    ('--task multilabel', "ratio 'combined' compares what is predicted of one class an image, and with multi_label"),
+    ('--task multilabel --sumix-ratio similarity', "ratio 'similarity' compares what is predicted of one class"),
+    ('--task multilabel --sumix-ratio released', "ratio 'released' "),
+    ('--task multilabel --sumix-ratio evidence --sumix-gamma 0.5', 'the uncertainty term is of one class an image'),
+    ('--task multilabel --sumix-ratio evidence --loss zlpr', 'cannot be combined with --loss zlpr: '),
     ('--loss asl', 'cannot be combined with --loss asl: '),
     ('--loss zlpr', 'cannot be combined with --loss zlpr: '),
     ('--loss twoway', 'cannot be combined with --loss twoway: '),
@@ -51,6 +55,20 @@ def test_what_cannot_be_combined_stops_before_data_or_model(launch, capfd, argum
     with pytest.raises(SystemExit):
         launch('--sumix', *arguments.split(), script=NEWEST, model='no_such_model', data='/no/such/folder')
     assert f'--sumix: {message}' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('arguments', [
+    '--sumix-ratio evidence', '--sumix-ratio area --loss poly', '--sumix-ratio feature --no-prefetcher --smoothing 0.1',
+    '--sumix-ratio evidence --loss asl --sumix-preview 3', '--sumix-ratio evidence --sumix-clean 0.5 --sumix-fade 0.5'])
+def test_trains_images_of_several_classes(launch, tmp_path, arguments):
+    own = ('create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training)', (
+        'create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training, '
+        'target_transform=lambda label: torch.eye(4)[label] + torch.eye(4)[(label + 1) % 4])'))
+    folder = launch('--sumix', '--task', 'multilabel', *arguments.split(), script=_with(tmp_path, own))
+    row, = read_summary(folder)
+    assert 0 < row['train_loss'] < 20 and 0 <= row['eval_map'] <= 100
+    assert (row['train_sumix_shift'] > 0) == ('area' not in arguments)
+    assert 'preview' not in arguments or (folder / 'sumix-0.png').is_file()
 
 
 @pytest.fixture

@@ -95,7 +95,8 @@ def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
         rows = torch.tensor([i, j])
         alone = MixedTarget(
             target.labels[rows], target.lam[rows], 10, index=torch.tensor([1, 0]), mask=target.mask[rows])
-        parts = (ModelOutput(*(part[rows] for part in output)) for output in (mixed, original))
+        parts = (
+            ModelOutput(*(None if part is None else part[rows] for part in output)) for output in (mixed, original))
         torch.testing.assert_close(FORMULAS[name](*parts, alone)[0], whole[i])
 
 

@@ -1,10 +1,11 @@
 """What a pass is given: the model and the batch, checked before it is made."""
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 import torch.nn as nn
+from timm.loss import SoftTargetCrossEntropy
 
-from .correction import Ratio
+from .correction import ONE_CLASS, Ratio
 from .maps import find_map
 from .shown import Mixing
 from .target import MixedTarget
@@ -34,6 +35,16 @@ def check_model(
             f'{what} needs logits of the unmixed images, which cannot be unmixed where there is no feature map, or the '
             f'head reads more than it (a class token, for example), as in {name}: use original_pass {passes!r}, '
             "another global_pool of the model, or ratio 'combined' without a term")
+
+
+def check_multi_label(ratio: Ratio, has_term: bool, base: Any = None) -> None:
+    """Raise ValueError for what asks for the one class of an image, where an image may have several."""
+    if ratio.uses_classes:
+        raise ValueError(f'ratio {ratio.name!r} {ONE_CLASS}')
+    if has_term:
+        raise ValueError('the uncertainty term is of one class an image: with multi_label gamma must be 0')
+    if isinstance(base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
+        raise ValueError(f'with multi_label the criterion must be a binary one, got {type(base).__name__}')
 
 
 def reads_map(ratio: Ratio) -> bool:

@@ -10,14 +10,17 @@ import torch
 import torch.nn as nn
 
 
-def create_criterion(criterion: Optional[Callable], criterion_kwargs: Optional[Dict[str, Any]]) -> Optional[Callable]:
+def create_criterion(
+        criterion: Optional[Callable], criterion_kwargs: Optional[Dict[str, Any]], multi_label: bool = False,
+) -> Optional[Callable]:
     """Return the criterion, made from criterion_kwargs as newer timm describes it; ValueError if both are given."""
     if not criterion_kwargs:
-        return criterion
+        # smoothing is the mixing's
+        return timm.loss.BinaryCrossEntropy(smoothing=0.) if criterion is None and multi_label else criterion
     if criterion is not None:
         raise ValueError('either criterion or criterion_kwargs must be given, got both')
     from timm.loss import create_classification_loss  # timm 1.0.27 and 1.0.28 have neither it nor this argument
-    return create_classification_loss(**criterion_kwargs)
+    return create_classification_loss(multi_label=multi_label, **criterion_kwargs)
 
 
 def is_binary(criterion: Callable) -> bool:

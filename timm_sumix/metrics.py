@@ -31,7 +31,7 @@ class Metrics:
     def add(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
         """Add one batch: its target, and what SUMixLoss returned for it."""
         lam, corrected, count = target.area, result['lam'], len(target)
-        shift = (corrected - lam).abs() * (target.labels != target.partner_labels)  # of one class nothing moves
+        shift = (corrected - lam).abs() * ~target.same_labels  # where both have one class nothing moves
         parts = count * torch.stack([result[part].float() for part in PARTS])
         self._rows.append(torch.cat([torch.stack([lam, corrected, shift]).sum(1), parts]))
         self._count += count

@@ -1,6 +1,6 @@
 """A picture of mixed images with their labels: by area, and corrected."""
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -39,22 +39,29 @@ def draw_preview(
         std: Standard deviation likewise.
         class_names: Name of each class; None: its number.
     """
-    difference = (lam - target.area).abs() * (target.labels != target.partner_labels)  # of one class it says nothing
+    difference = (lam - target.area).abs() * ~target.same_labels
     order = difference.argsort(descending=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
     if target.mask is not None and target.object_mask is not None:
         pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
     shares = torch.stack([target.area, lam.float()], dim=1)[chosen].tolist()
-    labels = torch.stack([target.labels, target.partner_labels], dim=1)[chosen].tolist()
+    labels = [_names(own, class_names) for own in (target.labels[chosen], target.partner_labels[chosen])]
     rows = -(-len(chosen) // COLUMNS)
     sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')
-    for i, (image, pair, (area, corrected)) in enumerate(zip(pixels, labels, shares)):
-        names = [class_names[label] if class_names else f'class {label}' for label in pair]
+    for i, (image, names, (area, corrected)) in enumerate(zip(pixels, zip(*labels), shares)):
         left, top = i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)
         sheet.paste(_tile(image), (left, top))
         _write(sheet, left, top + TILE, names, area, corrected)
     sheet.save(path)
+
+
+def _names(labels: torch.Tensor, class_names: Optional[Sequence[str]]) -> List[str]:
+    """Return the name of each image's class; of several, joined; of none, a dash."""
+    several = labels.ndim == 2
+    rows = [row.nonzero().flatten().tolist() for row in labels] if several else labels.unsqueeze(1).tolist()
+    return [
+        ', '.join(class_names[label] if class_names else f'class {label}' for label in row) or '-' for row in rows]
 
 
 def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -3,8 +3,8 @@ import copy
 from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
-from timm.data.mixup import one_hot
 
+from .labels import check_labels, check_range, check_smoothing, smoothed_labels
 from .shown import Mixing
 
 _NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
@@ -33,7 +33,8 @@ class MixedTarget:
     """The labels of a mixed batch, kept apart so that their shares can still be corrected.
 
     Args:
-        labels: Class of each first image [N], int64, in [0, num_classes).
+        labels: Class of each first image [N], int64, in [0, num_classes); with multi_label which of the classes it has
+            [N, C], floating point, in [0, 1].
         lam: Share of each first image in its mixed image [N], in [0, 1].
         num_classes: Number of classes C.
         smoothing: Label smoothing, in [0, 1), as timm applies it: smoothing / C is added to every class.
@@ -52,9 +53,10 @@ class MixedTarget:
         exact: Whose lam is right as it is [N] bool, as mixup's, which shows all of both images by their share: no ratio
             corrects it. None: nobody's.
         complementary: Whether the two mixed images of a pair share one mask, see Mixing.
+        multi_label: Whether an image may have several classes, or none.
 
     Raises:
-        TypeError: If labels or index are not int64 tensors.
+        TypeError: If labels or index are of another dtype.
         ValueError: If shapes differ or a value is out of range. Values are checked where they lie on the CPU; on an
             accelerator the check would make the host wait, and a bad label fails in the indexing itself.
     """
@@ -73,10 +75,11 @@ class MixedTarget:
             object_mask: Optional[torch.Tensor] = None,
             exact: Optional[torch.Tensor] = None,
             complementary: bool = False,
+            multi_label: bool = False,
     ):
-        check_labels(labels, num_classes)
+        check_labels(labels, num_classes, multi_label)
         check_smoothing(smoothing)
-        size = labels.shape
+        size = labels.shape[:1]
         if lam.shape != size or not lam.is_floating_point():
             raise ValueError(f'lam must be floating point of shape {list(size)}, got {lam.dtype} {list(lam.shape)}')
         if lam.device.type == 'cpu' and len(lam):
@@ -99,6 +102,7 @@ class MixedTarget:
         self.labels = labels
         self.lam = self.area = lam.float()
         self.num_classes = num_classes
+        self.multi_label = multi_label
         self.smoothing = smoothing
         self.index = index
         self.original = original
@@ -134,8 +138,14 @@ class MixedTarget:
 
     @property
     def partner_labels(self) -> torch.Tensor:
-        """Class of each second image [N]."""
+        """Class of each second image [N], or classes [N, C]."""
         return self.partner(self.labels)
+
+    @property
+    def same_labels(self) -> torch.Tensor:
+        """Whether both images of a mixed one have the same labels, so that its share says nothing [N], bool."""
+        same = self.labels == self.partner_labels
+        return same.all(1) if self.multi_label else same
 
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return how much of each cell of both images the mixed image shows.
@@ -153,7 +163,10 @@ class MixedTarget:
         return first, 1. - first
 
     def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b), s being the smoothed one-hot vector.
+        """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b).
+
+        s is the one-hot vector, smoothed towards 1 / C; with multi_label it is the labels themselves, smoothed towards
+        0.5, as timm's Mixup does.
 
         Args:
             lam: Shares of the first images [N] in place of the target's own.
@@ -162,11 +175,8 @@ class MixedTarget:
             Class probabilities [N, C], float32.
         """
         share = (self.lam if lam is None else lam.float()).unsqueeze(1)
-        off_value = self.smoothing / self.num_classes
-        on_value = 1. - self.smoothing + off_value
-        first = one_hot(self.labels, self.num_classes, on_value, off_value)
-        second = one_hot(self.partner_labels, self.num_classes, on_value, off_value)
-        return first * share + second * (1. - share)
+        own = smoothed_labels(self.labels, self.num_classes, self.smoothing, self.multi_label)
+        return own * share + self.partner(own) * (1. - share)
 
     def __repr__(self) -> str:
         kind = 'mixed' if self.mixed else 'not mixed'
@@ -213,29 +223,3 @@ def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:
     if object_mask.device.type == 'cpu' and bool(((object_mask < 0) | (object_mask > 1)).any()):
         known = object_mask[~object_mask.isnan()]
         raise ValueError(f'object_mask must be bool or in [0, 1], got values from {known.min()} to {known.max()}')
-
-
-def check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    """Raise TypeError or ValueError unless `labels` is a vector of classes [N]."""
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
-        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise TypeError(
-            f'labels must be an int64 tensor of class indices [N], got {got}; a soft target, as timm.data.Mixup makes, '
-            'cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
-    if labels.ndim != 1:
-        raise ValueError(f'labels must have shape [N], one class for each image, got {list(labels.shape)}')
-    check_range('labels', labels, num_classes)
-
-
-def check_range(name: str, values: torch.Tensor, end: int) -> None:
-    """Raise ValueError unless all `values` that lie on the CPU are in [0, end)."""
-    if values.device.type == 'cpu' and len(values):
-        least, greatest = (bound.item() for bound in values.aminmax())
-        if least < 0 or greatest >= end:
-            raise ValueError(f'{name} must be in [0, {end}), got values from {least} to {greatest}')
-
-
-def check_smoothing(smoothing: float) -> None:
-    """Raise ValueError unless `smoothing` is in [0, 1)."""
-    if not 0. <= smoothing < 1.:
-        raise ValueError(f'label smoothing must be in [0, 1), got {smoothing}')

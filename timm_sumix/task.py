@@ -13,7 +13,7 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .checks import check_model, mixing_of, original_images
+from .checks import check_model, check_multi_label, mixing_of, original_images
 from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .loss import SUMixLoss
 from .maps import NO_MAP, find_map
@@ -35,7 +35,8 @@ class SUMixTask(ClassificationTask):
         model: A timm model. All but ratio 'area', and 'similarity' of two passes, need timm's forward_features and
             forward_head.
         mixup: Mixes batches that come with integer labels, on their device. It is left as it is.
-        criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy.
+        criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy, or where
+            mixup is multi_label binary cross-entropy.
         options: Settings of the correction, such as SUMixOptions.preset('paper'); None: the defaults.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head and the criterion; None: the model's. The model is left where it is.
@@ -71,12 +72,14 @@ class SUMixTask(ClassificationTask):
             verbose: bool = True,
             **changes: Any,
     ):
-        loss = SUMixLoss(create_criterion(criterion, criterion_kwargs), options, **changes)
-        options, ratio = loss.options, loss.ratio
         if not isinstance(mixup, SUMixMixup):
             raise TypeError(
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
+        loss = SUMixLoss(create_criterion(criterion, criterion_kwargs, mixup.multi_label), options, **changes)
+        options, ratio = loss.options, loss.ratio
         has_term = options.gamma > 0
+        if mixup.multi_label:
+            check_multi_label(ratio, has_term, loss.base)
         has_head = has_term and options.uncertainty == 'head'
         check_model(model, ratio, options.resolved_pass, has_term, has_head)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)
@@ -132,7 +135,8 @@ class SUMixTask(ClassificationTask):
 
         Args:
             input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
-            target: Labels [N], int64, or the MixedTarget that SUMixMixup returned.
+            target: Labels [N], int64 (multi_label: [N, C], floating point), or the MixedTarget that SUMixMixup
+                returned.
 
         Returns:
             Dictionary containing:
@@ -163,7 +167,9 @@ class SUMixTask(ClassificationTask):
         return {'output': mixed.logits, **result}
 
     def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
-        return MixedTarget(labels, torch.ones_like(labels, dtype=torch.float), self.mixup.num_classes, mixed=False)
+        shares = torch.ones(len(labels), device=labels.device)
+        return MixedTarget(
+            labels, shares, self.mixup.num_classes, mixed=False, multi_label=self.mixup.multi_label)
 
     def pop_metrics(self) -> Dict[str, float]:
         """Return means over the samples since the last call, over all processes, and start anew.

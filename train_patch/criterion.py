@@ -12,15 +12,20 @@ def named_criterion(args: argparse.Namespace) -> Optional[Callable]:
     """Return the criterion that the script's flags name, None for its default; ValueError if it cannot be used."""
     name = getattr(args, 'loss', None)  # of newer scripts, which set it by --bce-loss and --jsd-loss as well
     if name is None:
-        return timm.loss.BinaryCrossEntropy() if getattr(args, 'bce_loss', False) else None
+        return timm.loss.BinaryCrossEntropy() if getattr(args, 'bce_loss', False) or is_multi_label(args) else None
     if name == 'jsd':
         raise ValueError(f'cannot be combined with --loss jsd: {JSD}')
     try:
-        criterion = timm.loss.create_classification_loss(name, soft_targets=True)
+        criterion = timm.loss.create_classification_loss(name, is_multi_label(args), soft_targets=True)
         check_criterion(criterion, num_classes=2)
     except ValueError as error:
         raise ValueError(f'cannot be combined with --loss {name}: {error}') from error
     return criterion
+
+
+def is_multi_label(args: argparse.Namespace) -> bool:
+    """Whether images have several labels, which newer scripts can train with."""
+    return getattr(args, 'task', None) == 'multilabel'
 
 
 def check_criterion(criterion: Callable, num_classes: int, device: Any = None) -> None:

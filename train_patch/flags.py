@@ -10,12 +10,13 @@ from typing import Any, Dict, NamedTuple
 from timm.utils import ParseKwargs
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
+from timm_sumix.checks import check_multi_label
 from timm_sumix.distillation import student_options
 from timm_sumix.mixing.mixup import MODES
 from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
 from timm_sumix.options import PRESETS
 
-from .criterion import JSD, named_criterion
+from .criterion import JSD, is_multi_label, named_criterion
 from .log import log_once
 
 OPTION_KEYS = {f'sumix_{option.name}': option for option in fields(SUMixOptions)}
@@ -29,7 +30,6 @@ CONFLICTS = {
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',
     'torchscript': 'a scripted model hides the features that the uncertainty head needs',
-    'multi_label': 'shares are corrected for one class an image',
 }
 
 # timm's data sets that workers shuffle by themselves
@@ -119,8 +119,8 @@ def _check_keys(args: argparse.Namespace) -> None:
 
 def _check_conflicts(args: argparse.Namespace) -> None:
     task = getattr(args, 'task', None)  # of newer scripts
-    if task not in (None, 'classification'):
-        raise ValueError(f"needs --task classification, got {task!r}: shares are corrected for one class an image")
+    if task not in (None, 'classification', 'multilabel'):
+        raise ValueError(f'needs --task classification or multilabel, got {task!r}')
     for name, reason in CONFLICTS.items():
         if getattr(args, name, None):
             raise ValueError(f'cannot be combined with --{name.replace("_", "-")}: {reason}')
@@ -193,7 +193,9 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
 
 def _try_out(args: argparse.Namespace, settings: Settings) -> None:
     """Build what needs neither data nor model, so that it raises now."""
-    SUMixLoss(named_criterion(args), settings.options)
+    loss = SUMixLoss(named_criterion(args), settings.options)
+    if is_multi_label(args):
+        check_multi_label(loss.ratio, settings.options.gamma > 0, loss.base)
     if settings.teacher_shares:
         if not getattr(args, 'kd_model_name', None):
             raise ValueError('--sumix-teacher-shares needs a teacher, --kd-model-name')
@@ -205,6 +207,7 @@ def _try_out(args: argparse.Namespace, settings: Settings) -> None:
         'prob': args.mixup_prob,
         'switch_prob': args.mixup_switch_prob,
         'mode': args.mixup_mode,
+        'multi_label': is_multi_label(args),
         'label_smoothing': args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
     }
     SUMixMixup(**{**mixup, **settings.mixup})

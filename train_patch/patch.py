@@ -11,9 +11,10 @@ import os
 import sys
 from functools import wraps
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any, Callable, Dict, Iterable, Optional
 
+import timm.task
 import torch
 from timm.data import FastCollateMixup, Mixup, create_loader, resolve_data_config
 from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
@@ -37,6 +38,7 @@ _logger = logging.getLogger('train_patch')
 EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
 NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
 TASK = 'ClassificationTask'
+MULTI_LABEL: Any = getattr(timm.task, 'MultiLabelClassificationTask', None)  # of newer timm
 DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
 OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
 
@@ -104,6 +106,8 @@ class Patch:
             FastCollateMixup: StandIn.of(FastCollateMixup, self._create_collate, OF_MIXUP),
             ClassificationTask: StandIn.of(ClassificationTask, self._create_task, OF_TASK),
             **{kind: self._stand_in_for(kind) for kind in DISTILLATION},
+            **({} if MULTI_LABEL is None else {
+                MULTI_LABEL: StandIn.of(MULTI_LABEL, self._create_multi_label_task, (*OF_TASK, 'threshold'))}),
             create_loader: self._loads_masks(create_loader),
         }
 
@@ -165,6 +169,11 @@ class Patch:
     def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
         mixup = self._mixup_for(model, model)
         return self._started(SUMixTask(model, mixup, criterion, self.settings.options, **kwargs))
+
+    def _create_multi_label_task(self, model, criterion=None, threshold=0.5, **kwargs) -> SUMixTask:
+        task: Any = self._create_task(model, criterion, **kwargs)
+        task.threshold, task.create_evaluator = threshold, MethodType(MULTI_LABEL.create_evaluator, task)
+        return task
 
     def _mixup_for(self, model: Any, trained: Any) -> SUMixMixup:
         """Return the script's mixup, and find the map that shares are read from, of this model."""

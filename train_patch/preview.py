@@ -70,8 +70,7 @@ class Preview:
 
 def shows_two_classes(target: MixedTarget) -> bool:
     """Whether some image of a batch shows two classes: one share for a whole batch may be next to nothing."""
-    differ = target.labels != target.partner_labels
-    return bool((differ & (target.area > LEAST) & (target.area < 1. - LEAST)).any())
+    return bool((~target.same_labels & (target.area > LEAST) & (target.area < 1. - LEAST)).any())
 
 
 def normalisation(loader: Any) -> Tuple[List[float], List[float]]:

@@ -6,6 +6,9 @@ import torch
 from ..target import MixedTarget, ModelOutput
 
 FIELDS = ('logits', 'features', 'evidence')
+ONE_CLASS = (
+    "compares what is predicted of one class an image, and with multi_label an image may have several: use ratio "
+    "'evidence', 'feature' or 'area'")
 _ROUNDING = 1e-6  # of shares at 0 and 1
 
 
@@ -17,11 +20,13 @@ class Ratio:
             none reads is not computed. Empty: `original` may be None.
         reads_mixed: The same of the mixed images, which always have logits.
         may_lack: Fields that it does without where a model cannot tell them; they are None then.
+        uses_classes: Whether it asks for the class of an image, so that multi-label images have no answer.
         origin: Where the formula is from, for the log.
     """
     reads: ClassVar[Tuple[str, ...]] = FIELDS
     reads_mixed: ClassVar[Tuple[str, ...]] = FIELDS
     may_lack: ClassVar[Tuple[str, ...]] = ()
+    uses_classes: ClassVar[bool] = False
     origin: ClassVar[str] = 'your own'
 
     @property
@@ -54,8 +59,11 @@ class Ratio:
             the share stays as it is by area; where the label is known (`target.known`), as it is.
 
         Raises:
-            ValueError: If the outputs lack what the ratio reads, or are of another shape.
+            ValueError: If the outputs lack what the ratio reads, or are of another shape, or it asks for one class an
+                image and the target is of several.
         """
+        if self.uses_classes and target.multi_label:
+            raise ValueError(f'ratio {self.name!r} {ONE_CLASS}')
         self._check('mixed', mixed, self.reads_mixed, target)
         if self.reads and original is None:
             raise ValueError(f'ratio {self.name!r} needs the outputs for the unmixed images, got None')

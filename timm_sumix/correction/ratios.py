@@ -61,6 +61,7 @@ class Similarity(Ratio):
     strength: float = 2.
     reads: ClassVar[Tuple[str, ...]] = ('logits',)
     reads_mixed: ClassVar[Tuple[str, ...]] = ('logits',)
+    uses_classes: ClassVar[bool] = True
     origin: ClassVar[str] = "as the paper's abstract describes it, in the form of the released code, its sign mended"
 
     def distances(self, mixed, original, target):
@@ -134,6 +135,7 @@ class Combined(Ratio):
     reads: ClassVar[Tuple[str, ...]] = ('logits', 'features', 'evidence')
     reads_mixed: ClassVar[Tuple[str, ...]] = ('logits', 'features')
     may_lack: ClassVar[Tuple[str, ...]] = ('logits',)
+    uses_classes: ClassVar[bool] = True
     origin: ClassVar[str] = "this library's own: evidence, and the paper's comparison of predictions"
 
     def shares(self, mixed, original, target):
@@ -150,6 +152,7 @@ class Released(Ratio):
     """D_a = N * n(softmax(q - p~))[y_a], N being the batch size: a strength that depends on the batch."""
     reads: ClassVar[Tuple[str, ...]] = ('logits',)
     reads_mixed: ClassVar[Tuple[str, ...]] = ('logits',)
+    uses_classes: ClassVar[bool] = True
     origin: ClassVar[str] = "what the authors' released code computes"
 
     def distances(self, mixed, original, target):

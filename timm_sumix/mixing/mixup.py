@@ -11,7 +11,8 @@ import torch
 from timm.data import FastCollateMixup, Mixup
 from timm.data.loader import fast_collate
 
-from ..target import MixedTarget, check_labels, check_smoothing
+from ..labels import check_labels, check_smoothing
+from ..target import MixedTarget
 from .blend import blend
 from .draws import Draws, draw_for_batch, draw_for_each
 from .policies import Policy, create_policy, policy_names, split_kwargs
@@ -38,7 +39,8 @@ class SUMixMixup(Mixup):
             own, or a list of them to draw from, replaces it; then the policy's own alpha (its paper's) is used where
             the one above is 0.
         policy_kwargs: Options of the named policy, or {name: options} for several.
-        multi_label: An argument of newer timm's Mixup; must be False.
+        multi_label: Whether an image may have several classes: labels are [N, C], floating point, and label smoothing
+            is towards 0.5, as in newer timm's Mixup.
         policy_probs: Probability of each policy, in their order, summing to 1; None: equal ones.
 
     Raises:
@@ -61,7 +63,7 @@ class SUMixMixup(Mixup):
             multi_label: bool = False,
             policy_probs: Optional[Sequence[float]] = None,
     ):
-        _check_numbers(mode, prob, switch_prob, mixup_alpha, cutmix_alpha, num_classes, multi_label)
+        _check_numbers(mode, prob, switch_prob, mixup_alpha, cutmix_alpha, num_classes)
         check_smoothing(label_smoothing)
         if cutmix_minmax is not None:
             check_range('cutmix_minmax', cutmix_minmax, 0., 1.)
@@ -76,6 +78,7 @@ class SUMixMixup(Mixup):
             label_smoothing=label_smoothing,
             num_classes=num_classes,
         )
+        self.multi_label = multi_label  # timm 1.0.28 and older have no such argument
         self.policy = policy
         if policy is None and (policy_kwargs or policy_probs):
             raise ValueError(
@@ -154,7 +157,7 @@ class SUMixMixup(Mixup):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
         settings: Dict[str, Any] = {
             'num_classes': self.num_classes, 'smoothing': self.label_smoothing, 'original': x,
-            'object_mask': object_mask}
+            'object_mask': object_mask, 'multi_label': self.multi_label}
         if draws is None:
             return x, MixedTarget(labels, torch.ones(len(x), device=x.device), mixed=False, **settings)
         mixed, lam, mask, partner_mask, exact = blend(draws, x)
@@ -169,7 +172,7 @@ class SUMixMixup(Mixup):
 
         Args:
             x: Images [N, C, H, W], of a floating dtype, on any device. Left untouched.
-            labels: Classes [N], int64.
+            labels: Classes [N], int64; with multi_label [N, C], floating point, in [0, 1].
             object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device, if you know
                 it: then labels are by what is visible of each object, see MixedTarget. MaskedDataset carries masks
                 through timm's transforms.
@@ -179,7 +182,7 @@ class SUMixMixup(Mixup):
             mixing.
 
         Raises:
-            TypeError: If labels are not int64.
+            TypeError: If labels are of another dtype.
             ValueError: If shapes do not fit, or a label is out of range.
         """
         return self.mix(x, labels, self.draw(x), object_mask)
@@ -192,11 +195,8 @@ def _check_numbers(
         mixup_alpha: float,
         cutmix_alpha: float,
         num_classes: int,
-        multi_label: bool,
 ) -> None:
     """Raise ValueError unless timm's own arguments are in range."""
-    if multi_label:
-        raise ValueError('multi_label must be False: a share is corrected for one class an image')
     if mode not in MODES:
         raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
     for name, share in (('prob', prob), ('switch_prob', switch_prob)):
@@ -242,7 +242,7 @@ class FastCollateSUMix(FastCollateMixup):
         self.mixup.mixup_enabled = enabled
 
     def __call__(self, batch, _=None) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return images [N, C, H, W], uint8, and labels [N], int64; ValueError if a label is out of range."""
+        """Return images [N, C, H, W], uint8, and labels, as `mixup` takes them; ValueError if one is out of range."""
         images, labels = fast_collate(batch)
-        check_labels(labels, self.mixup.num_classes)
+        check_labels(labels, self.mixup.num_classes, self.mixup.multi_label)
         return images, labels

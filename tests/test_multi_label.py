@@ -1,0 +1,160 @@
+"""Images of several classes, or of none."""
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+
+from timm_sumix import FastCollateSUMix, MixedTarget, SUMixMixup, SUMixTask, correct
+from timm_sumix.correction import RATIOS
+from timm_sumix.options import SUMixOptions
+from timm_sumix.preview import draw_preview
+
+CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'pair', 'num_classes': 5, 'multi_label': True}
+USES_CLASSES = ('combined', 'similarity', 'released')
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return timm.create_model('test_resnet', num_classes=5, output_stride=8)
+
+
+def _batch(size=6):
+    """Images, and labels [N, 5] of which one has no class and another all."""
+    generator = torch.Generator().manual_seed(1)
+    labels = (torch.rand(size, 5, generator=generator) < 0.4).float()
+    labels[0], labels[2] = 0., 1.
+    return torch.randn(size, 3, 64, 64, generator=generator), labels
+
+
+def _reference_target(labels, lam, smoothing):
+    rows = []
+    for i, share in enumerate(lam.tolist()):
+        own, partner = labels[i].tolist(), labels[len(labels) - 1 - i].tolist()
+        row = []
+        for a, b in zip(own, partner):
+            a, b = (value * (1 - smoothing) + smoothing / 2 for value in (a, b))
+            row.append(share * a + (1 - share) * b)
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def _reference_loss(logits, target):
+    total = 0.
+    for row, wanted in zip(logits.tolist(), target.tolist()):
+        for z, t in zip(row, wanted):
+            p = 1. / (1. + torch.tensor(-z, dtype=torch.float64).exp().item())
+            total -= t * torch.tensor(p).log().item() + (1 - t) * torch.tensor(1 - p).log().item()
+    return total / target.numel()
+
+
+@pytest.mark.parametrize('smoothing', [0., 0.1])
+@pytest.mark.parametrize('ratio', [ratio for ratio in RATIOS if ratio not in USES_CLASSES])
+def test_the_loss_is_binary_cross_entropy_under_corrected_shares(model, ratio, smoothing):
+    torch.manual_seed(0)
+    mixup = SUMixMixup(**CUTMIX, label_smoothing=smoothing)
+    task = SUMixTask(model, mixup, ratio=ratio, verbose=False)
+    images, labels = _batch()
+    mixed, target = mixup(images, labels)
+    result = task(mixed, target)
+    assert (result['lam'] != target.area).any() == (ratio != 'area')
+    wanted = _reference_target(labels, result['lam'], smoothing)
+    torch.testing.assert_close(target.soft_target(result['lam']), wanted)
+    torch.testing.assert_close(result['loss'].item(), _reference_loss(result['output'], wanted), rtol=1e-4, atol=1e-5)
+    result['loss'].backward()
+    assert task.pop_metrics()['shift'] > 0 or ratio == 'area'
+
+
+def test_targets_by_area_are_those_of_timm():
+    mixup_target = pytest.importorskip('timm.data.mixup').mixup_target
+    labels, lam = _batch()[1], torch.tensor(0.3)
+    try:
+        expected = mixup_target(labels, 5, lam, 0.1, multi_label=True)
+    except TypeError:
+        pytest.skip('this timm mixes no multi-label targets')
+    own = MixedTarget(labels, lam.expand(6), 5, smoothing=0.1, multi_label=True)
+    torch.testing.assert_close(own.soft_target(), expected)
+
+
+@pytest.mark.parametrize('ratio', USES_CLASSES)
+def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(model, ratio):
+    with pytest.raises(ValueError, match=f"ratio '{ratio}' (compares what is predicted of one class|needs SoftTarget)"):
+        SUMixTask(model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)
+    mixed, target = SUMixMixup(**CUTMIX)(*_batch())
+    with pytest.raises(ValueError, match=f"ratio '{ratio}' compares what is predicted of one class"):
+        correct(model.eval(), mixed, target, SUMixOptions(ratio=ratio))
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    ({'gamma': 0.5}, 'the uncertainty term is of one class an image'),
+    ({'criterion': SoftTargetCrossEntropy()}, 'the criterion must be a binary one, got SoftTargetCrossEntropy'),
+    ({'criterion': torch.nn.CrossEntropyLoss()}, 'the criterion must be a binary one, got CrossEntropyLoss')])
+def test_what_is_of_one_class_is_refused(model, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        SUMixTask(model, SUMixMixup(**CUTMIX), ratio='evidence', verbose=False, **kwargs)
+
+
+@pytest.mark.parametrize('options', [{'clean': 0.5}, {'fade': 0.6}, {'criterion': BinaryCrossEntropy(smoothing=0.)}])
+def test_what_is_of_any_label_trains(model, options):
+    task = SUMixTask(model, SUMixMixup(**CUTMIX), ratio='evidence', verbose=False, **options)
+    loss = task(*_batch())['loss']
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_masks_tell_the_shares(model):
+    objects = torch.zeros(6, 1, 64, 64)
+    objects[..., 10:30, 20:50] = 1.
+    mixup = SUMixMixup(**CUTMIX)
+    images, labels = _batch()
+    mixed, target = mixup(images, labels, objects)
+    result = SUMixTask(model, mixup, ratio='evidence', verbose=False)(mixed, target)
+    assert target.known.any()
+    torch.testing.assert_close(result['lam'][target.known], target.lam[target.known])
+
+
+def test_in_eval_mode_and_without_mixing_the_labels_are_as_they_are(model):
+    mixup = SUMixMixup(**CUTMIX, label_smoothing=0.)
+    task = SUMixTask(model, mixup, ratio='evidence', verbose=False)
+    images, labels = _batch()
+    mixup.mixup_enabled = False
+    result = task(images, labels)
+    torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], labels))
+    result = task.eval()(images, labels)
+    torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], labels))
+
+
+def test_only_where_all_labels_agree_a_share_says_nothing():
+    labels = torch.tensor([[1., 0.], [1., 1.], [1., 0.], [1., 0.]])
+    target = MixedTarget(labels, torch.full((4,), 0.5), 2, multi_label=True)
+    assert target.same_labels.tolist() == [True, False, False, True]
+
+
+def test_the_collate_function_takes_rows_of_labels():
+    collate = FastCollateSUMix(**CUTMIX)
+    images, labels = collate([(torch.zeros(3, 8, 8, dtype=torch.uint8), row) for row in torch.eye(5)[:4]])
+    assert images.shape == (4, 3, 8, 8) and torch.equal(labels, torch.eye(5)[:4])
+
+
+def test_a_preview_names_several_classes_or_none(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr('timm_sumix.preview._write', lambda sheet, left, top, names, *_: seen.append(tuple(names)))
+    target = MixedTarget(torch.tensor([[0., 0.], [1., 1.]]), torch.full((2,), 0.5), 2, multi_label=True)
+    draw_preview(torch.rand(2, 3, 8, 8), target, target.lam, 2, tmp_path / 'preview.png', class_names=['cat', 'dog'])
+    assert sorted(seen) == [('-', 'cat, dog'), ('cat, dog', '-')]
+
+
+@pytest.mark.parametrize('labels, error, message', [
+    (torch.arange(4) % 5, TypeError, r'must be a floating point tensor \[N, 5\], got torch.int64 \[4\]'),
+    ([[0., 1.]] * 4, TypeError, 'must be a floating point tensor .*, got list'),
+    (torch.zeros(4, 3), ValueError, r'must have shape \[N, 5\], got \[4, 3\]'),
+    (torch.full((4, 5), 2.), ValueError, r'must be in \[0, 1\], got 2 to 2')])
+def test_labels_of_another_kind_are_an_error(labels, error, message):
+    with pytest.raises(error, match=f'with multi_label, labels {message}'):
+        SUMixMixup(**CUTMIX)(torch.randn(4, 3, 8, 8), labels)
+
+
+def test_rows_of_labels_are_an_error_where_one_class_is_expected():
+    with pytest.raises(TypeError, match='labels must be an int64 tensor of class indices'):
+        SUMixMixup(**{**CUTMIX, 'multi_label': False})(torch.randn(4, 3, 8, 8), torch.zeros(4, 5))

@@ -1,0 +1,50 @@
+"""Labels as a loader gives them: classes [N], or which of the classes an image has [N, C]."""
+import torch
+from timm.data.mixup import one_hot
+
+
+def smoothed_labels(labels: torch.Tensor, num_classes: int, smoothing: float, multi_label: bool) -> torch.Tensor:
+    """Return labels [N, C], float32, smoothed as timm does: classes towards 1 / C, several labels each towards 0.5."""
+    if multi_label:
+        return labels.float() * (1. - smoothing) + 0.5 * smoothing
+    off_value = smoothing / num_classes
+    return one_hot(labels, num_classes, 1. - smoothing + off_value, off_value)
+
+
+def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = False) -> None:
+    """Raise TypeError or ValueError unless `labels` is a vector of classes [N], or with multi_label labels [N, C]."""
+    if multi_label:
+        _check_multi_labels(labels, num_classes)
+        return
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(
+            f'labels must be an int64 tensor of class indices [N], got {got}; a soft target, as timm.data.Mixup makes, '
+            'cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
+    if labels.ndim != 1:
+        raise ValueError(f'labels must have shape [N], one class for each image, got {list(labels.shape)}')
+    check_range('labels', labels, num_classes)
+
+
+def _check_multi_labels(labels: torch.Tensor, num_classes: int) -> None:
+    if not isinstance(labels, torch.Tensor) or not labels.is_floating_point():
+        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(f'with multi_label, labels must be a floating point tensor [N, {num_classes}], got {got}')
+    if labels.ndim != 2 or labels.shape[1] != num_classes:
+        raise ValueError(f'with multi_label, labels must have shape [N, {num_classes}], got {list(labels.shape)}')
+    if labels.device.type == 'cpu' and bool(((labels < 0.) | (labels > 1.)).any()):
+        raise ValueError(f'with multi_label, labels must be in [0, 1], got {labels.min():g} to {labels.max():g}')
+
+
+def check_range(name: str, values: torch.Tensor, end: int) -> None:
+    """Raise ValueError unless all `values` that lie on the CPU are in [0, end)."""
+    if values.device.type == 'cpu' and len(values):
+        least, greatest = (bound.item() for bound in values.aminmax())
+        if least < 0 or greatest >= end:
+            raise ValueError(f'{name} must be in [0, {end}), got values from {least} to {greatest}')
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raise ValueError unless `smoothing` is in [0, 1)."""
+    if not 0. <= smoothing < 1.:
+        raise ValueError(f'label smoothing must be in [0, 1), got {smoothing}')
