@@ -10,10 +10,13 @@ from conftest import ROOT
 pytestmark = pytest.mark.slow
 LAUNCH = (
     '-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no')
+TORCHRUN = '-m torch.distributed.run --standalone --nproc_per_node 2'
 
 
 @pytest.mark.parametrize('name, package, launcher', [
-    ('plain_loop', 'torch', ''), ('with_accelerate', 'accelerate', LAUNCH), ('with_lightning', 'lightning', '')])
+    ('plain_loop', 'torch', ''), ('plain_loop', 'torch', TORCHRUN),
+    ('with_accelerate', 'accelerate', LAUNCH), ('with_lightning', 'lightning', ''),
+    ('with_transformers', 'transformers', ''), ('with_transformers', 'transformers', TORCHRUN)])
 def test_an_example_trains_and_leaves_a_plain_timm_checkpoint(image_folder, tmp_path, name, package, launcher):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install '.[examples]'")

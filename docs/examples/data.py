@@ -1,11 +1,11 @@
-"""What the three loops share: the command line, and loaders of unmixed images with integer labels."""
+"""What the loops share: the command line, and unmixed images with integer labels."""
 import argparse
 from pathlib import Path
 
 import timm
 import torch
 from timm.data import create_transform
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.datasets import ImageFolder
 
 
@@ -20,13 +20,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def create_loaders(args: argparse.Namespace) -> tuple[DataLoader, DataLoader]:
-    loaders = []
-    for split in ('train', 'validation'):
-        training = split == 'train'
-        data = ImageFolder(args.data_dir / split, create_transform((3, args.size, args.size), is_training=training))
-        loaders.append(DataLoader(data, args.batch_size, shuffle=training, num_workers=1, drop_last=training))
-    return tuple(loaders)
+def create_data(args: argparse.Namespace) -> tuple[ImageFolder, ImageFolder]:
+    return tuple(
+        ImageFolder(args.data_dir / split, create_transform((3, args.size, args.size), is_training=split == 'train'))
+        for split in ('train', 'validation'))
+
+
+def create_loaders(args: argparse.Namespace, distributed: bool = False) -> tuple[DataLoader, DataLoader]:
+    train_data, validation_data = create_data(args)
+    sampler = DistributedSampler(train_data) if distributed else None
+    return (
+        DataLoader(
+            train_data, args.batch_size, shuffle=sampler is None, sampler=sampler, num_workers=1, drop_last=True),
+        DataLoader(validation_data, args.batch_size, num_workers=1))
 
 
 def create_model(args: argparse.Namespace, loader: DataLoader) -> torch.nn.Module:
