@@ -2,9 +2,10 @@
 import pytest
 import timm
 import torch
-from timm.loss import BinaryCrossEntropy
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+from timm.task import FeatureDistillationTask, LogitDistillationTask
 
-from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
+from timm_sumix import MixedTarget, SUMixDistillationTask, SUMixMixup, SUMixTask
 
 SETTINGS = {
     'default': {},
@@ -20,6 +21,8 @@ SETTINGS = {
     'term alone': {'ratio': 'area', 'gamma': 0.5},
     'term from logits': {'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'logits'},
     'binary': {'criterion': BinaryCrossEntropy()},
+    'distilled': {'distillation': LogitDistillationTask, 'gamma': 0.5},
+    "features distilled, the teacher's shares": {'distillation': FeatureDistillationTask, 'teacher_shares': True},
 }
 STEPS = 3
 SIZE = 8  # samples a step, of all processes
@@ -48,7 +51,7 @@ def _gradients(setting, rows):
     # its head reads the map, so that logits can be unmixed
     model = timm.create_model('test_vit', num_classes=4, img_size=32, global_pool='avg', class_token=False)
     mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=4)
-    task = SUMixTask(model, mixup, verbose=False, **SETTINGS[setting])
+    task = _create_task(model, mixup, **SETTINGS[setting])
     if torch.distributed.is_initialized():
         task.prepare_distributed(device_ids=[torch.device('cpu')])
     parameters = list(task.get_trainable_module().parameters())
@@ -59,6 +62,14 @@ def _gradients(setting, rows):
         steps.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
         optimizer.step()
     return steps
+
+
+def _create_task(model, mixup, distillation=None, **kwargs):
+    if distillation is None:
+        return SUMixTask(model, mixup, verbose=False, **kwargs)
+    teacher = timm.create_model('test_vit2', num_classes=4, img_size=32, global_pool='avg', class_token=False)
+    own = distillation(model, teacher, SoftTargetCrossEntropy(), verbose=False)
+    return SUMixDistillationTask(own, mixup, verbose=False, **kwargs)
 
 
 def _process(rank, folder):
