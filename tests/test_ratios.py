@@ -147,12 +147,23 @@ def test_evidence_without_a_mask_is_refused():
             ratio(mixed, original, bare)
 
 
-def test_combined_with_a_single_place_or_without_unmixed_logits_does_what_evidence_does():
+def test_combined_compares_features_where_logits_are_lacking_and_nothing_of_a_single_place():
     mixed, original, target = random_batch(16, 10)
-    for less in (original._replace(logits=None), original._replace(evidence=torch.ones(16, 1, 1))):
-        for strength in (0., 1., 5.):
-            torch.testing.assert_close(
-                Combined(4. * strength)(mixed, less, target), Evidence(strength)(mixed, less, target), rtol=0, atol=0)
+    for strength in (0., 1., 5.):
+        less = original._replace(logits=None)
+        torch.testing.assert_close(
+            Combined(4. * strength)(mixed, less, target), Evidence(strength)(mixed, less, target), rtol=0, atol=0)
+        single = original._replace(evidence=torch.ones(16, 1, 1), features=None)
+        torch.testing.assert_close(
+            Combined(4. * strength)(mixed, single, target), Area()(mixed, None, target), atol=1e-6, rtol=1e-5)
+
+
+def test_combined_reads_no_features_where_it_has_logits():
+    mixed, original, target = random_batch(16, 10)
+    bare = [output._replace(features=None) for output in (mixed, original)]
+    assert torch.equal(Combined()(*bare, target), Combined()(mixed, original, target))
+    with pytest.raises(ValueError, match=r"ratio 'combined' needs ModelOutput.features \[16, D\] for the unmixed images"):
+        Combined()(mixed, bare[1]._replace(logits=None), target)
 
 
 def test_evidence_with_a_single_place_does_what_feature_does():

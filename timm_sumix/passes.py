@@ -60,12 +60,15 @@ class SUMixModule(nn.Module):
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = uncertainty
         self.projection: Optional[nn.Module] = None  # of the pre-logits features, to those of a teacher
-        self.reads, self.reads_mixed, self.may_lack = ratio.reads, ratio.reads_mixed, ratio.may_lack
         self.original_pass = original_pass
         self.has_term = has_term
-        unmixes_logits = original_pass == 'none' and ('logits' in self.reads or has_term)
+        unmixes_logits = original_pass == 'none' and ('logits' in ratio.reads or has_term)
         self.found = find_map(model) if unmixes_logits or reads_map(ratio) else Found(NO_MAP, head_reads_map=False)
         self.unmixes_logits = unmixes_logits and self.found.head_reads_map
+        spared = ratio.instead_of_logits if self.unmixes_logits or original_pass != 'none' else ()
+        self.reads, self.reads_mixed = (
+            tuple(part for part in reads if part not in spared) for reads in (ratio.reads, ratio.reads_mixed))
+        self.may_lack = ratio.may_lack
 
     def _run(self, input: torch.Tensor) -> _Pass:
         """Pass images through the model as it is, hooks and a forward of its own included."""

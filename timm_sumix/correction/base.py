@@ -20,12 +20,14 @@ class Ratio:
             none reads is not computed. Empty: `original` may be None.
         reads_mixed: The same of the mixed images, which always have logits.
         may_lack: Fields that it does without where a model cannot tell them; they are None then.
+        instead_of_logits: Fields that it reads only where the logits of the unmixed images are lacking.
         uses_classes: Whether it asks for the class of an image, so that multi-label images have no answer.
         origin: Where the formula is from, for the log.
     """
     reads: ClassVar[Tuple[str, ...]] = FIELDS
     reads_mixed: ClassVar[Tuple[str, ...]] = FIELDS
     may_lack: ClassVar[Tuple[str, ...]] = ()
+    instead_of_logits: ClassVar[Tuple[str, ...]] = ()
     uses_classes: ClassVar[bool] = False
     origin: ClassVar[str] = 'your own'
 
@@ -86,7 +88,8 @@ class Ratio:
         dimensions = {'logits': ('C',), 'features': ('D',), 'evidence': ('h', 'w')}
         for part in reads:
             value, expected = getattr(output, part), dimensions[part]
-            if value is None and part in self.may_lack:
+            replaced = part in self.instead_of_logits and output.logits is not None
+            if value is None and (replaced or part in self.may_lack):
                 continue
             if value is None or value.ndim != len(expected) + 1 or len(value) != len(target):
                 shape = None if value is None else list(value.shape)

@@ -135,12 +135,15 @@ class Combined(Ratio):
     reads: ClassVar[Tuple[str, ...]] = ('logits', 'features', 'evidence')
     reads_mixed: ClassVar[Tuple[str, ...]] = ('logits', 'features')
     may_lack: ClassVar[Tuple[str, ...]] = ('logits',)
+    instead_of_logits: ClassVar[Tuple[str, ...]] = ('features',)
     uses_classes: ClassVar[bool] = True
     origin: ClassVar[str] = "this library's own: evidence, and the paper's comparison of predictions"
 
     def shares(self, mixed, original, target):
-        if original.logits is None or original.evidence.shape[1:] == (1, 1):
+        if original.logits is None:
             nearer = nearer_first(mixed.features, original.features, target) / COMBINED_PER_EVIDENCE
+        elif original.evidence.shape[1:] == (1, 1):
+            nearer = torch.zeros_like(target.lam)
         else:
             first, second = prediction_changes(mixed, original, target)
             nearer = second.norm(dim=-1) - first.norm(dim=-1)
