@@ -162,7 +162,7 @@ def test_combined_reads_no_features_where_it_has_logits():
     mixed, original, target = random_batch(16, 10)
     bare = [output._replace(features=None) for output in (mixed, original)]
     assert torch.equal(Combined()(*bare, target), Combined()(mixed, original, target))
-    with pytest.raises(ValueError, match=r"ratio 'combined' needs ModelOutput.features \[16, D\] for the unmixed images"):
+    with pytest.raises(ValueError, match=r"'combined' needs ModelOutput.features \[16, D\] for the unmixed images"):
         Combined()(mixed, bare[1]._replace(logits=None), target)
 
 

@@ -2,6 +2,7 @@
 import copy
 import random
 from functools import partial
+from itertools import groupby
 from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
@@ -43,22 +44,19 @@ class MaskedTransform:
     """
 
     def __init__(self, transform: Any):
+        self._steps: List[_Step] = []
+        others = [transform]
         if isinstance(transform, (tuple, list)) and len(transform) == 3:
             first, *others = transform
-            self._steps: List[_Step] = [_moving(first)]
-        else:
-            self._steps, others = [], [transform]
+            self._steps.append(_moving(first))
         leaves = [leaf for part in others for leaf in _leaves(part)]
         if not any(isinstance(leaf, _TO_TENSOR) for leaf in leaves):
             raise ValueError(
                 f'transform must make a tensor of the image, got {[type(leaf).__name__ for leaf in leaves]}')
-        steps = [_step_of(leaf) for leaf in leaves]
-        unknown = [type(leaf).__name__ for leaf, step in zip(leaves, steps) if step is None]
-        if unknown:
-            raise ValueError(
-                'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
-                f'{list(dict.fromkeys(unknown))}')
-        self._steps += [step for step in steps if step is not None]
+        for moves, group in groupby(leaves, lambda leaf: isinstance(leaf, _MOVING)):
+            own = list(group)
+            # together, so that the random states are kept once for all
+            self._steps += [_moving(transforms.Compose(own))] if moves else map(_step_of, own)
 
     def __call__(self, image: Image.Image, mask: Optional[Image.Image]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the image [C, H, W] and its mask [1, H, W], float32 in [0, 1], NaN where mask is None.
@@ -88,20 +86,20 @@ def _leaves(transform: Any) -> List[Any]:
     return [transform]
 
 
-def _step_of(leaf: Any) -> Optional[_Step]:
-    """Return the step (image, mask) -> (image, mask) for one transform; None if a mask cannot follow it."""
-    if isinstance(leaf, _MOVING):
-        return _moving(leaf)
+def _step_of(leaf: Any) -> _Step:
+    """Return the step (image, mask) -> (image, mask) for one transform that moves nothing by itself."""
     if isinstance(leaf, (RandAugment, AutoAugment)):
         return _Augment(leaf)
     if isinstance(leaf, RandomErasing):
         return partial(_unless_unknown, leaf, partial(erase_both, leaf))
     if isinstance(leaf, _TO_TENSOR):
         return partial(_to_tensor, leaf)
-    if isinstance(leaf, transforms.RandomApply):
-        is_still = all(isinstance(inner, _STILL) for inner in leaf.transforms)
-        return partial(_image_alone, leaf) if is_still else None
-    return partial(_image_alone, leaf) if isinstance(leaf, _STILL) else None
+    inner = leaf.transforms if isinstance(leaf, transforms.RandomApply) else [leaf]
+    if all(isinstance(each, _STILL) for each in inner):
+        return partial(_image_alone, leaf)
+    raise ValueError(
+        'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
+        f'{type(leaf).__name__}')
 
 
 def _moving(leaf: Callable) -> _Step:

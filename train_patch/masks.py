@@ -61,13 +61,18 @@ class MaskFolder:
         with Image.open(path) as file:
             if file.mode not in MODES:
                 raise ValueError(f'mask {path} must be without transparency, of a mode in {MODES}, got {file.mode!r}')
-            pixels = np.asarray(file) != 0
-        is_object = pixels.any(-1) if pixels.ndim == 3 else pixels
-        if not is_object.any():
+            mask = _white_where_not_zero(file)
+        if mask.getextrema() == (0, 0):
             return None
-        mask = Image.fromarray(255 * is_object.astype(np.uint8))
         mask.filename = str(path)  # type: ignore[attr-defined]  # for what may be wrong with it
         return mask
+
+
+def _white_where_not_zero(image: Image.Image) -> Image.Image:
+    if image.mode in ('1', 'L'):  # the usual ones, by Pillow alone, which is faster
+        return image.convert('L').point([0] + [255] * 255)
+    pixels = np.asarray(image) != 0
+    return Image.fromarray(255 * (pixels.any(-1) if pixels.ndim == 3 else pixels).astype(np.uint8))
 
 
 def _picture_names(dataset: Any) -> Callable[[int], str]:
@@ -90,7 +95,7 @@ class _WithMaskChannel(MaskedDataset):
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int]:  # type: ignore[override]
         image, label, mask = super().__getitem__(index)
         if image.dtype == torch.uint8:
-            mask = (mask * MOST).round().nan_to_num(UNKNOWN)
+            mask = (mask * MOST).round_().nan_to_num_(UNKNOWN)
         return torch.cat([image, mask.to(image.dtype)]), label
 
 

@@ -45,7 +45,8 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-plain', ('none', 'area', 'combined', 'unmixed'), 3),
         Part('resnet18-long', FEW, 1)],
     'deit': [Part('deit', ('none', 'area', 'unmixed', 'true, one pass', 'transmix'), 3)],
-    'distillation': [Part('resnet18-narrow', ('none', 'area', *DISTILLED), 3)],  # the first are the teachers
+    # the first are the teachers
+    'distillation': [Part('resnet18-narrow', ('none', 'area', 'combined', *DISTILLED), 3)],
     'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],
     'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }

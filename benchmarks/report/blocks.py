@@ -53,6 +53,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'models in short': models.models_in_short,
     'common in short': models.common_in_short,
     'label errors': models.label_errors_table,
+    'distillation': models.distillation_table,
     'robustness': models.robustness_table,
     'robustness of the default': lambda: models.robustness_table('robustness-default'),
     'corruptions': models.corruptions_table,

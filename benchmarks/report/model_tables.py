@@ -114,6 +114,22 @@ def label_errors_table() -> str:
         for arm in ALL_ORDERED if any(arm in found[setting] for setting in settings)])
 
 
+TAUGHT = {
+    'none': 'no mixing, no teacher', 'area': 'CutMix, no teacher', 'combined': 'the default, no teacher',
+    'distilled, area': 'a teacher, labels by area', 'distilled': 'a teacher, shares of the student: `--kd-model-name`',
+    'distilled, shares of the teacher': 'a teacher, its shares: `--sumix-teacher-shares`',
+    'distilled, true, one pass': 'a teacher, the true share'}
+
+
+def distillation_table() -> str:
+    """Return scores of students, and the mean absolute error of the labels they were trained on."""
+    arms, = grid('distillation').values()
+    return table(['training', 'seeds', 'top-1 %', 'NLL', 'ECE %', "labels' error, first epoch -> last"], [
+        [text, str(len(arms[arm])), *(mean([run[score] for run in arms[arm]], digits) for score, digits in
+                                      DIGITS.items()), '-' if arm == 'none' else _first_and_last_error(arms[arm])]
+        for arm, text in TAUGHT.items() if arm in arms])
+
+
 def _first_and_last_error(runs: Optional[Rows]) -> str:
     if not runs:
         return '-'
