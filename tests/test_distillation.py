@@ -66,6 +66,7 @@ def test_all_parts_are_those_of_timm_under_the_corrected_labels(
     task = SUMixDistillationTask(
         _create(kind, **kwargs, **weights), mixup, teacher_shares=teacher_shares, verbose=False).train()
     plain = _create(kind, **kwargs, **weights)
+    plain.teacher.eval()  # timm 1.0.28 and older leave it to train
     result = task(mixed, target)
     assert (result['lam'] - target.lam).abs().max() > 0.01
     plain.criterion = _Corrected(target.soft_target(result['lam']))
@@ -183,9 +184,38 @@ def test_what_needs_the_student_is_refused_with_the_shares_of_the_teacher(mixup,
         SUMixDistillationTask(_create(LogitDistillationTask), mixup, teacher_shares=True, **options)
 
 
+def test_a_teacher_that_does_more_than_its_parts_is_not_compiled_without_it(mixup):
+    task = SUMixDistillationTask(_create(LogitDistillationTask), mixup, teacher_shares=True, verbose=False)
+    task.teacher.model.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match='ResNet has hooks or a forward of its own'):
+        task.compile(backend='eager')
+
+
+def test_the_head_is_made_as_the_students_weights_are(mixup):
+    own = _create(LogitDistillationTask)
+    own.trainable_module.to(torch.bfloat16)
+    task = SUMixDistillationTask(own, mixup, gamma=0.5, verbose=False)
+    assert {parameter.dtype for parameter in task.get_trainable_module().parameters()} == {torch.bfloat16}
+
+
+def test_features_are_projected_once_a_step(mixup, batch):
+    task = SUMixDistillationTask(_create(FeatureDistillationTask), mixup, verbose=False).train()
+    calls = []
+    task.trainable_module.projection.register_forward_hook(lambda *_: calls.append(1))
+    task(*batch)
+    assert len(calls) == 1
+
+
+def test_a_projection_is_clipped_with_and_without_the_head(mixup):
+    own, plain = _create(FeatureDistillationTask), _create(FeatureDistillationTask)
+    task = SUMixDistillationTask(own, mixup, verbose=False)
+    for exclude_head in (False, True):
+        assert len(list(task.get_clip_parameters(exclude_head))) == len(list(plain.get_clip_parameters(exclude_head)))
+
+
 def test_another_task_is_an_error(mixup):
     with pytest.raises(TypeError, match="one of timm's distillation tasks, got ClassificationTask"):
-        SUMixDistillationTask(ClassificationTask(_model(), verbose=False), mixup)
+        SUMixDistillationTask(ClassificationTask(_model(), SoftTargetCrossEntropy(), verbose=False), mixup)
 
 
 def test_a_student_of_other_classes_is_an_error():

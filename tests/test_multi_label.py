@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
-from timm_sumix import FastCollateSUMix, MixedTarget, SUMixMixup, SUMixTask, correct
+from timm_sumix import FastCollateSUMix, MixedTarget, ModelOutput, SUMixLoss, SUMixMixup, SUMixTask, correct
 from timm_sumix.correction import RATIOS
 from timm_sumix.options import SUMixOptions
 from timm_sumix.preview import draw_preview
@@ -89,7 +89,8 @@ def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(model, ratio):
 @pytest.mark.parametrize('kwargs, message', [
     ({'gamma': 0.5}, 'the uncertainty term is of one class an image'),
     ({'criterion': SoftTargetCrossEntropy()}, 'the criterion must be a binary one, got SoftTargetCrossEntropy'),
-    ({'criterion': torch.nn.CrossEntropyLoss()}, 'the criterion must be a binary one, got CrossEntropyLoss')])
+    ({'criterion': torch.nn.CrossEntropyLoss()}, 'the criterion must be a binary one, got CrossEntropyLoss'),
+    ({'criterion': F.cross_entropy}, 'the criterion must be a binary one, got cross_entropy')])
 def test_what_is_of_one_class_is_refused(model, kwargs, message):
     with pytest.raises(ValueError, match=message):
         SUMixTask(model, SUMixMixup(**CUTMIX), ratio='evidence', verbose=False, **kwargs)
@@ -101,6 +102,23 @@ def test_what_is_of_any_label_trains(model, options):
     loss = task(*_batch())['loss']
     loss.backward()
     assert loss.isfinite()
+
+
+def test_the_loss_alone_refuses_what_is_of_one_class(model):
+    mixed, target = SUMixMixup(**CUTMIX)(*_batch())
+    output = ModelOutput(torch.randn(6, 5))
+    with pytest.raises(ValueError, match='the criterion must be a binary one, got SoftTargetCrossEntropy'):
+        SUMixLoss(ratio='area')(output, None, target)
+
+
+def test_what_fades_goes_to_none_of_the_classes_whatever_the_criterion(model):
+    seen = []
+    task = SUMixTask(
+        model, SUMixMixup(**CUTMIX, label_smoothing=0.), lambda logits, soft: (seen.append(soft), logits.sum())[1],
+        ratio='evidence', fade=1., verbose=False)
+    images, labels = _batch()
+    task(images, torch.zeros_like(labels))
+    assert seen[0].abs().max() == 0.
 
 
 def test_masks_tell_the_shares(model):
@@ -149,6 +167,7 @@ def test_a_preview_names_several_classes_or_none(tmp_path, monkeypatch):
     (torch.arange(4) % 5, TypeError, r'must be a floating point tensor \[N, 5\], got torch.int64 \[4\]'),
     ([[0., 1.]] * 4, TypeError, 'must be a floating point tensor .*, got list'),
     (torch.zeros(4, 3), ValueError, r'must have shape \[N, 5\], got \[4, 3\]'),
+    (torch.full((4, 5), torch.nan), ValueError, r'must be in \[0, 1\], got nan to nan'),
     (torch.full((4, 5), 2.), ValueError, r'must be in \[0, 1\], got 2 to 2')])
 def test_labels_of_another_kind_are_an_error(labels, error, message):
     with pytest.raises(error, match=f'with multi_label, labels {message}'):

@@ -94,7 +94,16 @@ def test_trains_with_a_teacher(launch, teacher, capfd, arguments, model):
         {'img_size': 32} if size else {}))
 
 
+def test_a_single_label_is_no_class_out_of_range(launch, tmp_path):
+    own = ('create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training)', (
+        'create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training, '
+        'target_transform=lambda label: torch.tensor([label % 2.]))'))
+    script = _with(tmp_path, own)
+    launch('--sumix', '--task', 'multilabel', '--sumix-ratio', 'evidence', '--num-classes', 1, script=script)
+
+
 @pytest.mark.parametrize('arguments, message', [
+    ('--task multilabel --sumix-ratio evidence --kd-model-name x', '--task multilabel cannot be combined with --kd'),
     ('--sumix-teacher-shares', '--sumix-teacher-shares needs a teacher, --kd-model-name'),
     ('--sumix-teacher-shares --kd-model-name x --sumix-gamma 1', 'with teacher_shares gamma must be 0'),
     ('--sumix-teacher-shares --kd-model-name x --sumix-ratio area', 'with teacher_shares the ratio must give each')])

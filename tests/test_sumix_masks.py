@@ -1,6 +1,10 @@
 """--sumix-masks: masks read beside the script's training pictures, up to the labels."""
+import pickle
+import tarfile
+
 import numpy as np
 import pytest
+import timm.data
 import torch
 from helpers import read_summary
 from PIL import Image
@@ -8,6 +12,7 @@ from timm.data import create_dataset
 from torchvision.datasets import ImageFolder
 
 import train_patch.masks
+import train_patch.patch
 from train_patch.masks import MaskFolder
 
 RAW = ('--mean', 0, 0, 0, '--std', 1, 1, 1, '--color-jitter', 0)
@@ -30,6 +35,8 @@ def _mask_image(is_object, kind):
     return Image.fromarray((255 if kind == 'L' else 1) * is_object.astype(np.uint8))
 
 
+TRANSPARENT = Image.new('P', (8, 6), 1)
+TRANSPARENT.info['transparency'] = 0
 KINDS = ('1', 'L', 'zeros and ones', 'P', 'I;16', 'RGB')
 
 
@@ -106,7 +113,7 @@ def test_labels_are_what_is_visible_of_the_augmented_masks(launch, pictures, see
     with_mask = 4 * COUNT - 4 * COUNT // 7
     log = capfd.readouterr().err
     assert f'SUMix: epoch 0  {with_mask} of {4 * COUNT} images had a mask of their object' in log
-    assert f'masks from {masks / "train"}: 55 of 64 pictures looked at have one' in log
+    assert f'masks from {masks / "train"}: 55 of 64 pictures looked at have one, and objects take ' in log
     row = read_summary(folder)[-1]
     assert row['train_sumix_masks'] == pytest.approx(with_mask / (4 * COUNT)) and row['train_sumix_shift'] > 0.05
 
@@ -165,14 +172,58 @@ def test_what_is_not_zero_is_the_object(one_picture, kind):
     assert np.array_equal(np.asarray(one_picture(_mask_image(is_object, kind))), 255 * is_object)
 
 
+@pytest.mark.parametrize('kind', ['P', 'L'])
+def test_a_palette_counts_by_its_colours_whatever_their_numbers(one_picture, kind):
+    is_object = np.zeros((6, 8), dtype=bool)
+    is_object[0, :3] = True
+    mask = _mask_image(is_object, 'L').convert('RGB').quantize(2) if kind == 'P' else _mask_image(is_object, 'L')
+    assert np.array_equal(np.asarray(one_picture(mask)), 255 * is_object)
+
+
 def test_a_mask_without_an_object_is_not_known(one_picture):
     assert one_picture(Image.new('L', (8, 6))) is None
+
+
+def test_a_damaged_mask_is_not_known_and_named(one_picture, tmp_path, caplog):
+    path = tmp_path / 'masks' / 'class0' / 'one.png'
+    one_picture(Image.effect_noise((8, 6), 90.))
+    path.write_bytes(path.read_bytes()[:50])
+    dataset = create_dataset('', str(tmp_path / 'data'))
+    assert MaskFolder(str(tmp_path / 'masks'), dataset, str(tmp_path / 'data'))(0) is None
+    assert f'mask {path} cannot be read' in caplog.text
+
+
+@pytest.fixture
+def pictures_in_tar(pictures, tmp_path):
+    """The training pictures in a tar file, and their masks."""
+    data, masks = pictures
+    with tarfile.open(tmp_path / 'pictures.tar', 'w') as tar:
+        for folder in sorted((data / 'train').iterdir()):
+            tar.add(folder, folder.name)
+    return tmp_path / 'pictures.tar', masks / 'train'
+
+
+def test_pictures_in_a_tar_file_are_read_by_several_workers(launch, pictures_in_tar, seen):
+    data, masks = pictures_in_tar
+    launch('--sumix', '--sumix-masks', masks, *RAW, '--workers', 3, data=data)
+    images = torch.cat([x for x, _ in seen])
+    known = images[:, -1].flatten(1).amax(1) <= 1
+    assert len(images) == 4 * COUNT and 0.8 < known.float().mean() < 0.9
+    differing = ((images[known, 0] > 0.5) != (images[known, -1] > 0.5)).float().mean((1, 2))
+    assert differing.max() < 0.03
+
+
+def test_after_the_look_a_reader_of_a_tar_file_has_none_open(pictures_in_tar):
+    data, masks = pictures_in_tar
+    masked = train_patch.masks.with_masks(create_dataset('', str(data)), str(masks), str(data))
+    assert len(pickle.loads(pickle.dumps(masked))) == 4 * COUNT
 
 
 @pytest.mark.parametrize('mask, message', [
     (Image.new('L', (6, 8), 255), r'mask .*one.png must be .* of its image, \(8, 6\), .*, \(6, 8\)'),
     (Image.new('RGBA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'RGBA'"),
-    (Image.new('LA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'LA'")])
+    (Image.new('LA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'LA'"),
+    (TRANSPARENT, r"mask .*one.png must be without transparency, .* got 'P'")])
 def test_a_mask_that_does_not_fit_is_named(one_picture, mask, message):
     with pytest.raises(ValueError, match=message):
         one_picture(mask)
@@ -199,11 +250,21 @@ def test_a_folder_without_masks_of_the_pictures_ends_the_run(launch, pictures, t
 @pytest.mark.parametrize('arguments, message', [
     ('--sumix-masks no/folder', "--sumix-masks must be a folder, got 'no/folder'"),
     ('--sumix-masks {} --sumix-preset released', "--sumix-masks gives each image a share of its own, and ratio 'rel"),
+    ('--sumix-masks {} --aa augmix-m5-w4-d2', 'cannot follow --aa augmix-m5-w4-d2, which blends images'),
     ('--sumix-masks {} --dataset wds/x', '--sumix-masks needs pictures in folders or tar files, got --dataset wds/x')])
 def test_what_masks_cannot_be_combined_with_is_an_error(launch, pictures, capfd, arguments, message):
     with pytest.raises(SystemExit):
         launch('--sumix', *arguments.format(pictures[1]).split(), data=pictures[0])
     assert message in capfd.readouterr().err
+
+
+def test_a_validation_loader_alone_does_not_count_as_one_with_masks(pictures, monkeypatch):
+    patch = train_patch.patch.Patch()
+    patch.settings = type('Settings', (), {'masks': 'somewhere'})()
+    dataset = create_dataset('', str(pictures[0]), split='validation')
+    create_loader = patch.stand_ins[timm.data.create_loader]
+    create_loader(dataset, (3, 32, 32), 4, device=torch.device('cpu'), num_workers=0)
+    assert not patch.has_masks
 
 
 def test_masks_without_sumix_are_an_error(launch, pictures):

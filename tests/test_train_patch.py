@@ -481,7 +481,7 @@ def test_the_scripts_own_help_ends_with_where_the_flags_are(train_script, monkey
 
 
 @pytest.mark.parametrize('before, after, said', [
-    ((), ('--sumix-ratio', 'similarity', '--sumix-gamma', 0.5), 'has no uncertainty head: the head starts anew'),
+    ((), ('--sumix-ratio', 'similarity', '--sumix-gamma', 0.5), 'has no uncertainty head: it starts anew'),
     (('--sumix', '--sumix-gamma', 0.5), (), 'the uncertainty head of the checkpoint is left out')])
 @pytest.mark.parametrize('ema', [(), ('--model-ema',)])
 def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, before, after, said, ema):

@@ -1,11 +1,10 @@
 """What a pass is given: the model and the batch, checked before it is made."""
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 import torch.nn as nn
-from timm.loss import SoftTargetCrossEntropy
 
-from .correction import ONE_CLASS, Ratio
+from .correction import Ratio
 from .maps import find_map
 from .shown import Mixing
 from .target import MixedTarget
@@ -37,14 +36,13 @@ def check_model(
             "another global_pool of the model, or ratio 'combined' without a term")
 
 
-def check_multi_label(ratio: Ratio, has_term: bool, base: Any = None) -> None:
-    """Raise ValueError for what asks for the one class of an image, where an image may have several."""
-    if ratio.uses_classes:
-        raise ValueError(f'ratio {ratio.name!r} {ONE_CLASS}')
-    if has_term:
-        raise ValueError('the uncertainty term is of one class an image: with multi_label gamma must be 0')
-    if isinstance(base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
-        raise ValueError(f'with multi_label the criterion must be a binary one, got {type(base).__name__}')
+def check_compilable(model: nn.Module) -> None:
+    """Raise ValueError for a model that does more when called than what is compiled of it."""
+    hooks = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)
+    if any(hooks) or hasattr(model, 'forward_features') and not find_map(model).is_plain:
+        raise ValueError(
+            f'{type(model).__name__} has hooks or a forward of its own, which the compiled task would leave out: call '
+            'model.compile() instead, before the task is made')
 
 
 def reads_map(ratio: Ratio) -> bool:

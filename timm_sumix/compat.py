@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import timm.loss
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 
 def create_criterion(
@@ -28,6 +29,13 @@ def is_binary(criterion: Callable) -> bool:
     names = ('BinaryCrossEntropy', 'PolyBinaryCrossEntropy', 'AsymmetricLossMultiLabel', 'DistributionBalancedLoss')
     kinds = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
     return isinstance(criterion, (nn.BCEWithLogitsLoss, *kinds))
+
+
+def is_softmax(criterion: Callable) -> bool:
+    """Whether a criterion takes exactly one class of an image to be there; which of these timm has differs."""
+    names = ('SoftTargetCrossEntropy', 'LabelSmoothingCrossEntropy', 'PolyCrossEntropy', 'AsymmetricLossSingleLabel')
+    kinds = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
+    return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *kinds))
 
 
 def num_features(model: nn.Module) -> int:

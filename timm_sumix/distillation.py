@@ -12,7 +12,7 @@ import torch.nn as nn
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 from timm.utils import unwrap_model
 
-from .checks import check_model, mixing_of, original_images
+from .checks import check_compilable, check_model, mixing_of, original_images
 from .mixing import SUMixMixup
 from .options import SUMixOptions, resolve_options
 from .passes import SUMixModule
@@ -65,9 +65,7 @@ class SUMixDistillationTask(SUMixTask):
         if self._compares_features:
             student, projection = student.student, student.projection or nn.Identity()
         own_options = student_options(options) if teacher_shares else options
-        super().__init__(
-            student, mixup, distillation.criterion, own_options, device=distillation.device, dtype=distillation.dtype,
-            verbose=False)
+        super().__init__(student, mixup, distillation.criterion, own_options, verbose=False)
         self.verbose = verbose
         self.trainable_module.projection = projection
         self.teacher = distillation.teacher
@@ -157,11 +155,18 @@ class SUMixDistillationTask(SUMixTask):
         """Compile the student's training forward, ratio and loss, the validated model, and the teacher."""
         eval_model = super().compile(backend=backend, mode=mode, **compile_kwargs)
         if self.teacher_module is not None:
+            check_compilable(self.teacher.model)
             self.teacher_module = torch.compile(self.teacher_module, backend=backend, mode=mode, **compile_kwargs)
         else:
             parts = {'compile_model': False, 'compile_features': True} if self._compares_features else {}
             self.teacher.compile(backend=backend, mode=mode, **parts, **compile_kwargs)
         return eval_model
+
+    def get_clip_parameters(self, exclude_head: bool = False):
+        """Return the parameters to clip; without head, the projection to a teacher's features stays, as in timm."""
+        projection = self._projection(None, ema=False) if exclude_head else None
+        parameters = super().get_clip_parameters(exclude_head)
+        return parameters if projection is None else [*parameters, *projection.parameters()]
 
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
         """Return the state of the uncertainty head and of the projection to the teacher's features, where there are."""

@@ -32,7 +32,7 @@ def _check_multi_labels(labels: torch.Tensor, num_classes: int) -> None:
         raise TypeError(f'with multi_label, labels must be a floating point tensor [N, {num_classes}], got {got}')
     if labels.ndim != 2 or labels.shape[1] != num_classes:
         raise ValueError(f'with multi_label, labels must have shape [N, {num_classes}], got {list(labels.shape)}')
-    if labels.device.type == 'cpu' and bool(((labels < 0.) | (labels > 1.)).any()):
+    if labels.device.type == 'cpu' and not bool(((labels >= 0.) & (labels <= 1.)).all()):
         raise ValueError(f'with multi_label, labels must be in [0, 1], got {labels.min():g} to {labels.max():g}')
 
 

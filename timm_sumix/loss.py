@@ -17,8 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
-from .compat import is_binary
-from .correction import visible_evidence
+from .compat import is_binary, is_softmax
+from .correction import ONE_CLASS, visible_evidence
 from .correction.ratios import Released, prediction_changes
 from .options import SUMixOptions, resolve_options
 from .target import MixedTarget, ModelOutput
@@ -90,6 +90,8 @@ class SUMixLoss(nn.Module):
         Raises:
             ValueError: If shapes do not fit each other, or original is missing.
         """
+        if target.multi_label:
+            self.check_multi_label()
         _check_logits('mixed', mixed, target)
         if target.mixed and self._needs_original:
             if original is None:
@@ -120,6 +122,16 @@ class SUMixLoss(nn.Module):
             loss = loss + (0. * mixed.uncertainty.float()).nan_to_num().sum()  # 0 * inf is NaN
         return {'loss': loss, 'classification': classification, 'uncertainty': uncertainty, 'lam': lam}
 
+    def check_multi_label(self) -> None:
+        """Raise ValueError if a part of it asks for the one class of an image, where an image may have several."""
+        if self.ratio.uses_classes:
+            raise ValueError(f'ratio {self.ratio.name!r} {ONE_CLASS}')
+        if self.options.gamma > 0:
+            raise ValueError('the uncertainty term is of one class an image: with multi_label gamma must be 0')
+        if is_softmax(self.base):
+            name = getattr(self.base, '__name__', type(self.base).__name__)
+            raise ValueError(f'with multi_label the criterion must be a binary one, got {name}')
+
     @property
     def _needs_original(self) -> bool:
         return bool(self.ratio.reads) or self.options.gamma > 0 or self.options.clean > 0
@@ -145,7 +157,7 @@ class SUMixLoss(nn.Module):
         first, second = visible_evidence(original.evidence, target)
         weight = ((first + second) / self.options.fade).nan_to_num(1.).clamp(max=1.).unsqueeze(1)
         # binary cross-entropy asks of each class whether it is there: of nothing visible none is
-        rest = 0. if is_binary(self.base) else 1. / soft_target.shape[1]
+        rest = 0. if target.multi_label or is_binary(self.base) else 1. / soft_target.shape[1]
         return weight * soft_target + (1. - weight) * rest
 
 

@@ -92,18 +92,18 @@ class SUMixModule(nn.Module):
             warn_of_single_place(self.model, image_size(input))
         return self._pass(logits, output, features)
 
-    def _pass(self, logits: Any, output: Any = None, features: Optional[torch.Tensor] = None) -> _Pass:
+    def _pass(
+            self, logits: Any, output: Any = None, features: Optional[torch.Tensor] = None, is_unmixed: bool = False,
+    ) -> _Pass:
         # timm's models with a distillation head return its logits too
         logits, distilled = logits if isinstance(logits, tuple) else (logits, None)
-        pre_logits = self._pre_logits(output)
-        if self.projection is not None:
-            distilled = self.projection(pre_logits)
+        projection = None if is_unmixed else self.projection
+        pre_logits = None
+        if self.uncertainty is not None or projection is not None:
+            pre_logits = self.model.forward_head(output, pre_logits=True)
+        if projection is not None:
+            distilled = projection(pre_logits)
         return _Pass(logits, distilled, pre_logits, output, features)
-
-    def _pre_logits(self, output: Any) -> Optional[torch.Tensor]:
-        if self.uncertainty is None and self.projection is None:
-            return None
-        return self.model.forward_head(output, pre_logits=True)
 
     def _unmix(self, made: _Pass, input: torch.Tensor, mixing: Mixing) -> ModelOutput:
         """Return the outputs for the unmixed images out of the pass over the mixed ones."""
@@ -114,7 +114,7 @@ class SUMixModule(nn.Module):
             unmixed = _Pass(features=features)
             if self.unmixes_logits:
                 output = with_features(self.model, made.output, features)
-                unmixed = self._pass(self.model.forward_head(output), output, features)
+                unmixed = self._pass(self.model.forward_head(output), output, features, is_unmixed=True)
         return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
 
     def _tell(
@@ -157,8 +157,7 @@ class SUMixModule(nn.Module):
             return mixed_output, self._unmix(made, mixed, mixing)
         if self.unmixes_logits and self.training and has_sync_batch_norm(self.model):
             with torch.no_grad():  # processes whose batch is mixed call the head again, and wait for this one there
-                self.model.forward_head(made.output)
-                self._pre_logits(made.output)
+                self._pass(self.model.forward_head(made.output), made.output, is_unmixed=True)
         return mixed_output, None
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):

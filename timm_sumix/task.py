@@ -13,10 +13,10 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .checks import check_model, check_multi_label, mixing_of, original_images
+from .checks import check_compilable, check_model, mixing_of, original_images
 from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .loss import SUMixLoss
-from .maps import NO_MAP, find_map
+from .maps import NO_MAP
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
@@ -79,7 +79,7 @@ class SUMixTask(ClassificationTask):
         options, ratio = loss.options, loss.ratio
         has_term = options.gamma > 0
         if mixup.multi_label:
-            check_multi_label(ratio, has_term, loss.base)
+            loss.check_multi_label()
         has_head = has_term and options.uncertainty == 'head'
         check_model(model, ratio, options.resolved_pass, has_term, has_head)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)
@@ -198,7 +198,7 @@ class SUMixTask(ClassificationTask):
         own = unwrap_model(module)
         heads = (own.uncertainty, own.projection)
         if own.found.source != NO_MAP or any(head is not None for head in heads):  # else the model is called as it is
-            _check_compilable(own.model)
+            check_compilable(own.model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
         self.criterion.compile(backend=backend, mode=mode, **compile_kwargs)
@@ -246,11 +246,3 @@ class SUMixTask(ClassificationTask):
     def _head(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
         module = self.get_trainable_module(ema=ema) if module is None else module
         return None if module is None else unwrap_model(module).uncertainty
-
-
-def _check_compilable(model: nn.Module) -> None:
-    hooks = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)
-    if any(hooks) or hasattr(model, 'forward_features') and not find_map(model).is_plain:
-        raise ValueError(
-            f'{type(model).__name__} has hooks or a forward of its own, which SUMixTask.compile would leave out: call '
-            'model.compile() instead, before the task is made')

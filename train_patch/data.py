@@ -40,6 +40,8 @@ def check_first_labels(task: nn.Module, num_classes: int) -> None:
         first.remove()
         target = inputs[1] if len(inputs) > 1 else named['target']
         labels = getattr(target, 'labels', target)
+        if labels.is_floating_point():  # several labels an image
+            return
         lowest, highest = labels.min().item(), labels.max().item()
         if lowest < 0 or highest >= num_classes:
             _refuse(num_classes, f'a batch has labels from {lowest} to {highest}')

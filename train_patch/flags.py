@@ -10,7 +10,6 @@ from typing import Any, Dict, NamedTuple
 from timm.utils import ParseKwargs
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
-from timm_sumix.checks import check_multi_label
 from timm_sumix.distillation import student_options
 from timm_sumix.mixing.mixup import MODES
 from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
@@ -143,6 +142,10 @@ def _masks_folder(args: argparse.Namespace, options: SUMixOptions) -> str:
         raise ValueError("--sumix-masks gives each image a share of its own, and ratio 'released' has one for a batch")
     if (args.dataset or '').startswith(ITERABLE):
         raise ValueError(f'--sumix-masks needs pictures in folders or tar files, got --dataset {args.dataset}')
+    if getattr(args, 'save_images', False) and not getattr(args, 'no_prefetcher', False):
+        raise ValueError('--sumix-masks cannot be combined with --save-images, unless with --no-prefetcher')
+    if str(getattr(args, 'aa', None)).startswith('augmix'):
+        raise ValueError(f'--sumix-masks cannot follow --aa {args.aa}, which blends images that moved differently')
     if getattr(args, 'train_img_sizes', None):
         raise ValueError('--sumix-masks cannot be combined with --train-img-sizes: masks follow one transform')
     return folder
@@ -195,7 +198,9 @@ def _try_out(args: argparse.Namespace, settings: Settings) -> None:
     """Build what needs neither data nor model, so that it raises now."""
     loss = SUMixLoss(named_criterion(args), settings.options)
     if is_multi_label(args):
-        check_multi_label(loss.ratio, settings.options.gamma > 0, loss.base)
+        loss.check_multi_label()
+        if getattr(args, 'kd_model_name', None):
+            raise ValueError('--task multilabel cannot be combined with --kd-model-name')
     if settings.teacher_shares:
         if not getattr(args, 'kd_model_name', None):
             raise ValueError('--sumix-teacher-shares needs a teacher, --kd-model-name')

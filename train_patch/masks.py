@@ -3,23 +3,26 @@
 A mask travels as the last channel of its image: through timm's collate function, the prefetcher, which normalises and
 erases on the device, and the script's own loop, up to the mixing, which takes it off.
 """
-import inspect
+import copy
+import logging
 import os
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageStat
 from timm.data.loader import PrefetchLoader
 from timm.data.random_erasing import RandomErasing
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.masked_transform import erase_both
 from timm_sumix.masks import MaskedDataset
 
 from .log import log_once
+
+_logger = logging.getLogger('train_patch')
 
 MOST, UNKNOWN = 127, 255  # a mask in the bytes of a uint8 image; normalised, what is not known stays above 1
 LOOKED_AT = 64  # pictures, before training begins
@@ -40,11 +43,11 @@ class MaskFolder:
 
     def __init__(self, folder: str, dataset: Any, data_dir: str):
         self.names = _picture_names(dataset)
-        root = str(getattr(getattr(dataset, 'reader', dataset), 'root', data_dir))
+        root = str(getattr(getattr(dataset, 'reader', dataset), 'root', None) or data_dir)
         below = os.path.relpath(root, data_dir)  # such as 'train'
         mirrored = Path(folder) / below
         self.root = Path(folder) if below.startswith('..') or not mirrored.is_dir() else mirrored
-        if self.root.samefile(root):
+        if os.path.exists(root) and self.root.samefile(root):
             raise ValueError(f'must be another folder than that of the pictures, got {folder}')
         if not any(self.path(index).is_file() for index in range(len(dataset))):
             raise ValueError(f'must hold a mask for each picture, {self.path(0)} and so on, and none is there')
@@ -58,14 +61,23 @@ class MaskFolder:
         path = self.path(index)
         if not path.is_file():
             return None
-        with Image.open(path) as file:
-            if file.mode not in MODES:
-                raise ValueError(f'mask {path} must be without transparency, of a mode in {MODES}, got {file.mode!r}')
-            mask = _white_where_not_zero(file)
+        try:
+            mask = _read_mask(path)
+        except OSError as error:  # as timm does of pictures
+            _logger.warning(f'SUMix: mask {path} cannot be read, its object is taken for not known: {error}')
+            return None
         if mask.getextrema() == (0, 0):
             return None
         mask.filename = str(path)  # type: ignore[attr-defined]  # for what may be wrong with it
         return mask
+
+
+def _read_mask(path: Path) -> Image.Image:
+    """Return a mask file as mode 'L', white where it is not 0; ValueError if it may be transparent."""
+    with Image.open(path) as file:
+        if file.mode not in MODES or 'transparency' in file.info:
+            raise ValueError(f'mask {path} must be without transparency, of a mode in {MODES}, got {file.mode!r}')
+        return _white_where_not_zero(file.convert('RGB') if file.mode == 'P' else file)  # an index is no colour
 
 
 def _white_where_not_zero(image: Image.Image) -> Image.Image:
@@ -128,29 +140,28 @@ class MaskedMixup(SUMixMixup):
         return with_mask, total
 
 
-def create_masked_loader(create_loader: Callable, folder: str, data_dir: str, *args: Any, **kwargs: Any) -> Any:
-    """Call timm's create_loader so that training images have masks; ValueError where these do not fit."""
-    given = inspect.signature(create_loader).bind(*args, **kwargs)
-    if not given.arguments.get('is_training'):
-        return create_loader(*args, **kwargs)
-    files = MaskFolder(folder, given.arguments['dataset'], data_dir)
-    given.arguments['dataset'] = dataset = _WithMaskChannel(given.arguments['dataset'], files)
-    _look_at_some(dataset, files)
-    loader = create_loader(*given.args, **given.kwargs)
-    if isinstance(loader, PrefetchLoader):
-        _carry_masks(loader)
-    return loader
+def with_masks(dataset: Any, folder: str, data_dir: str) -> Dataset:
+    """Return a data set whose images have their mask as the last channel; ValueError where masks do not fit."""
+    files = MaskFolder(folder, dataset, data_dir)
+    # a copy, since a reader of tar files keeps them open, and worker processes must open their own
+    _look_at_some(MaskedDataset(copy.deepcopy(dataset), files), files)
+    return _WithMaskChannel(dataset, files)
 
 
 def _look_at_some(dataset: MaskedDataset, files: MaskFolder) -> None:
     """Read some pictures with their masks, evenly spaced: what is wrong with all of them shows before training."""
     indices = torch.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).round().long().tolist()
-    found = sum(dataset.read(index)[2] is not None for index in indices)
-    log_once(f'masks from {files.root}: {found} of {len(indices)} pictures looked at have one.')
+    masks = [mask for mask in (dataset.read(index)[2] for index in indices) if mask is not None]
+    share = sum(ImageStat.Stat(mask).mean[0] / 255 for mask in masks) / max(len(masks), 1)
+    log_once(
+        f'masks from {files.root}: {len(masks)} of {len(indices)} pictures looked at have one, and objects take '
+        f'{share:.0%} of these.')
 
 
-def _carry_masks(loader: PrefetchLoader) -> None:
-    """Have the prefetcher leave the last channel what it is, in [0, 1], but for what random erasing hides."""
+def carry_masks(loader: Any) -> None:
+    """Have timm's prefetcher, if it is one, leave the last channel in [0, 1], but for what random erasing hides."""
+    if not isinstance(loader, PrefetchLoader):
+        return
     loader.mean = torch.cat([loader.mean, torch.zeros_like(loader.mean[:, :1])], dim=1)
     loader.std = torch.cat([loader.std, torch.full_like(loader.std[:, :1], MOST)], dim=1)
     if loader.random_erasing is not None:

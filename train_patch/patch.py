@@ -27,7 +27,7 @@ from timm_sumix.maps import find_map
 from .criterion import check_criterion
 from .data import check_classes, check_first_labels, inner_loader, label_errors_told, loader_among
 from .flags import Settings, add_flags, resolve
-from .masks import MaskedMixup, create_masked_loader
+from .masks import MaskedMixup, carry_masks, with_masks
 from .preview import Preview
 from .resume import begin_head_anew
 from .swap import StandIn, swapped
@@ -137,19 +137,25 @@ class Patch:
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
         collate = FastCollateSUMix(**self._mixup_arguments(kwargs))
-        collate.mixup = self._create_mixup(**kwargs)
+        if self.settings.masks:
+            collate.mixup = self._create_mixup(**kwargs)
+        self.mixup = collate.mixup
         return collate
 
     def _loads_masks(self, create_loader: Callable) -> Callable:
         @wraps(create_loader)
-        def create(*args, **kwargs) -> Any:
-            if not self.settings.masks:
-                return create_loader(*args, **kwargs)
-            self.has_masks = True
+        def create(dataset, *args, **kwargs) -> Any:
+            given = {**dict(zip(inspect.signature(create_loader).parameters, (dataset, *args))), **kwargs}
+            if not self.settings.masks or not given.get('is_training'):
+                return create_loader(dataset, *args, **kwargs)
             try:
-                return create_masked_loader(create_loader, self.settings.masks, self.args.data_dir, *args, **kwargs)
+                dataset = with_masks(dataset, self.settings.masks, self.args.data_dir)
             except ValueError as error:
                 sys.exit(f'train_patch: --sumix-masks: {error}')
+            loader = create_loader(dataset, *args, **kwargs)
+            carry_masks(loader)
+            self.has_masks = True
+            return loader
         return create
 
     def _mixup_arguments(self, given: Dict[str, Any]) -> Dict[str, Any]:
@@ -199,7 +205,8 @@ class Patch:
             if self.settings.masks and not self.has_masks:
                 refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
             arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
-            check_classes(loader_among(arguments), num_classes)
+            if not self.task.mixup.multi_label:  # else folders are no classes
+                check_classes(loader_among(arguments), num_classes)
             self._seed_epoch(epoch, arguments)
             self.task.after_batch = Preview.of_epoch(epoch, self.settings.preview, arguments)
             with label_errors_told(num_classes):

@@ -1,4 +1,4 @@
-"""Resuming without the optimizer's state: the uncertainty head may then come and go."""
+"""Resuming without the optimizer's state: what is trained beside the model may then come and go."""
 import logging
 from typing import Any, Dict, Optional
 
@@ -8,9 +8,11 @@ from timm_sumix import SUMixTask
 
 _logger = logging.getLogger('train_patch')
 
+PARTS = {'uncertainty': 'uncertainty head', 'projection': "projection to a teacher's features"}
+
 
 def begin_head_anew(task: SUMixTask) -> None:
-    """Let the task load a checkpoint that has no head for its own, or one that it has no use for, and log which.
+    """Let the task load a checkpoint that lacks a part of its own, or has one that it has no use for, and log which.
 
     With the optimizer's state this is an error, since that state would not fit.
     """
@@ -22,11 +24,11 @@ def begin_head_anew(task: SUMixTask) -> None:
             module: Optional[nn.Module] = None,
             ema: bool = False,
     ) -> None:
-        saved, has_head = bool((state or {}).get('uncertainty')), 'uncertainty' in task.get_task_state()
-        if saved != has_head and task.verbose and not ema:
+        saved, own = set(state or {}), set(task.get_task_state())
+        for name in PARTS.keys() & (saved ^ own) if task.verbose and not ema else ():
             _logger.info(
-                'SUMix: the checkpoint has no uncertainty head: the head starts anew.' if has_head else
-                'SUMix: the uncertainty head of the checkpoint is left out: this run has none.')
-        load(state, strict=strict and saved == has_head, module=module, ema=ema)
+                f'SUMix: the checkpoint has no {PARTS[name]}: it starts anew.' if name in own else
+                f'SUMix: the {PARTS[name]} of the checkpoint is left out: this run has none.')
+        load(state, strict=strict and saved == own, module=module, ema=ema)
 
     task.load_task_state = load_what_fits  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from .pictures import draw_controls, draw_fidelity, draw_gains, draw_robustness,
 from .runs import COMPARISONS
 
 DOCS = ROOT / 'docs'
-NAMES = ('results', 'results_appendix', 'labels', 'models', 'policies')
+NAMES = ('results', 'results_appendix', 'labels', 'models', 'policies', 'distillation')
 PAGES = (*(DOCS / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 

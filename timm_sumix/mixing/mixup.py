@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import torch
 from timm.data import FastCollateMixup, Mixup
 from timm.data.loader import fast_collate
+from torch.utils.data import default_collate
 
 from ..labels import check_labels, check_smoothing
 from ..target import MixedTarget
@@ -243,6 +244,10 @@ class FastCollateSUMix(FastCollateMixup):
 
     def __call__(self, batch, _=None) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return images [N, C, H, W], uint8, and labels, as `mixup` takes them; ValueError if one is out of range."""
-        images, labels = fast_collate(batch)
+        if self.mixup.multi_label:  # which timm 1.0.28 and older do not collate
+            images, _ = fast_collate([(image, 0) for image, _ in batch])
+            labels = default_collate([own for _, own in batch])
+        else:
+            images, labels = fast_collate(batch)
         check_labels(labels, self.mixup.num_classes, self.mixup.multi_label)
         return images, labels
