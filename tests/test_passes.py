@@ -117,7 +117,7 @@ def test_a_model_that_calls_forward_features_twice_keeps_the_area_and_it_is_said
 
 @pytest.mark.parametrize('kind', [_Scaling, _Normalising])
 def test_compile_refuses_a_forward_that_changes_its_input(kind):
-    with pytest.raises(ValueError, match='a forward of its own, which SUMixTask.compile would leave out'):
+    with pytest.raises(ValueError, match='a forward of its own, which the compiled task would leave out'):
         _task(kind()).compile(backend='eager')
     _task(_model()).compile(backend='eager')
 

@@ -263,7 +263,7 @@ def test_a_validation_loader_alone_does_not_count_as_one_with_masks(pictures, mo
     patch.settings = type('Settings', (), {'masks': 'somewhere'})()
     dataset = create_dataset('', str(pictures[0]), split='validation')
     create_loader = patch.stand_ins[timm.data.create_loader]
-    create_loader(dataset, (3, 32, 32), 4, device=torch.device('cpu'), num_workers=0)
+    create_loader(dataset, (3, 32, 32), 4, device=torch.device('cpu'), num_workers=1)
     assert not patch.has_masks
 
 
