@@ -10,7 +10,6 @@ from typing import Any, Dict, Optional
 import torch
 import torch.nn as nn
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
-from timm.utils import unwrap_model
 
 from .checks import check_compilable, check_model, mixing_of, original_images
 from .mixing import SUMixMixup
@@ -164,36 +163,9 @@ class SUMixDistillationTask(SUMixTask):
 
     def get_clip_parameters(self, exclude_head: bool = False):
         """Return the parameters to clip; without head, the projection to a teacher's features stays, as in timm."""
-        projection = self._projection(None, ema=False) if exclude_head else None
         parameters = super().get_clip_parameters(exclude_head)
+        projection = self._parts(None, ema=False).get('projection') if exclude_head else None
         return parameters if projection is None else [*parameters, *projection.parameters()]
-
-    def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
-        """Return the state of the uncertainty head and of the projection to the teacher's features, where there are."""
-        state, projection = super().get_task_state(module, ema), self._projection(module, ema)
-        return {**state, **({} if projection is None else {'projection': projection.state_dict()})}
-
-    def load_task_state(
-            self,
-            state: Optional[Dict[str, Any]],
-            strict: bool = True,
-            module: Optional[nn.Module] = None,
-            ema: bool = False,
-    ) -> None:
-        """Load both; ValueError if strict and the checkpoint has one that the task lacks, or the other way round."""
-        super().load_task_state(state, strict, module, ema)
-        projection, saved = self._projection(module, ema), (state or {}).get('projection')
-        if strict and (projection is None) != (saved is None):
-            raise ValueError(
-                f'the checkpoint was made {"with" if saved else "without"} a projection to a teacher\'s features, and '
-                f'this run has {"one" if projection is not None else "none"}: resume with the same teacher')
-        if projection is not None and saved is not None:
-            projection.load_state_dict(saved, strict=strict)
-
-    def _projection(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
-        module = self.get_trainable_module(ema=ema) if module is None else module
-        projection = None if module is None else unwrap_model(module).projection
-        return None if projection is None or isinstance(projection, nn.Identity) else projection
 
 
 class _Given(nn.Module):

@@ -25,6 +25,10 @@ from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
 
+# what is trained beside the model, and what settles it
+PARTS = {
+    'uncertainty': ('an uncertainty head', 'uncertainty and gamma'),
+    'projection': ("a projection to a teacher's features", 'teacher')}
 COSTS = {'none': 'as CutMix', 'no-grad': 'a second forward', 'grad': 'a second forward and backward'}
 
 
@@ -216,9 +220,8 @@ class SUMixTask(ClassificationTask):
         return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
 
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
-        """Return the state dict of the uncertainty head, where there is one."""
-        head = self._head(module, ema)
-        return {} if head is None else {'uncertainty': head.state_dict()}
+        """Return the state dicts of what is trained beside the model, by their names in PARTS."""
+        return {name: part.state_dict() for name, part in self._parts(module, ema).items()}
 
     def load_task_state(
             self,
@@ -227,22 +230,25 @@ class SUMixTask(ClassificationTask):
             module: Optional[nn.Module] = None,
             ema: bool = False,
     ) -> None:
-        """Load the head.
+        """Load what is trained beside the model.
 
         Raises:
-            ValueError: If strict and the checkpoint has a head while the task has none, or the other way round: the
+            ValueError: If strict and the checkpoint has a part that the task lacks, or the other way round: the
                 optimizer's state would not fit either.
         """
-        head = self._head(module, ema)
-        saved = (state or {}).get('uncertainty')
-        if strict and (head is None) != (saved is None):
-            raise ValueError(
-                f'the checkpoint was made {"with" if saved else "without"} an uncertainty head, and this run has '
-                f'{"one" if head is not None else "none"}: resume with the same uncertainty and gamma, or begin anew '
-                'from its weights (initial_checkpoint; train_patch: --no-resume-opt)')
-        if head is not None and saved is not None:
-            head.load_state_dict(saved, strict=strict)
+        parts, state = self._parts(module, ema), state or {}
+        for name, (what, settings) in PARTS.items():
+            if strict and (name in parts) != (name in state):
+                raise ValueError(
+                    f'the checkpoint was made {"with" if name in state else "without"} {what}, and this run has '
+                    f'{"one" if name in parts else "none"}: resume with the same {settings}, or begin anew from its '
+                    'weights (initial_checkpoint; train_patch: --no-resume-opt)')
+            if name in parts and name in state:
+                parts[name].load_state_dict(state[name], strict=strict)
 
-    def _head(self, module: Optional[nn.Module], ema: bool) -> Optional[nn.Module]:
+    def _parts(self, module: Optional[nn.Module], ema: bool) -> Dict[str, nn.Module]:
         module = self.get_trainable_module(ema=ema) if module is None else module
-        return None if module is None else unwrap_model(module).uncertainty
+        if module is None:
+            return {}
+        parts = {name: getattr(unwrap_model(module), name) for name in PARTS}
+        return {name: part for name, part in parts.items() if part is not None and len(part.state_dict())}
