@@ -16,7 +16,8 @@ from timm_sumix.mixing.policies import POLICIES, default_options
 from timm_sumix.options import PRESETS
 from train_patch.__main__ import wants_sumix
 from train_patch.flags import add_flags
-from train_patch.patch import Patch, load_script
+from train_patch.patch import Patch
+from train_patch.script import load_script
 
 PAGES = [
     path for path in (

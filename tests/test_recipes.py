@@ -8,7 +8,8 @@ from conftest import ROOT
 from helpers import read_summary
 
 from train_patch.config import RECIPES, find_recipe, recipe_names
-from train_patch.patch import Patch, load_script
+from train_patch.patch import Patch
+from train_patch.script import load_script
 
 NAMES = recipe_names()
 

@@ -22,7 +22,8 @@ from PIL import Image
 from benchmarks.common.markdown import interval
 from benchmarks.runs import TAKEN, make_runs, read_results
 from benchmarks.tables import cells, run, table
-from train_patch.patch import Patch, load_script
+from train_patch.patch import Patch
+from train_patch.script import load_script
 
 RECIPES = sorted((ROOT / 'benchmarks' / 'recipes').glob('*.yaml'))
 # of the script that stands in for timm's, those missing are flags of timm's that it leaves out
