@@ -8,7 +8,7 @@ demo: .venv/installed  ## train without mixing, with CutMix and with CutMix + SU
 	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 # with $(PYTHON) as it is where that has what is needed: it may be on a machine without network
 gpu:  ## on a machine with a GPU: its tests and the speed of whole steps, written to benchmarks/results/gpu.json
