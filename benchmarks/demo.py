@@ -1,4 +1,4 @@
-"""The product in a few minutes: models without mixing, with CutMix and with CutMix + SUMix, where the truth is known.
+"""The product in a few minutes: models without mixing, with CutMix, its labels corrected, and true, by known masks.
 
 python -m benchmarks.demo [--data-dir FASHION_MNIST] [--out .demo] [--seed 0]
 
@@ -33,7 +33,9 @@ from .labels.truth import comparable, evenly_spaced, true_shares
 from .training import SMALL_MODEL, create_model, cutmix, predict
 
 CUTMIX = '--cutmix 1.0 --mixup-mode pair'
-ARMS = {'no mixing': '', 'CutMix': CUTMIX, 'CutMix + SUMix': f'{CUTMIX} --sumix'}  # SUMix: the library's default
+ARMS = {  # SUMix: the library's default
+    'no mixing': '', 'CutMix': CUTMIX, 'CutMix + SUMix': f'{CUTMIX} --sumix',
+    'CutMix + masks of the objects': f'{CUTMIX} --sumix --sumix-masks {{masks}}'}
 LABELS = {'CutMix': 'area', 'CutMix + SUMix': 'corrected'}  # that the arms are trained on
 
 
@@ -61,14 +63,14 @@ def make_canvases(args: argparse.Namespace, console: Console) -> Tuple[str, Tupl
         for i, (own, count) in enumerate(zip(objects, (args.train_images, args.test_images)))]
 
 
-def write_image_folder(placed: PlacedImages, class_names: Tuple[str, ...], root: Path) -> None:
-    """Write the canvases as PNG files root/<class>/<number>.png, the layout of timm's ImageFolder."""
+def write_image_folder(pixels: np.ndarray, labels: np.ndarray, class_names: Tuple[str, ...], root: Path) -> None:
+    """Write images as PNG files root/<class>/<number>.png, the layout of timm's ImageFolder, and of --sumix-masks."""
     digits = len(str(len(class_names) - 1))
     for label, name in enumerate(class_names):
         folder = root / f'{label:0{digits}d}-{name}'  # sorted by label
         folder.mkdir(parents=True)
-        for i in np.flatnonzero(placed.labels == label):
-            Image.fromarray(placed.images[i]).save(folder / f'{i:05d}.png', compress_level=1)
+        for i in np.flatnonzero(labels == label):
+            Image.fromarray(pixels[i]).save(folder / f'{i:05d}.png', compress_level=1)
 
 
 def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Console) -> Dict[str, float]:
@@ -78,7 +80,7 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
     logs = {arm: args.out / f'{slug(arm)}.log' for arm in ARMS}
     for arm, extra in ARMS.items():
         with open(logs[arm], 'w') as log:
-            command = train_command(args, data, classes, arm) + extra.split()
+            command = train_command(args, data, classes, arm) + extra.format(masks=data.parent / 'masks').split()
             runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         with Progress(*Progress.get_default_columns(), console=console) as progress:
@@ -152,10 +154,10 @@ def main() -> None:
     name, class_names, (train, test) = make_canvases(args, console)
     shutil.rmtree(args.out, ignore_errors=True)
     data = args.out / 'images'
-    write_image_folder(train, class_names, data / 'train')
-    # the script validates each epoch: on a part only, since both models are tested at the end
-    part = PlacedImages(*(values[:500] for values in test))
-    write_image_folder(part, class_names, data / 'validation')
+    write_image_folder(train.images, train.labels, class_names, data / 'train')
+    write_image_folder(train.masks, train.labels, class_names, args.out / 'masks' / 'train')
+    # the script validates each epoch: on a part only, since all models are tested at the end
+    write_image_folder(test.images[:500], test.labels[:500], class_names, data / 'validation')
 
     seconds = train_arms(args, data, len(class_names), console)
 
@@ -180,7 +182,7 @@ def main() -> None:
         f'{SMALL_MODEL["model_name"]}, {args.epochs} epochs, {len(train.labels)} training and {len(test.labels)} test '
         f'images of {name}.\nLabels against the truth on {count} mixed test images of two classes; the true share '
         "is one object's visible part / the visible parts of both. CutMix trains on 'area', SUMix, which is the "
-        "library's default here, on 'corrected'.")
+        "library's default here, on 'corrected', and with masks it trains on the truth.")
     draw_picture(args.out / 'demo.png', class_names, mixed, target, true, corrected)
     run = describe_run('benchmarks.demo', args.seed)
     write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})
