@@ -144,5 +144,5 @@ def test_sizes_out_of_range_are_an_error(drawings, sizes):
 def test_folders_of_more_than_ten_classes_are_sorted_by_label(tmp_path):
     images = np.zeros((12, 8, 8, 3), dtype=np.uint8)
     placed = PlacedImages(images, np.zeros((12, 8, 8), dtype=bool), np.arange(12))
-    write_image_folder(placed, tuple('abcdefghijkl'), tmp_path)
+    write_image_folder(placed.images, placed.labels, tuple('abcdefghijkl'), tmp_path)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f'{i:02d}-{"abcdefghijkl"[i]}' for i in range(12)]

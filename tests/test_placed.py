@@ -63,6 +63,6 @@ def test_digits_stand_in_where_fashion_mnist_is_not_at_hand(monkeypatch, tmp_pat
     name, classes, train, test = load_objects()
     assert (name, len(classes), len(train.labels) + len(test.labels)) == ('digits', 10, 1797)
     placed = place(test, 20)
-    write_image_folder(placed, classes, tmp_path)
+    write_image_folder(placed.images, placed.labels, classes, tmp_path)
     assert len(list(tmp_path.glob('*/*.png'))) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == [f'{digit}-{digit}' for digit in range(10)]
