@@ -80,7 +80,7 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int, console: Cons
     logs = {arm: args.out / f'{slug(arm)}.log' for arm in ARMS}
     for arm, extra in ARMS.items():
         with open(logs[arm], 'w') as log:
-            command = train_command(args, data, classes, arm) + extra.format(masks=data.parent / 'masks').split()
+            command = train_command(args, data, classes, arm) + extra.format(masks=args.out / 'masks').split()
             runs[arm] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         with Progress(*Progress.get_default_columns(), console=console) as progress:

@@ -3,7 +3,7 @@
 Only attributes that timm documents or that its models share are read; where a model lacks one, the docstring says what
 is assumed.
 """
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import timm.loss
 import torch
@@ -27,15 +27,18 @@ def create_criterion(
 def is_binary(criterion: Callable) -> bool:
     """Whether a criterion asks of each class by itself whether it is there; which of these timm has differs."""
     names = ('BinaryCrossEntropy', 'PolyBinaryCrossEntropy', 'AsymmetricLossMultiLabel', 'DistributionBalancedLoss')
-    kinds = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
-    return isinstance(criterion, (nn.BCEWithLogitsLoss, *kinds))
+    return isinstance(criterion, (nn.BCEWithLogitsLoss, *_losses(names)))
 
 
 def is_softmax(criterion: Callable) -> bool:
     """Whether a criterion takes exactly one class of an image to be there; which of these timm has differs."""
     names = ('SoftTargetCrossEntropy', 'LabelSmoothingCrossEntropy', 'PolyCrossEntropy', 'AsymmetricLossSingleLabel')
-    kinds = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
-    return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *kinds))
+    return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *_losses(names)))
+
+
+def _losses(names: Tuple[str, ...]) -> List[type]:
+    """Return those of the losses that this timm has."""
+    return [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
 
 
 def num_features(model: nn.Module) -> int:

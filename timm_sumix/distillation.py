@@ -69,6 +69,7 @@ class SUMixDistillationTask(SUMixTask):
         self.trainable_module.projection = projection
         self.teacher = distillation.teacher
         self.teacher_options = options if teacher_shares else None
+        self.teacher_ratio = options.create_ratio()  # of the shares, where the teacher tells them
         self.teacher_module: Any = self._teacher_module(options) if teacher_shares else None
         # timm's task combines what is computed here
         self._student, self._task_loss, self._taught = _Given(), _Given(), _Given()
@@ -80,7 +81,7 @@ class SUMixDistillationTask(SUMixTask):
             self._log_settings()
 
     def _teacher_module(self, options: SUMixOptions) -> SUMixModule:
-        ratio, model = options.create_ratio(), self.teacher.model
+        ratio, model = self.teacher_ratio, self.teacher.model
         check_model(model, ratio, options.resolved_pass)
         module = SUMixModule(model, ratio, original_pass=options.resolved_pass)
         if self._compares_features:
@@ -91,7 +92,7 @@ class SUMixDistillationTask(SUMixTask):
         if self.teacher_options is None:
             super()._log_settings()
             return
-        ratio, made = self.teacher_options.create_ratio(), self.teacher_options.resolved_pass
+        ratio, made = self.teacher_ratio, self.teacher_options.resolved_pass
         _logger.info(f'SUMix: labels corrected by {ratio}, read from the teacher: {ratio.origin}.')
         _logger.info(f"SUMix: the teacher's pass over the unmixed images: {made}.")
 
@@ -133,7 +134,7 @@ class SUMixDistillationTask(SUMixTask):
         if not target.mixed:
             return target
         target = copy.copy(target)
-        target.lam = options.create_ratio()(mixed, unmixed, target)
+        target.lam = self.teacher_ratio(mixed, unmixed, target)
         return target
 
     def _as_teacher(self, images: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import copy
 import logging
 import os
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import numpy as np
 import torch
@@ -116,7 +116,11 @@ class MaskedMixup(SUMixMixup):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._counts: List[torch.Tensor] = []  # at most one [2]: images with a mask, and all
+        self._begin()
+
+    def _begin(self) -> None:
+        self._with_mask: Any = 0  # images that have one, on their device: no step waits for it
+        self._total = 0
 
     def __call__(  # type: ignore[override]
             self, x: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, MixedTarget]:
@@ -126,15 +130,17 @@ class MaskedMixup(SUMixMixup):
         images = images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         masks = torch.where(masks <= 1., masks, torch.nan)
         known = masks.isfinite().flatten(1).all(1)
-        counts = torch.stack([known.sum(), known.new_ones(known.shape).sum()])
-        self._counts = [sum(self._counts, counts)]
+        self._with_mask = self._with_mask + known.sum()
+        self._total += len(known)
         return super().__call__(images, labels, masks)
 
     def pop_counts(self) -> Tuple[int, int]:
         """Return how many images had a mask since the last call, and how many there were, over all processes."""
-        counts = self._counts[0] if self._counts else torch.zeros(2, dtype=torch.long)
-        self._counts = []
-        if counts[1] and torch.distributed.is_available() and torch.distributed.is_initialized():
+        if not self._total:
+            return 0, 0
+        counts = torch.stack([self._with_mask, torch.full_like(self._with_mask, self._total)])
+        self._begin()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
         with_mask, total = counts.tolist()
         return with_mask, total

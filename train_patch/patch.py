@@ -1,6 +1,6 @@
 """Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
 
-Mixup, FastCollateMixup, ClassificationTask and create_loader are swapped in timm's packages while the script runs, the
+Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script runs, the
 classes also among the script's own globals, as are train_one_epoch and its parser's parse_args.
 """
 import argparse
