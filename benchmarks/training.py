@@ -3,6 +3,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -40,17 +41,30 @@ TEMPERATURE = 4.  # of distillation, the default of timm's train.py
 
 
 class Recipe(NamedTuple):
-    """How a model is trained: timm's optimizer, its weight decay, the batch size, and whether half the images flip."""
+    """How a model is trained.
+
+    Args:
+        opt: Name of timm's optimizer.
+        weight_decay: Its weight decay.
+        batch_size: Images a step; what remains of an epoch is left out.
+        flips: Whether a random half of the images is flipped horizontally.
+        pad: Pixels of zeros on each side of an image, before a crop is drawn.
+        amp: Whether the passes are under autocast to bfloat16 on a CPU too.
+    """
     opt: str
     weight_decay: float
     batch_size: int
     flips: bool
+    pad: int = 0
+    amp: bool = False
 
 
 RECIPES = {
     'adamw': Recipe('adamw', 0.05, 64, flips=False),
     'sgd': Recipe('sgd', 5e-4, 128, flips=True),  # with Nesterov's momentum of 0.9
     'deit': Recipe('adamw', 0.05, 512, flips=True),
+    'cifar': Recipe('sgd', 5e-4, 128, flips=True, pad=4, amp=True),
+    'fine-tuning': Recipe('adamw', 0.05, 64, flips=True),
 }
 
 
@@ -76,10 +90,10 @@ def cutmix(
 def train(
         model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, *, epochs: int, seed: int, lr: float = 4e-3,
         recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
-        labeller: Optional[Labeller] = None, extra: Optional[Callable[..., torch.Tensor]] = None,
+        labeller: Optional[Labeller] = None,
         after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
-        teacher: Optional[torch.nn.Module] = None,
-) -> List[float]:
+        teacher: Optional[torch.nn.Module] = None, crop: Optional[int] = None,
+) -> List[Optional[float]]:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
 
     Args:
@@ -89,16 +103,16 @@ def train(
         epochs: Number of epochs.
         seed: Seed of everything that is drawn.
         lr: Highest learning rate; it rises over one epoch.
-        recipe: Optimizer, batch size (what remains of an epoch is left out) and augmentation.
+        recipe: Optimizer, batch size and augmentation.
         task_kwargs: Arguments of SUMixTask, or with a teacher of SUMixDistillationTask.
         labeller: Its shares replace those by area before the task sees them.
-        extra: One of labels.controls.EXTRAS, which is added to the loss.
         after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
         teacher: A trained model, whose logits are distilled at temperature TEMPERATURE, at the weight of the labels.
+        crop: Height and width of a random crop of each image; None: the whole image.
 
     Returns:
-        The mean absolute error of the labels that were trained on, by epoch; 0 where nothing was mixed.
+        The mean absolute error of the labels that were trained on, by epoch; None where there is nothing to compare.
     """
     device = torch.device(device)
     model.to(device)
@@ -118,6 +132,8 @@ def train(
         order = torch.randperm(len(data.labels))[:steps * recipe.batch_size].to(device)
         for step, rows in enumerate(order.view(steps, recipe.batch_size)):
             images, masks = data.images[rows], data.masks[rows]
+            if crop is not None:
+                images, masks = _crop(images, masks, crop, recipe.pad)
             if recipe.flips:
                 images, masks = _flip_half(images, masks)
             mixed, target = mixup(images, data.labels[rows])
@@ -125,15 +141,14 @@ def train(
                 with torch.no_grad():
                     target.lam = labeller(model, mixed, target, masks)
             optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp or device.type == 'cuda'):
                 result = task(mixed, target)
-                more = 0. if extra is None else extra(model, images, result['output'], target)
-            (result['loss'] + more).backward()
+            result['loss'].backward()
             optimizer.step()
             error += _label_error(result['lam'], target, masks)
             schedule.step_update(epoch * steps + step + 1)
         total, count = error.tolist()
-        errors.append(total / max(count, 1.))
+        errors.append(total / count if count else None)
         if after_epoch is not None:
             model.eval()
             after_epoch(epoch + 1)
@@ -158,6 +173,17 @@ def _label_error(lam: torch.Tensor, target: MixedTarget, masks: torch.Tensor) ->
     true = true_shares(masks, target)
     use = comparable(target, true) & (target.area < 1.)
     return torch.stack([torch.where(use, (lam - true).abs(), 0.).sum(), use.sum()])
+
+
+def _crop(
+        images: torch.Tensor, masks: torch.Tensor, size: int, pad: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return random crops of images [N, 3, S, S] and masks [N, S, S], padded by zeros before."""
+    images, masks = (F.pad(part, (pad,) * 4) for part in (images, masks))
+    starts = torch.randint(images.shape[-1] - size + 1, (2, len(images)))
+    rows, columns = (starts[:, :, None] + torch.arange(size)).to(images.device)
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    return images.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2), masks[which, rows, columns]
 
 
 def _flip_half(images: torch.Tensor, masks: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -235,7 +235,7 @@ def test_without_clean_no_gradient_flows_into_the_unmixed_images_logits():
 
 
 def test_its_repr_holds_the_settings():
-    assert 'ratio=Combined(strength=4.0), gamma=0.5, clean=0.25, fade=0.6' in repr(
+    assert 'ratio=combined (1, 4, 0), gamma=0.5, clean=0.25, fade=0.6' in repr(
         SUMixLoss(gamma=0.5, clean=0.25, fade=0.6))
 
 

@@ -1,15 +1,21 @@
 """Each ratio against a slow reference that follows the formulas sample by sample."""
 import math
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import FORMULAS, random_batch
 
+from benchmarks.fidelity.predictions import read_predictions
 from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixOptions
 from timm_sumix.checks import check_model
 from timm_sumix.correction import create_ratio
-from timm_sumix.correction.ratios import Area, Combined, Evidence, Feature, Released, Similarity
+from timm_sumix.correction.formula import Formula
+from timm_sumix.correction.released import Released
+
+DATA = Path(__file__).parent / 'data'
 
 
 def _softmax(values):
@@ -39,14 +45,16 @@ def _reference_distances(name, mixed, original, target, i):
     if name == 'feature':
         f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
         return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name in ('evidence', 'combined'):
-        other, weight = {'evidence': ('feature', 1 / 8), 'combined': ('similarity', 4 / 2)}[name]
+    if name in ('evidence', 'combined', 'visible'):
+        other, weight = {
+            'evidence': ('feature', 1 / 8), 'combined': ('similarity', 4 / 2), 'visible': ('area', 0.)}[name]
         weighted = [weight * distance for distance in _reference_distances(other, mixed, original, target, i)]
+        part_of_evidence = 0.5 if name == 'visible' else 1.
         visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
             original.evidence[j], ~target.mask[i, 0])
         areas = target.lam[i].item(), 1 - target.lam[i].item()
         return [
-            math.log(max(area, 1e-6)) - math.log(max(part, 1e-6)) + distance
+            part_of_evidence * (math.log(max(area, 1e-6)) - math.log(max(part, 1e-6))) + distance
             for area, part, distance in zip(areas, visible, weighted)]
     if name == 'released':
         distances = []
@@ -80,6 +88,52 @@ def test_follows_the_formula(name, size, num_classes):
     torch.testing.assert_close(FORMULAS[name](*batch), _reference_lam(name, *batch), rtol=1e-4, atol=1e-6)
 
 
+def test_names_give_the_shares_that_they_gave_before_they_were_one_formula():
+    saved, batches = np.load(DATA / 'shares.npz'), read_predictions(DATA / 'predictions.npz')
+    for key in saved:
+        name, _, lacking = key.partition(', ')
+        name, _, strength = name.partition(' ')
+        ratio = create_ratio(name, float(strength) if strength else None)
+        passes = [
+            torch.cat([ratio(batch.mixed, getattr(batch, made)._replace(**({'logits': None} if lacking else {})),
+                             batch.target) for batch in batches]) for made in ('unmixed', 'original')]
+        torch.testing.assert_close(
+            passes[0] if lacking else torch.stack(passes), torch.from_numpy(saved[key]), rtol=0, atol=1e-6)
+    assert len(saved.files) == 14
+
+
+def test_weights_of_zero_are_the_area_to_the_last_bit():
+    mixed, original, target = random_batch(32, 10)
+    assert torch.equal(create_ratio((0, 0, 0))(mixed, original, target), target.lam)
+    assert create_ratio((0, 0, 0)).reads == () and str(create_ratio((0, 0, 0))) == 'area (0, 0, 0)'
+
+
+@pytest.mark.parametrize('weights', [(0.5, 0., 0.), (0.5, 1., 0.), (0.25, 1., 2.), (1., 2., 3.), (0., 1., 2.)])
+def test_weights_add_in_log_odds(weights):
+    mixed, original, target = random_batch(16, 10)
+
+    def log_odds(name, strength=None):
+        return torch.logit(create_ratio(name, strength)(mixed, original, target))
+
+    area, (w, s, k) = log_odds('area'), weights
+    expected = (
+        area + 2 * w * (log_odds('visible') - area) + s * (log_odds('similarity', 1.) - area)
+        + k * (log_odds('feature', 1.) - area))
+    inner = (target.lam > 0) & (target.lam < 1)
+    found = torch.logit(Formula(*weights)(mixed, original, target))
+    torch.testing.assert_close(found[inner], expected[inner], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('ratio, error, message', [
+    ((1., 2.), ValueError, r'must be three numbers \(w, s, k\), .* got \(1.0, 2.0\)'),
+    ((1., 2., -1.), ValueError, r'must be three numbers'), ((2., 0., 0.), ValueError, r'w of the evidence must be in'),
+    (('a', 0., 0.), ValueError, 'must be three numbers'), (Released, TypeError, r'got the class Released: use Released'),
+    (3, ValueError, 'ratio must be one of')])
+def test_what_is_no_ratio_is_refused(ratio, error, message):
+    with pytest.raises(error, match=message):
+        SUMixOptions(ratio)
+
+
 @pytest.mark.parametrize('name', list(FORMULAS))
 def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     mixed, original, target = random_batch(16, 10)
@@ -87,7 +141,7 @@ def test_shares_of_nothing_and_all_stay_exact_and_carry_no_gradient(name):
     assert lam[-1] == 1. and lam[8] == 0. and not lam.requires_grad and lam.dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence', 'combined'])
+@pytest.mark.parametrize('name', ['similarity', 'feature', 'evidence', 'combined', 'visible'])
 def test_a_sample_has_the_same_share_whatever_batch_it_stands_in(name):
     mixed, original, target = random_batch(16, 10)
     whole = FORMULAS[name](mixed, original, target)
@@ -115,7 +169,7 @@ def test_strength_zero_leaves_the_area_alone():
 
 @pytest.mark.parametrize('ratio, strength, message', [
     ('best', None, (
-        r"ratio must be one of \['combined', 'evidence', 'feature', 'similarity', 'released', 'area'\], got 'best'")),
+        r"ratio must be one of \['combined', 'evidence', .*'released'\], got 'best'")),
     ('similarity', -1., 'strength must be 0 or greater, got -1.0'),
     ('feature', float('inf'), 'strength must be 0 or greater'),
     ('similarity', float('nan'), 'strength must be 0 or greater'),
@@ -136,13 +190,13 @@ def test_feature_without_features_is_refused():
 def test_evidence_without_its_map_is_refused():
     mixed, original, target = random_batch(4, 3)
     with pytest.raises(ValueError, match="ratio 'evidence' needs ModelOutput.evidence"):
-        Evidence()(mixed, original._replace(evidence=None), target)
+        create_ratio('evidence')(mixed, original._replace(evidence=None), target)
 
 
 def test_evidence_without_a_mask_is_refused():
     mixed, original, target = random_batch(16, 10)
     bare = MixedTarget(target.labels, target.lam, 10, index=target.index)
-    for ratio in (Evidence(), Combined()):
+    for ratio in (create_ratio('evidence'), create_ratio('combined')):
         with pytest.raises(ValueError, match='the evidence needs the mask that the images were mixed by, got .* None'):
             ratio(mixed, original, bare)
 
@@ -152,24 +206,24 @@ def test_combined_compares_features_where_logits_are_lacking_and_nothing_of_a_si
     for strength in (0., 1., 5.):
         less = original._replace(logits=None)
         torch.testing.assert_close(
-            Combined(4. * strength)(mixed, less, target), Evidence(strength)(mixed, less, target), rtol=0, atol=0)
+            create_ratio('combined', 4. * strength)(mixed, less, target), create_ratio('evidence', strength)(mixed, less, target), rtol=0, atol=0)
         single = original._replace(evidence=torch.ones(16, 1, 1), features=None)
         torch.testing.assert_close(
-            Combined(4. * strength)(mixed, single, target), Area()(mixed, None, target), atol=1e-6, rtol=1e-5)
+            create_ratio('combined', 4. * strength)(mixed, single, target), create_ratio('area')(mixed, None, target), atol=1e-6, rtol=1e-5)
 
 
 def test_combined_reads_no_features_where_it_has_logits():
     mixed, original, target = random_batch(16, 10)
     bare = [output._replace(features=None) for output in (mixed, original)]
-    assert torch.equal(Combined()(*bare, target), Combined()(mixed, original, target))
+    assert torch.equal(create_ratio('combined')(*bare, target), create_ratio('combined')(mixed, original, target))
     with pytest.raises(ValueError, match=r"'combined' needs ModelOutput.features \[16, D\] for the unmixed images"):
-        Combined()(mixed, bare[1]._replace(logits=None), target)
+        create_ratio('combined')(mixed, bare[1]._replace(logits=None), target)
 
 
 def test_evidence_with_a_single_place_does_what_feature_does():
     mixed, original, target = random_batch(16, 10)
     original = original._replace(evidence=torch.ones(16, 1, 1))
-    found = Evidence(4.)(mixed, original, target)
+    found = create_ratio('evidence', 4.)(mixed, original, target)
     torch.testing.assert_close(found, create_ratio('feature', 4.)(mixed, original, target), rtol=0, atol=1e-5)
 
 
@@ -179,7 +233,7 @@ def test_outputs_of_another_shape_are_refused(part, shape):
     mixed, original, target = random_batch(4, 3)
     got = re.escape(str(shape))
     with pytest.raises(ValueError, match=f'needs ModelOutput.{part} .* for the unmixed images, got {got}'):
-        Evidence()(mixed, original._replace(**{part: torch.zeros(shape)}), target)
+        create_ratio('evidence')(mixed, original._replace(**{part: torch.zeros(shape)}), target)
 
 
 @pytest.mark.parametrize('name', ['similarity', 'combined', 'released'])
@@ -224,16 +278,16 @@ def test_evidence_by_place_follows_what_is_shown_of_it():
     mask[1, :, :4, :4] = False  # the second image keeps its own object, and gets its partner's
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
     torch.testing.assert_close(
-        Evidence(0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
+        create_ratio('evidence', 0.)(mixed, original, target), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-4)
     mask[0, :, :, 4:], mask[0, :, 6:] = True, False  # nothing of the partner's object
     target = MixedTarget(torch.tensor([0, 1]), mask.float().mean((1, 2, 3)), 3, mask=mask)
-    assert Evidence(0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
+    assert create_ratio('evidence', 0.)(mixed, original, target)[0] > 0.99 > target.lam[0]
 
 
 def test_where_the_features_are_alike_everywhere_the_area_stays():
     mixed, original, target = random_batch(16, 10)
     original = original._replace(evidence=torch.full((16, 4, 4), 0.1))
-    torch.testing.assert_close(Evidence(0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
+    torch.testing.assert_close(create_ratio('evidence', 0.)(mixed, original, target), target.lam, rtol=0, atol=1e-5)
 
 
 def test_an_overflow_leaves_the_area_to_its_pairs_alone():
@@ -290,23 +344,23 @@ def test_distances_of_ones_own_become_shares_by_the_common_formula():
         _Cautious()(mixed, None, target)
 
 
-@pytest.mark.parametrize('options, made, kind', [
-    ({}, 'none', Combined), ({'original_pass': 'none'}, 'none', Combined), ({'strength': 4.}, 'none', Combined),
-    ({'original_pass': 'no-grad'}, 'no-grad', Combined), ({'gamma': 0.5}, 'none', Combined),
-    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', Combined),
-    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', Combined), ({'clean': 0.5}, 'grad', Combined),
-    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', Combined),
-    ({'ratio': 'evidence'}, 'none', Evidence), ({'ratio': 'feature'}, 'none', Feature),
-    ({'ratio': 'similarity'}, 'none', Similarity),
-    ({'ratio': 'similarity', 'gamma': 0.5}, 'none', Similarity),
-    ({'ratio': 'released'}, 'no-grad', Released), ({'ratio': 'released', 'gamma': 0.5}, 'grad', Released),
-    ({'ratio': Released(), 'gamma': 0.5}, 'grad', Released), ({'ratio': 'area'}, 'none', Area),
-    ({'ratio': 'area', 'gamma': 0.5}, 'none', Area), ({'ratio': 'area', 'clean': 0.5}, 'grad', Area),
+@pytest.mark.parametrize('options, made, name', [
+    ({}, 'none', 'combined'), ({'original_pass': 'none'}, 'none', 'combined'), ({'strength': 4.}, 'none', 'combined'),
+    ({'original_pass': 'no-grad'}, 'no-grad', 'combined'), ({'gamma': 0.5}, 'none', 'combined'),
+    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', 'combined'),
+    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'), ({'clean': 0.5}, 'grad', 'combined'),
+    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'),
+    ({'ratio': 'evidence'}, 'none', 'evidence'), ({'ratio': 'feature'}, 'none', 'feature'),
+    ({'ratio': (0.5, 0., 0.)}, 'none', 'visible'), ({'ratio': [0, 2, 0]}, 'none', 'similarity'),
+    ({'ratio': 'similarity', 'gamma': 0.5}, 'none', 'similarity'),
+    ({'ratio': 'released'}, 'no-grad', 'released'), ({'ratio': 'released', 'gamma': 0.5}, 'grad', 'released'),
+    ({'ratio': Released(), 'gamma': 0.5}, 'grad', 'released'), ({'ratio': 'area'}, 'none', 'area'),
+    ({'ratio': 'area', 'gamma': 0.5}, 'none', 'area'), ({'ratio': 'area', 'clean': 0.5}, 'grad', 'area'),
 ])
-def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(options, made, kind):
+def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(options, made, name):
     found = SUMixOptions(**options)
-    assert found.resolved_pass == made and found.create_ratio() == kind()
-    assert found.unmixes == (made == 'none' and (found.gamma > 0 or kind is not Area))
+    assert found.resolved_pass == made and found.create_ratio() == FORMULAS[name]
+    assert found.unmixes == (made == 'none' and (found.gamma > 0 or name != 'area'))
 
 
 @pytest.mark.parametrize('options, message', [
@@ -332,18 +386,18 @@ def test_an_option_that_is_gone_is_unknown():
         SUMixOptions(original_scale=0.5)
 
 
-@pytest.mark.parametrize('kind', [Evidence, Combined])
-def test_where_the_partner_is_shown_whole_nothing_is_compared(kind):
+@pytest.mark.parametrize('weights', [(1., 0., 5.), (1., 5., 0.), (1., 2., 3.)])
+def test_where_the_partner_is_shown_whole_nothing_is_compared(weights):
     mixed, original, target = random_batch(16, 10)
     whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
         1 - target.lam).view(-1, 1, 1, 1))
     inner = (target.lam > 0) & (target.lam < 1)
-    weights = original.evidence / original.evidence.sum((1, 2), keepdim=True)
-    visible = (weights * whole.visible_fraction((4, 4))[0]).sum((1, 2))
-    found = kind(5.)(mixed, original, whole)
+    places = original.evidence / original.evidence.sum((1, 2), keepdim=True)
+    visible = (places * whole.visible_fraction((4, 4))[0]).sum((1, 2))
+    found = Formula(*weights)(mixed, original, whole)
     torch.testing.assert_close(found[inner], (visible / (visible + 1 - target.lam))[inner].detach())
-    assert torch.equal(found, kind(0.)(mixed, original, whole))
-    apart = ~torch.isclose(kind(5.)(mixed, original, target), kind(0.)(mixed, original, target))
+    assert torch.equal(found, Formula(1., 0., 0.)(mixed, original, whole))
+    apart = ~torch.isclose(Formula(*weights)(mixed, original, target), Formula(1., 0., 0.)(mixed, original, target))
     assert apart[inner].float().mean() > 0.8  # some are their own partners
 
 

@@ -19,7 +19,8 @@ from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCro
 
 from .compat import is_binary, is_softmax
 from .correction import ONE_CLASS, visible_evidence
-from .correction.ratios import Released, prediction_changes
+from .correction.formula import prediction_changes
+from .correction.released import Released
 from .options import SUMixOptions, resolve_options
 from .target import MixedTarget, ModelOutput
 

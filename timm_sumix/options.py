@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 from .correction import RATIOS, Ratio, create_ratio
-from .correction.ratios import Released
+from .correction.released import Released
 
 UNCERTAINTIES = ('head', 'logits')
 ORIGINAL_PASSES = ('none', 'no-grad', 'grad')
@@ -19,10 +19,14 @@ PRESETS: Dict[str, Dict[str, Any]] = {
 }
 
 
-def _choice(default: Optional[str], choices: Sequence[str], help: str, or_callable: bool = False) -> Any:
-    """Return an option that is one of `choices`, or a callable if that is allowed too."""
+def _choice(
+        default: Optional[str], choices: Sequence[str], help: str, is_other: Callable[[Any], bool] = lambda value: False,
+) -> Any:
+    """Return an option that is one of `choices`, or of which `is_other` says that it may be something else."""
     def check(name: str, value: Any) -> None:
-        if value in choices or value is None and default is None or or_callable and callable(value):
+        if value is None and default is None or isinstance(value, str) and value in choices:
+            return
+        if is_other(value):
             return
         raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
 
@@ -75,7 +79,7 @@ class SUMixOptions:
         TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
-    ratio: Union[str, Callable] = _choice('combined', list(RATIOS), 'how labels are corrected', or_callable=True)
+    ratio: Union[str, Callable] = _choice('combined', list(RATIOS), 'how labels are corrected', lambda value: callable(value) or isinstance(value, (tuple, list)))
     strength: Optional[float] = _number(
         None, _is_weight, '0 or greater', "strength of the correction (None: the ratio's own)")
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')

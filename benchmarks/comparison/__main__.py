@@ -29,12 +29,13 @@ def main() -> None:
     """Make the runs, or collect their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        '--set', choices=list(SETS), default='comparison',
-        help='which runs (default: comparison): sets.py says what each set holds')
+        '--set', choices=list(SETS), default='real',
+        help='which runs (default: real): sets.py says what each set holds')
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), help="settings in place of the set's")
     parser.add_argument('--arms', nargs='+', choices=list(ALL_ARMS), help="arms in place of the set's")
     parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
+    parser.add_argument('--data-dir', type=Path, help='folder that holds the photographs of cifar100 and others')
     add_arguments(parser)
     parser.add_argument(
         '--collect', type=Path,
@@ -50,7 +51,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     description = describe_run('benchmarks.comparison', sorted({seed for *_, seed in chosen}), args.device)
-    runs = [create_run(key, args.out) for key in chosen]
+    runs = [create_run(key, args.out, args.data_dir) for key in chosen]
     if args.collect:
         missing = collect(runs, args.collect)
         print(f'{len(runs) - missing} of {len(runs)} runs are done')

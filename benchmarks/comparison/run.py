@@ -2,34 +2,43 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 
 from ..common.results import write_result
-from ..common.scores import classification
+from ..common.scores import calibrated, classification
 from ..data.lite0 import load_weights
 from ..data.placed import ImageSet
 from ..data.settings import SETTINGS, Setting, make_data
 from ..labels.arms import ALL_ARMS, Arm
-from ..labels.controls import EXTRAS, RATIOS
+from ..labels.controls import RATIOS
 from ..labels.labellers import LABELLERS, attention_labellers
 from ..runs import Run, read_results
 from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, predict, train
 from .sets import Key
 
 
-def create_run(key: Key, out: Path) -> Run:
-    """Return the run of a setting, arm and seed, below the folder of all runs."""
+class What(NamedTuple):
+    """What one run trains, and where its photographs are."""
+    setting: str
+    arm: str
+    seed: int
+    data_dir: Optional[Path] = None
+
+
+def create_run(key: Key, out: Path, data_dir: Optional[Path] = None) -> Run:
+    """Return the run of a setting, arm and seed, below the folder of all runs; its photographs are in `data_dir`."""
     setting, arm, seed = key
-    return Run(out / setting, f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}', seed, make, key)
+    return Run(out / setting, f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}', seed, make,
+        What(*key, data_dir))
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
     """Train one model, write its checkpoint, and return its result."""
-    name, arm, seed = run.what
+    name, arm, seed, data_dir = run.what
     setting = SETTINGS[name]
-    data = make_data(setting, seed)
+    data = make_data(setting, seed, data_dir)
     torch.manual_seed(seed)
     model = create_model(setting.classes, **MODELS[setting.model])
     if setting.model == 'lite0':
@@ -39,33 +48,37 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
     errors = train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device, teacher)
     seconds = time.time() - start
     torch.save({'state_dict': model.state_dict()}, run.folder / 'checkpoint.pth.tar')
+    logits = predict(model, data.test.images)
     scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
     return {
         'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
         'label_error': {'first epoch': errors[0], 'last epoch': errors[-1]},
-        **classification(predict(model, data.test.images), data.test.labels), **({'others': scores} if scores else {})}
+        **classification(logits, data.test.labels),
+        'calibrated': calibrated(logits, data.test.labels), **({'others': scores} if scores else {})}
 
 
 def train_arm(
         model: torch.nn.Module, data: ImageSet, setting: Setting, arm: Arm, epochs: int, seed: int,
         device: Union[str, torch.device] = 'cpu', teacher: Optional[torch.nn.Module] = None,
-) -> List[float]:
+) -> List[Optional[float]]:
     """Train a model, in place, as an arm says; return the mean absolute error of its labels by epoch."""
     by_attention = arm.labeller == 'transmix'
     if by_attention and setting.model not in ('vit', 'deit'):
         raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit or deit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
-    options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio]()})}
+    steps = epochs * (len(data.labels) // RECIPES[setting.recipe].batch_size)
+    options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio](steps)})}
     return train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
         task_kwargs=options, labeller=labellers.get(arm.labeller),
-        extra=EXTRAS.get(arm.extra), device=device, teacher=teacher)
+        device=device, teacher=teacher,
+        crop=setting.canvas if setting.is_real else None)
 
 
 def _load_teacher(run: Run, device: torch.device) -> torch.nn.Module:
     """Return the model that the arm's teacher left; FileNotFoundError if it is not trained yet."""
-    name, arm, seed = run.what
+    name, arm, seed, _ = run.what
     teacher = create_run((name, str(ALL_ARMS[arm].teacher), seed), run.group.parent)
     path = teacher.folder / 'checkpoint.pth.tar'
     if not path.is_file():
@@ -109,7 +122,7 @@ def collect(runs: Sequence[Run], path: Path) -> int:
         'seconds': sum(result['seconds'] for result in results),
         'settings': {name: SETTINGS[name]._asdict() for name in dict.fromkeys(own['setting'] for own in results)},
         'runs': results})
-    return sum(run.what not in found for run in runs)
+    return sum(tuple(run.what[:3]) not in found for run in runs)
 
 
 def _key(result: Dict[str, Any]) -> Key:

@@ -1,18 +1,7 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import (
-    ARMS,
-    ATTENTION,
-    CONTROLS,
-    DISTILLED,
-    EVERYWHERE,
-    FEW,
-    HALF_UNMIXED,
-    MAIN,
-    ONE_EACH,
-    UNMIXING,
-)
+from ..labels.arms import DISTILLED, FEW, ONE_EACH, UNMIXING, WEIGHTS, weights_name
 
 
 class Part(NamedTuple):
@@ -22,33 +11,25 @@ class Part(NamedTuple):
     seeds: int
 
 
-_LABELLED = ('placed-14', 'placed-22', 'placed-32', 'plain', 'placed-14-alpha0.2', 'placed-14-short')
-_CONTROLS_OF_EMOJI = ('unmixed, shuffled', 'area, smoothing 0.1', *HALF_UNMIXED)
+# the question that decides the default: do corrected labels make better models of real photographs?
+REAL = ('none', 'area', 'combined', 'similarity')
 SETS: Dict[str, List[Part]] = {
-    'comparison': [Part(name, list(ARMS) if name == 'placed-14' else EVERYWHERE, 3) for name in _LABELLED],
-    'seeds': [
-        *(Part(name, MAIN, 8) for name in ('placed-14', 'plain')),
-        Part('placed-emoji', (*MAIN, *HALF_UNMIXED), 8),
-        Part('placed-22', ('area', 'evidence'), 8)],
-    'controls': [
-        Part('placed-14', (*MAIN, 'area, same time', *CONTROLS), 3),
-        Part('placed-emoji', (*MAIN, *_CONTROLS_OF_EMOJI), 3)],
-    'transformer': [Part('placed-14-vit', ('area', 'evidence', 'true', *ATTENTION), 2)],
+    'real': [Part(name, REAL, 3) for name in ('cifar100', 'caltech101')],
+    'strengths': [Part('cifar100-short', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],
     'unmixing': [
         Part('placed-14-wide', UNMIXING, 3),
         Part('resnet18-narrow', UNMIXING, 3),
         Part('resnet18-narrow-sizes', ONE_EACH, 3)],
     'common': [
         Part('resnet18', UNMIXING, 3),
-        *(Part(f'resnet18-{name}', (*ONE_EACH, 'combined, strength 2', 'clean'), 3) for name in ('sizes', 'emoji')),
+        *(Part(f'resnet18-{name}', (*ONE_EACH, 'combined 2', 'clean'), 3) for name in ('sizes', 'emoji')),
         Part('resnet18-alpha0.2', (*ONE_EACH[1:], 'clean'), 3),  # without mixing it is the first setting
-        Part('resnet18-plain', ('none', 'area', 'combined', 'unmixed'), 3),
+        Part('resnet18-plain', ('none', 'area', 'combined', 'evidence'), 3),
         Part('resnet18-long', FEW, 1)],
-    'deit': [Part('deit', ('none', 'area', 'unmixed', 'true, one pass', 'transmix'), 3)],
+    'deit': [Part('deit', ('none', 'area', 'evidence', 'true', 'transmix'), 3)],
     # the first are the teachers
     'distillation': [Part('resnet18-narrow', ('none', 'area', 'combined', *DISTILLED), 3)],
     'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],
-    'larger': [Part('placed-emoji-48', ('none', 'area', 'evidence', 'true', *HALF_UNMIXED), 1)],
 }
 Key = Tuple[str, str, int]  # setting, arm, seed
 

@@ -1,12 +1,14 @@
 """The settings in which models are compared: data, model and schedule of each."""
 from functools import lru_cache
-from typing import Dict, NamedTuple, Tuple, Union
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from .drawn import place_drawings
 from .emoji import load_drawings, split_drawings
 from .objects import DEBIAN_FOLDER, Objects, load_objects
+from .photographs import SOURCES, load_photographs
 from .placed import ImageSet, PlacedImages, place, plain, to_image_set
 from .stamps import Stamps, load_stamps, place_stamps
 
@@ -15,10 +17,10 @@ class Setting(NamedTuple):
     """Data, model and schedule of models that are compared.
 
     Args:
-        data: 'Fashion-MNIST', 'emoji' or 'stamps' (photographed objects).
+        data: 'Fashion-MNIST', 'emoji', 'stamps' (photographed objects), or one of photographs.SOURCES.
         size: Height and width of an object in pixels, or several, equally often; the least and greatest of emoji; None:
             plain Fashion-MNIST, 28 x 28.
-        canvas: Height and width of a canvas in pixels.
+        canvas: Height and width of a canvas, or of a photograph as the model sees it, in pixels.
         classes: Number of classes.
         images: Number of training images.
         epochs: Number of epochs.
@@ -27,6 +29,7 @@ class Setting(NamedTuple):
         mode: Mode of the mixing: 'batch', 'pair' or 'elem'.
         recipe: One of training.RECIPES.
         test_images: Number of test images.
+        stored: Height and width of the photographs of which training takes crops.
     """
     data: str = 'Fashion-MNIST'
     size: Union[int, Tuple[int, ...], None] = 14
@@ -39,6 +42,12 @@ class Setting(NamedTuple):
     mode: str = 'elem'
     recipe: str = 'adamw'
     test_images: int = 5000
+    stored: int = 32
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the images are photographs as they are published, nothing pasted."""
+        return self.data in SOURCES
 
 
 class Splits(NamedTuple):
@@ -78,17 +87,30 @@ SETTINGS = {
     'lite0-photographs': Setting(
         data='stamps', size=(32, 48, 64), canvas=128, classes=231, images=4620, epochs=6, model='lite0', mode='pair'),
 }
+_CIFAR = Setting(
+    data='cifar100', size=None, classes=100, images=10000, epochs=40, model='wide', mode='pair', recipe='cifar',
+    test_images=10000)
+SETTINGS.update({
+    'cifar100': _CIFAR,
+    'cifar100-5000': _CIFAR._replace(images=5000, epochs=80),
+    'cifar100-2500': _CIFAR._replace(images=2500, epochs=120),
+    'caltech101': Setting(
+        data='caltech101', size=None, canvas=128, classes=101, images=3030, epochs=8, model='lite0', mode='pair',
+        recipe='fine-tuning', test_images=3030, stored=144),
+})
 OTHER_IMAGES = 2000  # of each further test set
 
 
 @lru_cache(1)  # the runs of a seed follow each other
-def make_data(setting: Setting, seed: int) -> Splits:
-    """Return training and test images of a setting.
+def make_data(setting: Setting, seed: int, data_dir: Optional[Path] = None) -> Splits:
+    """Return training and test images of a setting; photographs are looked for in `data_dir`.
 
     Of emoji, the test images are new canvases of the drawings that are trained on; further ones are of drawings by the
     same artists that are not, and of an artist that is not. Of stamps they are new canvases too: each photograph is a
     class, and the backgrounds are of the same photographs.
     """
+    if setting.is_real:
+        return _photographs(setting, data_dir)
     if setting.data == 'emoji':
         return _emoji(setting, seed)
     if setting.data == 'stamps':
@@ -98,6 +120,12 @@ def make_data(setting: Setting, seed: int) -> Splits:
     return Splits(
         _placed(setting, train, setting.images, 2 * seed), _placed(setting, test, setting.test_images, 2 * seed + 1),
         {})
+
+
+@lru_cache(1)  # of all seeds
+def _photographs(setting: Setting, data_dir: Optional[Path]) -> Splits:
+    return Splits(*load_photographs(
+        setting.data, data_dir, setting.images, setting.test_images, setting.canvas, setting.stored), {})
 
 
 def _placed(setting: Setting, objects: Union[Objects, Stamps], count: int, seed: int) -> ImageSet:

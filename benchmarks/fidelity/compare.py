@@ -42,10 +42,10 @@ def compare(
 
 def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
     """Return in how many passes a ratio can be had: a class token's logits cannot be unmixed."""
-    if not RATIOS[name].reads:
+    ratio, unmixed = create_ratio(name), batches[0].unmixed
+    if not ratio.reads:
         return (1,)
-    unmixed = batches[0].unmixed
-    needs = [part for part in RATIOS[name].reads if part not in RATIOS[name].may_lack]
+    needs = [part for part in ratio.reads if part not in ratio.may_lack]
     has_one = unmixed is not None and all(getattr(unmixed, part) is not None for part in needs)
     return (1, 2) if has_one and name != 'released' else (2,)
 

@@ -1,61 +1,91 @@
-"""Controls of the comparison: shuffled corrections, and losses that are added, re-derived in a few lines each.
-
-Decoupled Mixup: Harnessing Hard Mixed Samples with Decoupled Regularizer, NeurIPS 2023,
-https://arxiv.org/abs/2203.10761
-RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out-of-Distribution Robustness, NeurIPS 2022,
-https://arxiv.org/abs/2206.14502; it mixes by mixup at a high alpha, here the images are mixed as in the other arms
-They are not their authors' code.
-"""
+"""Controls of the comparison: corrections given to other samples, and a correction that grows with training."""
 from functools import partial
 from typing import Callable, Dict
 
 import torch
-import torch.nn.functional as F
 
 from timm_sumix import MixedTarget
 from timm_sumix.correction import Ratio, create_ratio
+from timm_sumix.correction.formula import WEIGHTS, Formula
 
-NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are shuffled
-DECOUPLED_WEIGHT = 0.1  # the paper's eta
+NEIGHBOURS = 8  # samples of a batch, sorted by area, among which corrections are exchanged
+LOG_ODDS = 14.  # of shares nearer to 0 or 1 than 1e-6
+HALVINGS = 40  # of the range in which a shift is looked for
+
+
+@torch.no_grad()
+def exchanged(lam: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
+    """Return shares that are corrected as those of other samples of about the same area are: a neutral control.
+
+    Samples are sorted by area. Among each NEIGHBOURS, corrections, differences of log-odds from the area, change places
+    at random, and all are shifted by the one number that makes the mean of the shares the mean of the areas. So a
+    share says nothing of its own picture, nor of its area more than the area does, and the shares are spread as the
+    corrected ones are.
+
+    Args:
+        lam: Corrected shares [N].
+        area: Shares by area [N]; where they are 0 or 1 they stay.
+    """
+    lam, area = lam.double(), area.double()
+    inner = ((area > 0) & (area < 1)).nonzero().squeeze(1)
+    groups = inner[area[inner].argsort()].split(NEIGHBOURS)
+    result = area.clone()
+    with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
+        for rows in groups:
+            correction = (_log_odds(lam[rows]) - _log_odds(area[rows]))[torch.randperm(len(rows)).to(rows.device)]
+            result[rows] = _with_mean(_log_odds(area[rows]) + correction, area[rows].mean())
+    return result.float()
+
+
+def _log_odds(share: torch.Tensor) -> torch.Tensor:
+    return torch.logit(share).clamp(-LOG_ODDS, LOG_ODDS)
+
+
+def _with_mean(log_odds: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Return sigmoid(log_odds + shift), by the shift for which their mean is `mean`."""
+    low = torch.full_like(mean, -3 * LOG_ODDS)
+    high = -low
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        is_above = torch.sigmoid(log_odds + middle).mean() > mean
+        low, high = torch.where(is_above, low, middle), torch.where(is_above, middle, high)
+    return torch.sigmoid(log_odds + (low + high) / 2)
 
 
 class Shuffled(Ratio):
-    """Each sample gets the correction of another of about the same area: of the right size, for the wrong picture."""
+    """A ratio whose corrections other samples of about the same area get: of the right size, for the wrong picture."""
 
-    def __init__(self, name: str = 'evidence') -> None:
+    def __init__(self, name: str, steps: int = 1) -> None:
         self.ratio = create_ratio(name)
         self.reads, self.reads_mixed, self.may_lack = self.ratio.reads, self.ratio.reads_mixed, self.ratio.may_lack
+        self.instead_of_logits = self.ratio.instead_of_logits
+
+    def shares(self, mixed, original, target: MixedTarget):
+        """Return the exchanged shares [N]."""
+        return exchanged(self.ratio(mixed, original, target), target.area)
+
+
+class Growing(Ratio):
+    """A ratio whose weights of predictions and features grow evenly from 0: at first a network recognises nothing.
+
+    Args:
+        name: One of the formula's names.
+        steps: Number of steps until they are as they are by name.
+    """
+    reads = reads_mixed = ('logits',)
+
+    def __init__(self, name: str, steps: int) -> None:
+        self.weights, self.steps, self.step = WEIGHTS[name], steps, 0
 
     def shares(self, mixed, original, target):
-        """Return the shuffled shares [N]."""
-        change = self.ratio(mixed, original, target) - target.lam
-        by_area = target.area.argsort()
-        with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this
-            position = (torch.arange(len(change)) // NEIGHBOURS + torch.rand(len(change))).to(change.device)
-        shuffled = torch.empty_like(change)
-        shuffled[by_area] = change[by_area[position.argsort()]]
-        return (target.lam + shuffled).clamp(0., 1.)
+        """Return the shares [N] of the next step."""
+        w, s, k = self.weights
+        part = min(self.step / self.steps, 1.)
+        self.step += 1
+        return Formula(w, part * s, part * k)(mixed, original, target)
 
 
-def decoupled(
-        model: torch.nn.Module, images: torch.Tensor, logits: torch.Tensor, target: MixedTarget) -> torch.Tensor:
-    """Return Decoupled Mixup's term: each class of a mixed image against all but the other one, whatever the share."""
-    pair = (target.labels, target.partner_labels)
-    terms = []
-    for own, other in (pair, pair[::-1]):
-        others = torch.zeros_like(logits).scatter(1, other[:, None], -torch.inf)
-        without = torch.where((own == other)[:, None], logits, logits + others)
-        terms.append(F.cross_entropy(without, own))
-    return DECOUPLED_WEIGHT * sum(terms)
-
-
-def regmixup(
-        model: torch.nn.Module, images: torch.Tensor, logits: torch.Tensor, target: MixedTarget) -> torch.Tensor:
-    """Return the cross-entropy of the unmixed images, in a pass of their own: a step costs twice the time."""
-    return F.cross_entropy(model(images), target.labels)
-
-
-# (model, unmixed images [N, 3, S, S], logits [N, C] of the mixed ones, target) -> loss
-EXTRAS: Dict[str, Callable[..., torch.Tensor]] = {'decoupled': decoupled, 'regmixup': regmixup}
-RATIOS: Dict[str, Callable[[], Ratio]] = {
-    'shuffled': Shuffled, 'combined, shuffled': partial(Shuffled, 'combined')}
+# name: (number of steps of the training) -> ratio
+RATIOS: Dict[str, Callable[[int], Ratio]] = {
+    **{f'{name}, shuffled': partial(Shuffled, name) for name in ('combined', 'similarity', 'evidence')},
+    'similarity, growing': partial(Growing, 'similarity')}

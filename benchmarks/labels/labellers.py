@@ -19,6 +19,7 @@ from timm_sumix import MixedTarget
 from timm_sumix.correction.evidence import QUARTILE
 from timm_sumix.maps import features_by_place
 
+from .controls import exchanged
 from .truth import true_shares
 
 Labeller = Callable[[torch.nn.Module, torch.Tensor, MixedTarget, torch.Tensor], torch.Tensor]
@@ -110,26 +111,19 @@ def attention_labellers(model: torch.nn.Module) -> Dict[str, Labeller]:
     return {'transmix': transmix, 'attention of originals': of_originals}
 
 
-def _pass_only(model, mixed, target, masks):
-    model(target.original)  # batch norm sees the unmixed images, as it does with every label of two passes
-    return target.lam
-
-
-def _true_in_one_pass(model, mixed, target, masks):
+def _true(model, mixed, target, masks):
     share = true_shares(masks, target)
     return torch.where(share.isnan(), target.lam, share)
 
 
-def _true(model, mixed, target, masks):
-    model(target.original)  # as above
-    return _true_in_one_pass(model, mixed, target, masks)
+def _true_shuffled(model, mixed, target, masks):
+    return exchanged(_true(model, mixed, target, masks), target.area)
 
 
 LABELLERS: Dict[str, Labeller] = {
     'snapmix': snapmix,
     'lumix': lumix,
-    'pass': _pass_only,
     'true': _true,
-    'true, one pass': _true_in_one_pass,
+    'true, shuffled': _true_shuffled,
     'evidence of the mixture': evidence_of_mixture,
 }

@@ -1,0 +1,195 @@
+"""Real photographs from a folder of one's own: CIFAR-10 and -100, Tiny-ImageNet-200 with its boxes, Caltech-101.
+
+Nothing is downloaded. Each set is found in the folder, or in a folder directly below it, as it is published.
+
+CIFAR: Learning Multiple Layers of Features from Tiny Images, Krizhevsky, 2009
+Tiny-ImageNet: Tiny ImageNet Visual Recognition Challenge, Le and Yang, 2015, of ImageNet's pictures
+Caltech-101: Learning Generative Visual Models from Few Training Examples, CVPR Workshops 2004
+"""
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from .placed import ImageSet, PlacedImages, to_image_set
+
+Box = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels, the last two included
+
+
+class Picture(NamedTuple):
+    """One picture: a file or its pixels [H, W, 3], its class, and its object's box where that is published."""
+    image: Union[Path, np.ndarray]
+    label: int
+    box: Optional[Box] = None
+
+
+Pictures = List[Picture]
+
+
+class Source(NamedTuple):
+    """One data set.
+
+    Args:
+        is_here: Whether a folder holds it.
+        read: Folder -> its training pictures and its test pictures; None for the latter where it has no such split.
+        origin: Where it comes from, for the error.
+    """
+    is_here: Callable[[Path], bool]
+    read: Callable[[Path], Tuple[Pictures, Optional[Pictures]]]
+    origin: str
+
+
+def _folders(folder: Path) -> List[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _files(folder: Path) -> List[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ('.png', '.jpg', '.jpeg'))
+
+
+def _by_class(folders: List[Path]) -> Pictures:
+    return [Picture(path, label) for label, folder in enumerate(folders) for path in _files(folder)]
+
+
+def _read_folders(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
+    return _by_class(_folders(folder / 'train')), _by_class(_folders(folder / 'test'))
+
+
+def _read_tiny(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
+    names = (folder / 'wnids.txt').read_text().split()
+    labels = {name: label for label, name in enumerate(sorted(names))}
+
+    def rows(path: Path) -> List[List[str]]:
+        return [line.split('\t') for line in path.read_text().splitlines()]
+
+    def box(cells: List[str]) -> Box:
+        return tuple(int(cell) for cell in cells[-4:])  # type: ignore[return-value]
+
+    train = [
+        Picture(folder / 'train' / name / 'images' / row[0], label, box(row))
+        for name, label in labels.items() for row in rows(folder / 'train' / name / f'{name}_boxes.txt')]
+    test = [
+        Picture(folder / 'val' / 'images' / row[0], labels[row[1]], box(row))
+        for row in rows(folder / 'val' / 'val_annotations.txt')]
+    return train, test
+
+
+def _read_caltech(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
+    return _by_class([path for path in _folders(folder) if path.name != 'BACKGROUND_Google']), None
+
+
+def _cifar(classes: int, own: str, dataset: Any) -> Source:
+    """Return CIFAR: the files that torchvision unpacks, or train/CLASS/ and test/CLASS/ with pictures."""
+    def is_here(folder: Path) -> bool:
+        return (folder / own).is_dir() or all(len(_folders(folder / part)) == classes for part in ('train', 'test'))
+
+    def read(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
+        if not (folder / own).is_dir():
+            return _read_folders(folder)
+        splits = (dataset(str(folder), train=train) for train in (True, False))
+        train, test = ([Picture(*row) for row in zip(split.data, split.targets)] for split in splits)
+        return train, test
+
+    return Source(is_here, read, f'https://www.cs.toronto.edu/~kriz/cifar.html ({own}, or train/ and test/ by class)')
+
+
+SOURCES: Dict[str, Source] = {
+    'cifar10': _cifar(10, 'cifar-10-batches-py', datasets.CIFAR10),
+    'cifar100': _cifar(100, 'cifar-100-python', datasets.CIFAR100),
+    'tiny-imagenet': Source(
+        lambda folder: (folder / 'wnids.txt').is_file() and (folder / 'val' / 'val_annotations.txt').is_file(),
+        _read_tiny, 'http://cs231n.stanford.edu/tiny-imagenet-200.zip (tiny-imagenet-200)'),
+    'caltech101': Source(
+        lambda folder: folder.name == '101_ObjectCategories', _read_caltech,
+        'https://data.caltech.edu/records/mzrjq-6wc02 (101_ObjectCategories)'),
+}
+
+
+def find_source(name: str, data_dir: Optional[Union[str, Path]]) -> Path:
+    """Return the folder that holds a set.
+
+    Args:
+        name: One of SOURCES.
+        data_dir: Holds it, or a folder that does, at most two levels up.
+
+    Raises:
+        FileNotFoundError: If there is none; it says where the set comes from.
+    """
+    if data_dir is not None:
+        below = _folders(Path(data_dir))
+        for folder in [Path(data_dir), *below, *(inner for path in below for inner in _folders(path))]:
+            if SOURCES[name].is_here(folder):
+                return folder
+    raise FileNotFoundError(f'--data-dir must hold {name}, got {data_dir}: {SOURCES[name].origin}')
+
+
+def load_photographs(
+        name: str, data_dir: Optional[Union[str, Path]], images: int, test_images: int, size: int, stored: int,
+) -> Tuple[ImageSet, ImageSet]:
+    """Return training and test pictures, as many of each class, drawn once and for all seeds alike.
+
+    Args:
+        name: One of SOURCES.
+        data_dir: See find_source.
+        images: Number of training pictures, the same of each class.
+        test_images: Number of test pictures at most, likewise; where the set has no split, of those that are left.
+        size: Height and width of test pictures: the middle of one whose shorter side is `stored` pixels.
+        stored: Height and width of training pictures, of which training takes crops.
+
+    Returns:
+        Both, with masks of the objects' boxes, all False where none are published.
+
+    Raises:
+        FileNotFoundError: If the folder does not hold the set.
+        ValueError: If a class has too few pictures.
+    """
+    train, test = SOURCES[name].read(find_source(name, data_dir))
+    classes = 1 + max(picture.label for picture in train)
+    count, test_count = images // classes, -(-test_images // classes)
+    shuffled = _shuffled(train, classes)
+    if min(map(len, shuffled)) < count:
+        raise ValueError(f'{name} must have {count} pictures of each class, got {min(map(len, shuffled))}')
+    left = [own[count:] for own in shuffled] if test is None else _shuffled(test, classes)
+    return (
+        _load([picture for own in shuffled for picture in own[:count]], stored, stored),
+        _load([picture for own in left for picture in own[:test_count]], size, stored))
+
+
+def _shuffled(pictures: Pictures, classes: int) -> List[Pictures]:
+    """Return the pictures of each class, in an order that depends on nothing else."""
+    generator, by_class = np.random.default_rng(0), [[] for _ in range(classes)]
+    for picture in pictures:
+        by_class[picture.label].append(picture)
+    return [[own[i] for i in generator.permutation(len(own))] for own in by_class]
+
+
+def _load(pictures: Pictures, size: int, stored: int) -> ImageSet:
+    images = np.empty((len(pictures), size, size, 3), np.uint8)
+    masks = np.zeros((len(pictures), size, size), bool)
+    for i, picture in enumerate(pictures):
+        is_file = isinstance(picture.image, Path)
+        image = Image.open(picture.image).convert('RGB') if is_file else Image.fromarray(picture.image)
+        images[i] = _resize(image, size, stored, Image.Resampling.BICUBIC)
+        if picture.box is not None:
+            masks[i] = _resize(_box_mask(picture.box, image.size), size, stored, Image.Resampling.NEAREST)
+    return to_image_set(PlacedImages(images, masks, np.array([picture.label for picture in pictures], np.int64)))
+
+
+def _box_mask(box: Box, size: Tuple[int, int]) -> Image.Image:
+    mask = np.zeros(size[::-1], bool)
+    left, top, right, bottom = box
+    mask[top:bottom + 1, left:right + 1] = True
+    return Image.fromarray(mask.astype(np.uint8))
+
+
+def _resize(image: Image.Image, size: int, stored: int, resample: Image.Resampling) -> np.ndarray:
+    """Return the middle [size, size] of a picture whose shorter side is resized to `stored` pixels."""
+    scale = stored / min(image.size)
+    width, height = (max(stored, round(side * scale)) for side in image.size)
+    if image.size != (width, height):
+        image = image.resize((width, height), resample)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))

@@ -1,0 +1,185 @@
+"""The corrected share of each label in a mixed image: one formula with three weights.
+
+Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
+
+    lam_hat = sigmoid(l + w (e - l) + s r + k c)
+
+    l = logit(lam)                        log-odds of the share by area
+    e = log(v_a / v_b)                    log-odds of the visible evidence: v_a, v_b are the visible fractions of the
+                                          evidence of both images
+    r = ||q - p~'||_2 - ||q - p~||_2      how much nearer the mixture's prediction is to the first image's
+    c = cos(f_mix, f) - cos(f_mix, f')    the same of the features: means of the last feature map
+
+z, z', z_mix are the logits of the first image, its partner and their mixture; p = softmax(z), p' = softmax(z'),
+q = softmax(z_mix); p~ is p without class y_b, p~' is p' without class y_a. In log-odds the share stays exact at
+lam = 0 and 1, and weights of 0 are CutMix's own label.
+
+The paper's printed equations were not at hand. r is the comparison that its abstract describes, in the form of the
+authors' released code with its sign mended; e and c are this library's own. What the released code computes is in
+released.py.
+"""
+from dataclasses import dataclass
+from typing import Dict, Tuple
+
+import torch
+import torch.nn.functional as F
+
+from ..target import MixedTarget, ModelOutput
+from .base import Ratio
+from .evidence import visible_evidence
+
+PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these stand in for them
+
+
+def prediction_changes(
+        mixed: ModelOutput,
+        original: ModelOutput,
+        target: MixedTarget,
+        mask_same_label: bool = False,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return how the mixture's prediction differs from each image's own: q - p~ and q - p~'.
+
+    Args:
+        mixed: Outputs for the mixed images.
+        original: Outputs for the unmixed images.
+        target: Labels of the mixed batch.
+        mask_same_label: Remove the partner's class even where it is the image's own, as the authors' code does.
+
+    Returns:
+        q - p~ and q - p~', [N, C] each, float32, no gradient.
+    """
+    q = mixed.logits.detach().float().softmax(dim=-1)
+    p = original.logits.detach().float().softmax(dim=-1)
+    labels, partner_labels = target.labels.unsqueeze(1), target.partner_labels.unsqueeze(1)
+    keep = torch.zeros_like(labels, dtype=torch.bool) if mask_same_label else labels == partner_labels
+    first = torch.where(keep, p, p.scatter(1, partner_labels, 0.))
+    partner = target.partner(p)
+    second = torch.where(keep, partner, partner.scatter(1, labels, 0.))
+    return q - first, q - second
+
+
+def nearer_prediction(mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
+    """Return r [N]: how much nearer to its first image's prediction than to its partner's a mixture's is."""
+    first, second = prediction_changes(mixed, original, target)
+    return second.norm(dim=-1) - first.norm(dim=-1)
+
+
+def nearer_features(mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
+    """Return c [N]: how much nearer to its first image's features than to its partner's a mixture's are."""
+    f_mix, f = F.normalize(torch.stack([mixed.features, original.features]).detach().float(), dim=-1)
+    return (f_mix * (f - target.partner(f))).sum(-1)
+
+
+@dataclass(frozen=True)
+class Formula(Ratio):
+    """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
+
+    With evidence, predictions are compared where the logits of the unmixed images can be had; where they cannot (the
+    head reads a class token), features are, at a quarter of the weight. Of a feature map of a single place no
+    prediction is compared, and where a policy shows the partner whole at a smaller size (ResizeMix), where both change
+    with the size, nothing is.
+
+    Args:
+        w: Weight of the evidence against the area.
+        s: Weight of the predictions.
+        k: Weight of the features.
+    """
+    w: float = 0.
+    s: float = 0.
+    k: float = 0.
+
+    @property
+    def weights(self) -> Tuple[float, float, float]:
+        """(w, s, k)."""
+        return self.w, self.s, self.k
+
+    @property
+    def name(self) -> str:
+        """The name of these weights, or the weights themselves."""
+        return str(self).split(' (')[0]
+
+    def __str__(self) -> str:
+        weights = '({:g}, {:g}, {:g})'.format(*self.weights)
+        return next((f'{name} {weights}' for name, own in WEIGHTS.items() if own == self.weights), weights)
+
+    def __post_init__(self):
+        if not 0. <= self.w <= 1.:
+            raise ValueError(f'weight w of the evidence must be in [0, 1], got {self.w}')
+
+    @property
+    def origin(self) -> str:  # type: ignore[override]
+        """What the labels follow, for the log."""
+        parts = {'where the object is': self.w, 'what the model recognises': self.s, "the image's features": self.k}
+        return 'by ' + ' and '.join(part for part, weight in parts.items() if weight > 0) if self.reads else (
+            "no correction, CutMix's own label")
+
+    @property
+    def may_lack(self) -> Tuple[str, ...]:  # type: ignore[override]
+        """Logits, where the evidence stands in for them."""
+        return ('logits',) if self.w > 0 and self.s > 0 else ()
+
+    @property
+    def instead_of_logits(self) -> Tuple[str, ...]:  # type: ignore[override]
+        """Features, where nothing else asks for them."""
+        return ('features',) if self.may_lack and self.k == 0 else ()
+
+    @property
+    def reads(self) -> Tuple[str, ...]:  # type: ignore[override]
+        """What a weight asks for."""
+        asked = {'logits': self.s > 0, 'features': self.k > 0 or bool(self.may_lack), 'evidence': self.w > 0}
+        return tuple(part for part, is_asked in asked.items() if is_asked)
+
+    @property
+    def reads_mixed(self) -> Tuple[str, ...]:  # type: ignore[override]
+        """The same, but for the evidence."""
+        return tuple(part for part in self.reads if part != 'evidence')
+
+    @property
+    def uses_classes(self) -> bool:  # type: ignore[override]
+        """Whether predictions are compared."""
+        return self.s > 0
+
+    def shares(self, mixed, original, target):
+        """Return the corrected shares [N]."""
+        if not self.reads:
+            return target.lam
+        nearer = self._nearer(mixed, original, target)
+        if self.w == 0:
+            return torch.sigmoid(torch.logit(target.lam) + nearer)
+        if target.mixing is None:
+            raise ValueError('the evidence needs the mask that the images were mixed by, got target.mask None')
+        in_place = target.mixing.partner_in_place((original.evidence.shape[1], original.evidence.shape[2]))
+        if in_place is not None and not isinstance(nearer, float):
+            nearer = nearer * in_place
+        first, second = visible_evidence(original.evidence, target)
+        evidence = (first / second).log()
+        if self.w == 1:  # else inf - inf where the share is 0 or 1
+            return torch.sigmoid(evidence + nearer)
+        return torch.sigmoid((1. - self.w) * torch.logit(target.lam) + self.w * evidence + nearer)
+
+    def _nearer(self, mixed: ModelOutput, original: ModelOutput, target: MixedTarget):
+        """Return s r + k c [N], or 0 where nothing is compared."""
+        s, k = self.s, self.k
+        if original.logits is None:
+            s, k = 0., k + s / PREDICTIONS_PER_FEATURES
+        elif self.w > 0 and original.evidence.shape[1:] == (1, 1):
+            s = 0.
+        nearer = 0.
+        if s > 0:
+            nearer = s * nearer_prediction(mixed, original, target)
+        if k > 0:
+            nearer = nearer + k * nearer_features(mixed, original, target)
+        return nearer
+
+
+# name: (w, s, k)
+WEIGHTS: Dict[str, Tuple[float, float, float]] = {
+    'combined': (1., 4., 0.),
+    'evidence': (1., 0., 1.),
+    'visible': (0.5, 0., 0.),
+    'feature': (0., 0., 8.),
+    'similarity': (0., 2., 0.),
+    'area': (0., 0., 0.),
+}
+# name: position of the weight that `strength` sets
+STRENGTHS = {'combined': 1, 'evidence': 2, 'feature': 2, 'similarity': 1}
