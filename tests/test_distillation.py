@@ -226,7 +226,7 @@ def test_a_student_of_other_classes_is_an_error():
 def test_settings_are_logged(mixup, caplog):
     caplog.set_level('INFO')
     SUMixDistillationTask(_create(LogitDistillationTask), mixup, teacher_shares=True)
-    assert 'labels corrected by Combined(strength=4.0), read from the teacher' in caplog.text
+    assert 'what the model recognises, read from the teacher; ratio combined (1, 4, 0).' in caplog.text
     caplog.clear()
     SUMixDistillationTask(_create(LogitDistillationTask), mixup)
-    assert 'SUMix: labels corrected by Combined(strength=4.0): ' in caplog.text
+    assert 'SUMix: labels corrected by where the object is and what the model recognises; ratio combined (1, 4, 0).' in caplog.text

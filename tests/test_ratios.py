@@ -127,7 +127,7 @@ def test_weights_add_in_log_odds(weights):
 @pytest.mark.parametrize('ratio, error, message', [
     ((1., 2.), ValueError, r'must be three numbers \(w, s, k\), .* got \(1.0, 2.0\)'),
     ((1., 2., -1.), ValueError, r'must be three numbers'), ((2., 0., 0.), ValueError, r'w of the evidence must be in'),
-    (('a', 0., 0.), ValueError, 'must be three numbers'), (Released, TypeError, r'got the class Released: use Released'),
+    (('a', 0., 0.), ValueError, 'must be three numbers'), (Released, TypeError, 'got the class Released: use Released'),
     (3, ValueError, 'ratio must be one of')])
 def test_what_is_no_ratio_is_refused(ratio, error, message):
     with pytest.raises(error, match=message):
@@ -206,10 +206,12 @@ def test_combined_compares_features_where_logits_are_lacking_and_nothing_of_a_si
     for strength in (0., 1., 5.):
         less = original._replace(logits=None)
         torch.testing.assert_close(
-            create_ratio('combined', 4. * strength)(mixed, less, target), create_ratio('evidence', strength)(mixed, less, target), rtol=0, atol=0)
+            create_ratio('combined', 4. * strength)(mixed, less, target),
+            create_ratio('evidence', strength)(mixed, less, target), rtol=0, atol=0)
         single = original._replace(evidence=torch.ones(16, 1, 1), features=None)
         torch.testing.assert_close(
-            create_ratio('combined', 4. * strength)(mixed, single, target), create_ratio('area')(mixed, None, target), atol=1e-6, rtol=1e-5)
+            create_ratio('combined', 4. * strength)(mixed, single, target), create_ratio('area')(mixed, None, target),
+            atol=1e-6, rtol=1e-5)
 
 
 def test_combined_reads_no_features_where_it_has_logits():

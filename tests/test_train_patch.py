@@ -234,7 +234,9 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-fade 0.5 --sumix-ratio similarity', 'fade 0.5 needs the evidence'),
     ('--sumix-uncertainty none', "invalid choice: 'none'"),
     ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
-    ('--sumix-ratio best', "invalid choice: 'best'"),
+    ('--sumix-ratio best', "got 'best'"),
+    ('--sumix-ratio 1,x,2', "must be a name or three numbers W,S,K, got '1,x,2'"),
+    ('--sumix-ratio 1,2', 'must be three numbers (w, s, k)'),
     ('--sumix-preset best', "invalid choice: 'best'"),
     ('--sumix-original-pass none --sumix-ratio released', "ratio 'released' is of two passes"),
     ('--sumix-preview -1', '--sumix-preview must be a number of images, 0 or greater, got -1'),
@@ -342,13 +344,14 @@ def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expecte
 
 
 @pytest.mark.parametrize('ratio, origin, cost', [
-    ('evidence', "this library's own, not the paper's", 'none; cost: as CutMix.'),
-    ('released', "what the authors' released code computes", 'no-grad; cost: a second forward.'),
-    ('similarity', "as the paper's abstract describes it", 'none; cost: as CutMix.')])
+    ('evidence', "where the object is and the images' features; ratio evidence (1, 0, 1).", 'none; cost: as CutMix.'),
+    ('released', "what the authors' released code computes; ratio Released().", 'no-grad; cost: a second forward.'),
+    ('similarity', 'what the model recognises; ratio similarity (0, 2, 0).', 'none; cost: as CutMix.'),
+    ('0.5,1,0', 'where the object is and what the model recognises; ratio (0.5, 1, 0).', 'none; cost: as CutMix.')])
 def test_the_log_names_the_ratio_whose_it_is_and_what_it_costs(launch, capfd, ratio, origin, cost):
     launch('--sumix', '--sumix-ratio', ratio)
     log = capfd.readouterr().err
-    assert f'SUMix: labels corrected by {ratio.capitalize()}' in log and origin in log
+    assert f'SUMix: labels corrected by {origin}' in log
     assert f'SUMix: pass over the unmixed images: {cost}' in log
 
 

@@ -93,7 +93,7 @@ class SUMixDistillationTask(SUMixTask):
             super()._log_settings()
             return
         ratio, made = self.teacher_ratio, self.teacher_options.resolved_pass
-        _logger.info(f'SUMix: labels corrected by {ratio}, read from the teacher: {ratio.origin}.')
+        _logger.info(f'SUMix: labels corrected by {ratio.origin}, read from the teacher; ratio {ratio}.')
         _logger.info(f"SUMix: the teacher's pass over the unmixed images: {made}.")
 
     def train(self, mode: bool = True) -> 'SUMixDistillationTask':

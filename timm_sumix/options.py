@@ -3,9 +3,10 @@
 SUMixLoss, SUMixTask, correct() and the launcher's --sumix flags are all made from the fields of SUMixOptions.
 """
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Callable, Dict, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from .correction import RATIOS, Ratio, create_ratio
+from .correction.ratios import AnyRatio
 from .correction.released import Released
 
 UNCERTAINTIES = ('head', 'logits')
@@ -19,14 +20,12 @@ PRESETS: Dict[str, Dict[str, Any]] = {
 }
 
 
-def _choice(
-        default: Optional[str], choices: Sequence[str], help: str, is_other: Callable[[Any], bool] = lambda value: False,
-) -> Any:
-    """Return an option that is one of `choices`, or of which `is_other` says that it may be something else."""
+def _choice(default: Optional[str], choices: Sequence[str], help: str, or_ratio: bool = False) -> Any:
+    """Return an option that is one of `choices`, or weights or a callable of one's own where `or_ratio` allows that."""
     def check(name: str, value: Any) -> None:
         if value is None and default is None or isinstance(value, str) and value in choices:
             return
-        if is_other(value):
+        if or_ratio and (callable(value) or isinstance(value, (tuple, list))):
             return
         raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
 
@@ -55,11 +54,11 @@ class SUMixOptions:
     """Settings of the correction, checked when they are made.
 
     Args:
-        ratio: How labels are corrected: 'combined', 'evidence', 'feature', 'similarity', 'released' or 'area' (not at
-            all), or a callable of your own, (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
+        ratio: How labels are corrected: 'combined', 'evidence', 'visible', 'feature', 'similarity', 'released' or
+            'area' (not at all), weights (w, s, k) of the formula in correction/formula.py, or a callable of your own,
+            (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
         strength: Strength of the correction, 0 or greater; None: the ratio's own default (combined 4, similarity 2,
-            feature 8, evidence 1). For combined and evidence it is the weight of what is compared beside the evidence:
-            predictions, features. The others have none.
+            feature 8, evidence 1), the weight of the predictions or features that it compares. The others have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
             as task state; 'logits': the logits themselves.
@@ -79,7 +78,7 @@ class SUMixOptions:
         TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
-    ratio: Union[str, Callable] = _choice('combined', list(RATIOS), 'how labels are corrected', lambda value: callable(value) or isinstance(value, (tuple, list)))
+    ratio: AnyRatio = _choice('combined', list(RATIOS), 'how labels are corrected', or_ratio=True)
     strength: Optional[float] = _number(
         None, _is_weight, '0 or greater', "strength of the correction (None: the ratio's own)")
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')

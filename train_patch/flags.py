@@ -5,7 +5,7 @@ What an option may be is decided by the library; here are the flags' texts, and 
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Tuple, Union
 
 from timm.utils import ParseKwargs
 
@@ -60,9 +60,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         '--sumix-preset', choices=list(PRESETS), default='default',
         help='settings of what is not given below: the defaults, as in the paper, or as in its released code')
     for key, option in OPTION_KEYS.items():
+        choices = option.metadata['choices']
+        own: Dict[str, Any] = {'type': option.metadata['type'], 'choices': choices}
+        if option.name == 'ratio':
+            own = {'type': ratio_of, 'metavar': f'{{{",".join(choices)}}} or W,S,K'}
         group.add_argument(
-            f'--{key.replace("_", "-")}', type=option.metadata['type'], choices=option.metadata['choices'],
-            default=None, help=f'{option.metadata["help"]} (default: {option.default}, unless the preset sets it)')
+            f'--{key.replace("_", "-")}', **own, default=None,
+            help=f'{option.metadata["help"]} (default: {option.default}, unless the preset sets it)')
     group.add_argument(
         '--sumix-policy', nargs='+', default=None, metavar='P',
         help=f'mixing policies to draw from, of {list(POLICIES)} (default: by --mixup and --cutmix)')
@@ -81,6 +85,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--sumix-teacher-shares', action='store_true', default=False,
         help='with --kd-model-name: correct labels by what the teacher recognises, not the student')
+
+
+def ratio_of(text: str) -> Union[str, Tuple[float, ...]]:
+    """Return the ratio that a flag names: a name as it is, or weights W,S,K as numbers."""
+    if ',' not in text:
+        return text
+    try:
+        return tuple(float(weight) for weight in text.split(','))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'must be a name or three numbers W,S,K, got {text!r}') from error
 
 
 def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:

@@ -22,14 +22,14 @@ class Ratio:
         may_lack: Fields that it does without where a model cannot tell them; they are None then.
         instead_of_logits: Fields that it reads only where the logits of the unmixed images are lacking.
         uses_classes: Whether it asks for the class of an image, so that multi-label images have no answer.
-        origin: Where the formula is from, for the log.
+        origin: What the labels follow, for the log.
     """
     reads: ClassVar[Tuple[str, ...]] = FIELDS
     reads_mixed: ClassVar[Tuple[str, ...]] = FIELDS
     may_lack: ClassVar[Tuple[str, ...]] = ()
     instead_of_logits: ClassVar[Tuple[str, ...]] = ()
     uses_classes: ClassVar[bool] = False
-    origin: ClassVar[str] = 'your own'
+    origin: ClassVar[str] = 'your own ratio'
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ authors' released code with its sign mended; e and c are this library's own. Wha
 released.py.
 """
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +64,9 @@ def nearer_prediction(mixed: ModelOutput, original: ModelOutput, target: MixedTa
     return second.norm(dim=-1) - first.norm(dim=-1)
 
 
-def nearer_features(mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
-    """Return c [N]: how much nearer to its first image's features than to its partner's a mixture's are."""
-    f_mix, f = F.normalize(torch.stack([mixed.features, original.features]).detach().float(), dim=-1)
+def nearer_features(f_mix: torch.Tensor, f: torch.Tensor, target: MixedTarget) -> torch.Tensor:
+    """Return c [N]: how much nearer to its first image's features than to its partner's a mixture's [N, D] are."""
+    f_mix, f = F.normalize(torch.stack([f_mix, f]).detach().float(), dim=-1)
     return (f_mix * (f - target.partner(f))).sum(-1)
 
 
@@ -109,9 +109,8 @@ class Formula(Ratio):
     @property
     def origin(self) -> str:  # type: ignore[override]
         """What the labels follow, for the log."""
-        parts = {'where the object is': self.w, 'what the model recognises': self.s, "the image's features": self.k}
-        return 'by ' + ' and '.join(part for part, weight in parts.items() if weight > 0) if self.reads else (
-            "no correction, CutMix's own label")
+        parts = {'where the object is': self.w, 'what the model recognises': self.s, "the images' features": self.k}
+        return ' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own"
 
     @property
     def may_lack(self) -> Tuple[str, ...]:  # type: ignore[override]
@@ -149,27 +148,23 @@ class Formula(Ratio):
         if target.mixing is None:
             raise ValueError('the evidence needs the mask that the images were mixed by, got target.mask None')
         in_place = target.mixing.partner_in_place((original.evidence.shape[1], original.evidence.shape[2]))
-        if in_place is not None and not isinstance(nearer, float):
+        if in_place is not None:
             nearer = nearer * in_place
         first, second = visible_evidence(original.evidence, target)
-        evidence = (first / second).log()
-        if self.w == 1:  # else inf - inf where the share is 0 or 1
-            return torch.sigmoid(evidence + nearer)
-        return torch.sigmoid((1. - self.w) * torch.logit(target.lam) + self.w * evidence + nearer)
+        log_odds = (first / second).log()
+        if self.w < 1:  # at 1 the area is left out: where the share is 0 or 1, inf - inf
+            log_odds = (1. - self.w) * torch.logit(target.lam) + self.w * log_odds
+        return torch.sigmoid(log_odds + nearer)
 
-    def _nearer(self, mixed: ModelOutput, original: ModelOutput, target: MixedTarget):
+    def _nearer(self, mixed: Any, original: Any, target: MixedTarget) -> Any:
         """Return s r + k c [N], or 0 where nothing is compared."""
         s, k = self.s, self.k
         if original.logits is None:
             s, k = 0., k + s / PREDICTIONS_PER_FEATURES
         elif self.w > 0 and original.evidence.shape[1:] == (1, 1):
             s = 0.
-        nearer = 0.
-        if s > 0:
-            nearer = s * nearer_prediction(mixed, original, target)
-        if k > 0:
-            nearer = nearer + k * nearer_features(mixed, original, target)
-        return nearer
+        predictions = s * nearer_prediction(mixed, original, target) if s > 0 else 0.
+        return predictions + k * nearer_features(mixed.features, original.features, target) if k > 0 else predictions
 
 
 # name: (w, s, k)

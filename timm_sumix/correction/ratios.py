@@ -1,4 +1,5 @@
 """Ratios by name, by weights, or functions of one's own."""
+from functools import partial
 from typing import Any, Callable, ClassVar, Dict, Optional, Sequence, Tuple, Union
 
 import torch
@@ -10,7 +11,7 @@ from .released import Released
 
 # name: without arguments, the ratio at its own strength
 RATIOS: Dict[str, Callable[[], Ratio]] = {
-    **{name: (lambda weights=weights: Formula(*weights)) for name, weights in WEIGHTS.items()}, 'released': Released}
+    **{name: partial(Formula, *weights) for name, weights in WEIGHTS.items()}, 'released': Released}
 AnyRatio = Union[str, Sequence[float], Ratio, Callable[..., torch.Tensor]]
 
 
@@ -77,7 +78,8 @@ def create_ratio(ratio: AnyRatio, strength: Optional[float] = None) -> Ratio:
 def _from_object(ratio: Any) -> Ratio:
     if isinstance(ratio, (tuple, list)):
         if len(ratio) != 3 or not all(_is_weight(weight) for weight in ratio):
-            raise ValueError(f'weights of a ratio must be three numbers (w, s, k), 0 or greater, w at most 1, got {ratio}')
+            raise ValueError(
+                f'weights of a ratio must be three numbers (w, s, k), 0 or greater, w at most 1, got {ratio}')
         return Formula(*map(float, ratio))
     if isinstance(ratio, type) and issubclass(ratio, Ratio):
         raise TypeError(f'ratio must be an object, got the class {ratio.__name__}: use {ratio.__name__}()')
