@@ -15,7 +15,7 @@ class Part(NamedTuple):
 REAL = ('none', 'area', 'combined', 'similarity')
 SETS: Dict[str, List[Part]] = {
     'real': [Part(name, REAL, 3) for name in ('cifar100', 'caltech101')],
-    'strengths': [Part('cifar100-short', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],
+    'strengths': [Part('cifar100-2000', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],
     'unmixing': [
         Part('placed-14-wide', UNMIXING, 3),
         Part('resnet18-narrow', UNMIXING, 3),
