@@ -1,5 +1,6 @@
 """How true is each label? Labels of mixed test images against the share of each object that is visible in truth.
 
+python -m benchmarks.fidelity --grid --data-dir FOLDER         (weights of the formula, on photographs and canvases)
 python -m benchmarks.fidelity --scenes photographs            (an ImageNet network on photographed objects, see below)
 python -m benchmarks.fidelity [--scenes S ...] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
 python -m benchmarks.fidelity --rescore tests/data/predictions.npz      (scores of saved predictions, beside them)
@@ -18,6 +19,7 @@ from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from ..runs import make_runs, read_results
 from .compare import compare
+from .grid import KINDS, combine
 from .photographs import PHOTOGRAPHS
 from .predictions import read_predictions
 from .run import Job, create_run
@@ -31,6 +33,8 @@ def main() -> None:
                         help="share of the canvas that an object's box takes, one scene each")
     parser.add_argument('--scenes', nargs='*', choices=[*SCENES, 'photographs'], default=list(SCENES),
                         help='further scenes, or photographs alone, which needs no training')
+    parser.add_argument('--grid', action='store_true', help='weights of the formula, in place of scenes: see grid.py')
+    parser.add_argument('--data-dir', type=Path, help='folder that holds Tiny-ImageNet, for --grid')
     parser.add_argument('--images', type=int, default=20000, help='training images of a probe model (default: 20000)')
     parser.add_argument('--test-images', type=int, help='test images (default: 5000, photographs 924 of each kind)')
     parser.add_argument('--epochs', type=int, default=15, help='epochs of a probe model (default: 15)')
@@ -41,6 +45,11 @@ def main() -> None:
     parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's model, seed 0, here")
     parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
     args = parser.parse_args()
+    if args.grid:
+        run(args, 'fidelity-grid', [
+            Job(kind, None, args.images, args.epochs, args.test_images or 924, seed, data_dir=args.data_dir, grid=True)
+            for seed in range(args.seeds) for kind in KINDS])
+        return
     if args.rescore:
         rows = compare(read_predictions(args.rescore), {})
         description = describe_run('benchmarks.fidelity', 0)
@@ -71,8 +80,8 @@ def run(args: argparse.Namespace, name: str, jobs: List[Job]) -> None:
     if len(results) < len(runs):
         sys.exit(f'benchmarks.fidelity: {len(runs) - len(results)} runs are not done, so that nothing is written')
     description['commit'] = sorted({result['commit'] for result in results})  # some may have been done before
-    rows = [row for result in results for row in result['rows']]
-    write_result(args.out or RESULTS / f'{name}.json', {**description, **wall_time(), 'rows': rows})
+    found = combine(results) if args.grid else {'rows': [row for result in results for row in result['rows']]}
+    write_result(args.out or RESULTS / f'{name}.json', {**description, **wall_time(), **found})
 
 
 if __name__ == '__main__':

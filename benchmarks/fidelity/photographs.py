@@ -56,6 +56,14 @@ def central(model, mixed, target, masks):
     return first / (first + second)
 
 
+def photographs_of(model: torch.nn.Module, name: str, images: int, seed: int) -> ImageSet:
+    """Return images of one of PHOTOGRAPHS; the class of each is what the model takes it for."""
+    kind = PHOTOGRAPHS[name]
+    data = to_image_set(place_stamps(
+        load_stamps(), images, kind.size, seed, anywhere=kind.anywhere, background=kind.background))
+    return ImageSet(data.images, data.masks, predict(model, data.images).argmax(1))
+
+
 def ask_about_photographs(name: str, images: int, seed: int) -> List[Dict[str, Any]]:
     """Ask the network about one kind of images, and return rows of scores.
 
@@ -65,9 +73,7 @@ def ask_about_photographs(name: str, images: int, seed: int) -> List[Dict[str, A
         seed: Seed of images and mixing.
     """
     kind, model = PHOTOGRAPHS[name], load_lite0()
-    placed = place_stamps(load_stamps(), images, kind.size, seed, anywhere=kind.anywhere, background=kind.background)
-    data = to_image_set(placed)
-    data = ImageSet(data.images, data.masks, predict(model, data.images).argmax(1))
+    data = photographs_of(model, name, images, seed)
     mixup = cutmix(1000, **{'mode': 'pair', 'cutmix_alpha': 1., **kind.mixing})
     labellers = {'central Gaussian': central, 'evidence of the mixture': LABELLERS['evidence of the mixture']}
     batches, shares = ask_probe(model, data, mixup, seed, labellers)

@@ -9,6 +9,7 @@ from timm_sumix.mixing import MODES, POLICIES
 from ..runs import Run
 from ..training import cutmix
 from .compare import compare, usable
+from .grid import ask
 from .photographs import ask_about_photographs
 from .predictions import write_predictions
 from .probe import ask_probe, rival_labellers, train_probe
@@ -29,6 +30,8 @@ class Job(NamedTuple):
         test_images: Number of test images.
         seed: Seed of data, model and mixing.
         predictions: Where to save a few predictions, if the scene is IN_FULL; None: nowhere.
+        data_dir: Folder that holds Tiny-ImageNet.
+        grid: Whether it is one of grid.KINDS.
     """
     name: str
     scene: Optional[Scene]
@@ -37,24 +40,30 @@ class Job(NamedTuple):
     test_images: int
     seed: int
     predictions: Optional[Path] = None
+    data_dir: Optional[Path] = None
+    grid: bool = False
 
 
 def create_run(job: Job, out: Path) -> Run:
     """Return the run of a scene, whose folder says all that its scores depend on."""
-    size = f'{job.test_images}' if job.scene is None else f'{job.images}x{job.epochs}-{job.test_images}'
+    asks_published = job.scene is None and not job.name.startswith('drawn')
+    size = f'{job.test_images}' if asks_published else f'{job.images}x{job.epochs}-{job.test_images}'
+    out = out / 'grid' if job.grid else out
     return Run(out / job.name.replace(', ', '_').replace(' ', '-'), f'{size}/seed{job.seed}', job.seed, make, job)
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
     """Return {'rows': scores}, made on the CPU."""
     job = run.what
+    if job.grid:
+        return ask(job.name, job.data_dir, job.test_images, job.images, job.epochs, job.seed)
     return {'rows': (
         ask_about_photographs(job.name, job.test_images, job.seed) if job.scene is None else ask_about_scene(job))}
 
 
 def ask_about_scene(job: Job) -> List[Dict[str, Any]]:
     """Train a scene's probe model and return rows of scores."""
-    name, scene, images, epochs, test_images, seed, predictions = job
+    name, scene, images, epochs, test_images, seed, predictions, *_ = job
     data, test = make_data(scene, images, test_images, seed)
     in_full, rows = name == IN_FULL, []
 
