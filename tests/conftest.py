@@ -1,4 +1,4 @@
-"""Fixtures: a tiny image folder, checkpoints, running a command or a train script in this process."""
+"""Fixtures: a tiny image folder, running a command or a train script in this process."""
 import logging
 import os
 import runpy
@@ -68,16 +68,3 @@ def run_main(monkeypatch):
         module.main()
 
     return run
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    """Return the checkpoints of two small models of the comparison."""
-    from benchmarks.training import create_model
-    paths = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        paths.append(tmp_path / f'arm{seed}' / 'seed0' / 'checkpoint.pth.tar')
-        paths[-1].parent.mkdir(parents=True)
-        torch.save({'state_dict': create_model().state_dict()}, paths[-1])
-    return paths

@@ -2,9 +2,9 @@
 
 python -m benchmarks.comparison [--set NAME] [--out .comparison]
 python -m benchmarks.comparison --set unmixing --device cuda --budget 600
-python -m benchmarks.comparison --set seeds --collect benchmarks/results/seeds.json
+python -m benchmarks.comparison --set real --data-dir FOLDER
+python -m benchmarks.comparison --set unmixing --collect benchmarks/results/unmixing.json
 python -m benchmarks.comparison --settings S ... --arms A ... --seeds 3
-python -m benchmarks.comparison --settings S ... --arms A ... --temperature benchmarks/results/temperature.json
 
 Each run leaves a result and a plain timm checkpoint in its own folder; runs that are done are not repeated, whichever
 set they were made for.
@@ -13,16 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.progress import track
-
-from ..common.record import describe_run, wall_time
-from ..common.results import ROOT, write_result
+from ..common.record import describe_run
+from ..common.results import ROOT
 from ..data.settings import SETTINGS
 from ..labels.arms import ALL_ARMS
 from ..runs import add_arguments, make_runs
 from .run import collect, create_run
 from .sets import SETS, keys
-from .temperature import scale_run
 
 
 def main() -> None:
@@ -40,9 +37,6 @@ def main() -> None:
     parser.add_argument(
         '--collect', type=Path,
         help='write the results of these runs in --out to this file instead, beside those that it holds')
-    parser.add_argument(
-        '--temperature', type=Path,
-        help='write the scores of these runs in --out, calibrated by a temperature each, to this file instead')
     args = parser.parse_args()
     if args.seeds is not None and args.seeds < 1:
         parser.error(f'--seeds must be 1 or greater, got {args.seeds}')
@@ -56,10 +50,6 @@ def main() -> None:
         missing = collect(runs, args.collect)
         print(f'{len(runs) - missing} of {len(runs)} runs are done')
         sys.exit(1 if missing else 0)
-    if args.temperature:
-        rows = [scale_run(run) for run in track(runs, 'Checkpoints')]
-        write_result(args.temperature, {**description, **wall_time(), 'rows': rows})
-        return
     sys.exit(0 if make_runs(runs, description, args.device, args.jobs, args.budget) else 1)
 
 

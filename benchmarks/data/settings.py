@@ -63,17 +63,9 @@ _RESNET18 = Setting(images=5000, epochs=60, model='resnet18', mode='pair', recip
 _NARROW = _RESNET18._replace(images=1500, model='resnet18-narrow', test_images=3000)
 SETTINGS = {
     'placed-14': Setting(),
-    'placed-22': Setting(size=22),
-    'placed-32': Setting(size=32),
-    'plain': Setting(size=None),
-    'placed-14-alpha0.2': Setting(alpha=0.2),
-    'placed-14-short': Setting(images=8000, epochs=5),
     # 0.7 M parameters, ten minutes on one core
     'placed-14-wide': Setting(images=4000, epochs=60, model='wide', mode='pair', recipe='sgd'),
-    'placed-14-vit': Setting(model='vit'),
     'placed-emoji': Setting(data='emoji', size=(14, 22), classes=20),
-    'placed-emoji-48': Setting(
-        data='emoji', size=(16, 32), canvas=48, classes=100, images=8000, epochs=12, model='resnet10t'),
     'resnet18': _RESNET18,
     'resnet18-narrow': _NARROW,
     'resnet18-narrow-sizes': _NARROW._replace(size=(10, 15, 22)),

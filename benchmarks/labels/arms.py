@@ -1,7 +1,7 @@
 """The arms of the comparison, which differ in their labels or loss. Pure data: the report reads it too.
 
-An arm whose labels are a ratio of the library has that ratio's name, and a number behind it is the strength. An arm named
-by three numbers has them as weights (w, s, k) of the library's formula. All make one pass but those that say so.
+An arm whose labels are a ratio of the library has that ratio's name, and a number behind it is the strength. An arm
+named by three numbers has them as weights (w, s, k) of the library's formula. All make one pass but those that say so.
 """
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
@@ -36,7 +36,8 @@ def weights_name(weights: Sequence[float]) -> str:
     return _NAMES.get(tuple(weights), '{:g} {:g} {:g}'.format(*weights))
 
 
-_NAMES = {(0., 2., 0.): 'similarity', (0., 4., 0.): 'similarity 4', (1., 4., 0.): 'combined', (1., 2., 0.): 'combined 2'}
+_NAMES = {
+    (0., 2., 0.): 'similarity', (0., 4., 0.): 'similarity 4', (1., 4., 0.): 'combined', (1., 2., 0.): 'combined 2'}
 ARMS: Dict[str, Arm] = {
     'none': Arm(_AREA, prob=0.),
     'area': Arm(_AREA),
@@ -64,7 +65,8 @@ CONTROLS: Dict[str, Arm] = {
     'similarity, growing': Arm({}, ratio='similarity, growing'),
     'area, smoothing 0.1': Arm(_AREA, smoothing=0.1),
     'similarity, smoothing 0.1': Arm({'ratio': 'similarity'}, smoothing=0.1),
-    **{f'{name}, half mixed': Arm({'ratio': name}, prob=0.5) for name in ('area', 'combined', 'similarity', 'evidence')},
+    **{f'{name}, half mixed': Arm({'ratio': name}, prob=0.5)
+       for name in ('area', 'combined', 'similarity', 'evidence')},
 }
 DISTILLED: Dict[str, Arm] = {
     'distilled, area': Arm(_AREA, teacher='none'),

@@ -7,8 +7,7 @@ import argparse
 
 from ..common.results import ROOT
 from .blocks import fill
-from .pictures import draw_controls, draw_fidelity, draw_gains, draw_robustness, draw_speed
-from .runs import COMPARISONS
+from .pictures import draw_fidelity, draw_speed
 
 DOCS = ROOT / 'docs'
 NAMES = ('results', 'results_appendix', 'labels', 'models', 'policies', 'distillation')
@@ -21,11 +20,7 @@ def main() -> None:
     for page in PAGES:
         page.write_text(fill(page.read_text()))
     draw_fidelity(DOCS / 'fidelity.png')
-    draw_gains(DOCS / 'gains.png')
-    for name in ('controls', 'ideas'):
-        draw_controls(DOCS / f'{name}.png', COMPARISONS[name])
     draw_speed(DOCS / 'speed.png')
-    draw_robustness(DOCS / 'robustness.png')
 
 
 if __name__ == '__main__':

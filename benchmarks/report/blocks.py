@@ -7,7 +7,6 @@ from ..labels.arms import UNMIXING
 from . import label_tables as labels
 from . import model_tables as models
 from . import speed_tables as speed
-from .runs import COMPARISONS
 
 
 def made_by(name: str) -> str:
@@ -40,23 +39,12 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'judges': labels.probes_table,
     'labels in short': labels.labels_in_short,
     'demo': labels.demo_table,
-    'comparison': lambda: models.comparison_table('placed-14'),
-    'settings': models.settings_table,
     'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
     **{name: lambda name=name: models.test_sets_table(name)
-       for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu', 'seeds', 'larger', 'transformer')},
-    **{f'{what} {setting}': lambda compared=compared, setting=setting: models.controls_table(setting, compared)
-       for what, compared in COMPARISONS.items()
-       for setting in ('placed-14', 'placed-emoji')},
-    'half unmixed': models.half_unmixed_table,
-    'temperature': models.temperature_table,
-    'models in short': models.models_in_short,
+       for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
     'common in short': models.common_in_short,
     'label errors': models.label_errors_table,
     'distillation': models.distillation_table,
-    'robustness': models.robustness_table,
-    'robustness of the default': lambda: models.robustness_table('robustness-default'),
-    'corruptions': models.corruptions_table,
     'steps': speed.steps_table,
     'steps of two processes': lambda: speed.steps_table('speed-two-processes'),
     'steps on a GPU': lambda: speed.steps_table('gpu'),
@@ -69,24 +57,23 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'collate': speed.collate_ratio,
     'zoo': speed.zoo_table,
 }
-OF_ANY_RESULT: Dict[str, Callable[[str], str]] = {'made by ': made_by, 'wall time ': models.wall_time}
+MADE_BY = 'made by '  # and the name of a result
 
 
 def make_block(name: str) -> str:
     """Return what a block holds.
 
     Args:
-        name: One of BLOCKS, or one of OF_ANY_RESULT and the name of a committed result.
+        name: One of BLOCKS, or MADE_BY and the name of a committed result.
 
     Raises:
         ValueError: If there is no such block.
     """
     if name in BLOCKS:
         return BLOCKS[name]()
-    for start, make in OF_ANY_RESULT.items():
-        if name.startswith(start):
-            return make(name.removeprefix(start))
-    raise ValueError(f'blocks must be among {[*BLOCKS, *OF_ANY_RESULT]}, got {name!r}')
+    if name.startswith(MADE_BY):
+        return made_by(name.removeprefix(MADE_BY))
+    raise ValueError(f'blocks must be among {[*BLOCKS, MADE_BY]}, got {name!r}')
 
 
 def fill(page: str) -> str:

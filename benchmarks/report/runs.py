@@ -1,27 +1,13 @@
 """The runs of the comparison, by setting and arm, and what they gain over CutMix."""
-from typing import Any, Collection, Dict, List, NamedTuple, Optional
+from typing import Any, Collection, Dict, List, Optional
 
 from ..common.results import read_result
-from ..labels.arms import ALL_ARMS, BINARY, CONTROLS, EARLIER_CONTROLS, EARLIER_DEFAULT, EARLIER_IDEAS, MAIN
+from ..labels.arms import ALL_ARMS
 
 Rows = List[Dict[str, Any]]
 
 
-class Comparison(NamedTuple):
-    """Arms that are shown together, and the one that they are compared with."""
-    base: str
-    arms: Collection[str]
-
-
-COMPARISONS = {
-    'controls': Comparison('area', (*MAIN, 'area, same time', *EARLIER_CONTROLS, *CONTROLS)),
-    'ideas': Comparison(EARLIER_DEFAULT, (EARLIER_DEFAULT, *EARLIER_IDEAS)),
-    'BCE': Comparison('area, BCE', BINARY),
-}
-ALL_ORDERED = (*ALL_ARMS, *EARLIER_CONTROLS, *EARLIER_IDEAS, *BINARY)
-
-
-def by_arm(runs: Rows, setting: str, order: Collection[str] = ALL_ORDERED) -> Dict[str, Rows]:
+def by_arm(runs: Rows, setting: str, order: Collection[str] = ALL_ARMS) -> Dict[str, Rows]:
     """Return {arm: its runs, by seed} of a setting, in the given order of the arms; arms without runs are left out."""
     own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
     found = {arm: [run for run in own if run['arm'] == arm] for arm in order}
@@ -46,7 +32,7 @@ def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = No
     return [score_of(run, score, other) - values[run['seed']] for run in runs if run['seed'] in values]
 
 
-def grid(name: str, order: Collection[str] = ALL_ORDERED) -> Dict[str, Dict[str, Rows]]:
+def grid(name: str, order: Collection[str] = ALL_ARMS) -> Dict[str, Dict[str, Rows]]:
     """Return {setting: {arm: its runs}} of the settings that a committed result has runs of, as by_arm does."""
     result = read_result(name)
     found = {setting: by_arm(result['runs'], setting, order) for setting in result['settings']}
