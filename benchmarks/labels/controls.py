@@ -70,7 +70,7 @@ class Growing(Ratio):
 
     Args:
         name: One of the formula's names.
-        steps: Number of steps until they are as they are by name.
+        steps: Number of steps of the training; in the last they are as they are by name.
     """
     reads = reads_mixed = ('logits',)
 
@@ -80,7 +80,7 @@ class Growing(Ratio):
     def shares(self, mixed, original, target):
         """Return the shares [N] of the next step."""
         w, s, k = self.weights
-        part = min(self.step / self.steps, 1.)
+        part = min(self.step / max(self.steps - 1, 1), 1.)
         self.step += 1
         return Formula(w, part * s, part * k)(mixed, original, target)
 
