@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
-import torch
 from PIL import Image
 from torchvision import datasets
 
@@ -103,7 +102,7 @@ SOURCES: Dict[str, Source] = {
         lambda folder: (folder / 'wnids.txt').is_file() and (folder / 'val' / 'val_annotations.txt').is_file(),
         _read_tiny, 'http://cs231n.stanford.edu/tiny-imagenet-200.zip (tiny-imagenet-200)'),
     'caltech101': Source(
-        lambda folder: folder.name == '101_ObjectCategories', _read_caltech,
+        lambda folder: folder.name == '101_ObjectCategories' and folder.is_dir(), _read_caltech,
         'https://data.caltech.edu/records/mzrjq-6wc02 (101_ObjectCategories)'),
 }
 
