@@ -4,18 +4,17 @@ import sys
 
 import pytest
 import timm
-import torch
+from PIL import Image
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison import run as comparison_run
 from benchmarks.comparison.run import create_run
 from benchmarks.comparison.sets import SETS, keys
-from benchmarks.comparison.temperature import fit_temperature
 from benchmarks.data import settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
-from benchmarks.labels.arms import ARMS, ATTENTION, CONTROLS, DISTILLED, MAIN
+from benchmarks.labels.arms import DISTILLED, WEIGHTS, weights_name
 from benchmarks.report.runs import gains
 from benchmarks.runs import make_runs
 from benchmarks.training import SMALL_MODEL
@@ -31,19 +30,21 @@ def _make(setting, arm, seed, out, made_by):
 def tiny(monkeypatch):
     name, classes, *splits = load_digits_objects()
     monkeypatch.setattr(settings, 'load_objects', lambda folder: ('Fashion-MNIST', classes, *splits))
-    monkeypatch.setitem(SETTINGS, 'placed-14', Setting(images=128, epochs=1, test_images=100))
+    monkeypatch.setitem(SETTINGS, 'placed-14', Setting(images=128, epochs=2, test_images=100))
     settings.make_data.cache_clear()
     yield
     settings.make_data.cache_clear()
 
 
 @pytest.mark.parametrize(
-    'arm', ['none', 'area, same time', 'evidence 8', 'released', 'snapmix', 'lumix', 'true'])
+    'arm', ['none', 'clean', 'evidence 8', '0.5 2 0', 'combined, shuffled', 'similarity, growing', 'paper', 'true'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
     _make('placed-14', arm, 0, tmp_path, MADE_BY)
     result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
     result = json.loads(result_path.read_text())
     assert result['arm'] == arm and 0 <= result['top1'] <= 100 and result['nll'] > 0
+    assert result['calibrated']['temperature'] > 0 and result['calibrated']['nll'] != result['nll']
+    assert (result['label_error']['last epoch'] is None) == (arm == 'none')  # of which nothing is mixed
     timm.create_model(**SMALL_MODEL, num_classes=10, checkpoint_path=str(result_path.with_name('checkpoint.pth.tar')))
     changed = result_path.stat().st_mtime_ns
     _make('placed-14', arm, 0, tmp_path, MADE_BY)
@@ -65,8 +66,9 @@ def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, m
     for seed in (0, 1):
         _make('placed-14', 'area', seed, tmp_path, {**MADE_BY, 'command': f'python --seeds {seed + 1}'})
     out = tmp_path / 'comparison.json'
-    monkeypatch.setattr(sys, 'argv', ['comparison', '--out', str(tmp_path), '--collect', str(out)])
-    with pytest.raises(SystemExit, match='1'):  # the set has more
+    monkeypatch.setattr(sys, 'argv', [
+        'comparison', '--out', str(tmp_path), '--collect', str(out), '--settings', 'placed-14', '--arms', 'area'])
+    with pytest.raises(SystemExit, match='1'):  # there are three seeds
         comparison.main()
     result = json.loads(out.read_text())
     assert result['command'] == ['python --seeds 1', 'python --seeds 2'] and result['commit'] == ['abc']
@@ -109,55 +111,45 @@ def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tm
     assert result['seconds'] == sum(run['seconds'] for run in result['runs']) > 0
 
 
-def test_a_temperature_is_fitted_that_undoes_another():
-    torch.manual_seed(0)
-    logits = 2. * torch.randn(20000, 10)
-    labels = torch.distributions.Categorical(logits=logits).sample()
-    for temperature in (0.25, 1., 4.):
-        assert fit_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.03)
+def test_a_run_on_photographs_reads_them_from_the_folder_and_knows_no_truth(tmp_path, monkeypatch):
+    for part, count in (('train', 16), ('test', 2)):
+        for label in range(10):
+            for number in range(count):
+                path = tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new('RGB', (32, 32), (20 * label, 10 * number, 0)).save(path)
+    monkeypatch.setitem(SETTINGS, 'real', Setting(
+        data='cifar10', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20))
+    missing, run = (create_run(('real', 'area', 0), tmp_path / 'runs', folder) for folder in (None, tmp_path))
+    assert not make_runs([missing], MADE_BY, jobs=1)
+    assert '--data-dir must hold cifar10, got None: https' in (run.folder / 'error.txt').read_text()
+    assert make_runs([run], MADE_BY, jobs=1)
+    result = json.loads(run.result.read_text())
+    assert result['label_error'] == {'first epoch': None, 'last epoch': None} and 'others' not in result
+    assert result['top1'] % 5 == pytest.approx(0., abs=1e-4) and set(result['calibrated']) == {
+        'temperature', 'nll', 'ece'}
 
 
-def test_checkpoints_are_calibrated_on_images_that_are_not_measured(tiny, tmp_path, monkeypatch):
-    _make('placed-14', 'area', 0, tmp_path, MADE_BY)
-    out = tmp_path / 'temperature.json'
-    arguments = ['comparison', '--settings', 'placed-14', '--arms', 'area', '--out', str(tmp_path)]
-    monkeypatch.setattr(sys, 'argv', [*arguments, '--seeds', '1', '--temperature', str(out)])
-    comparison.main()
-    result = json.loads(out.read_text())
-    row, = result['rows']
-    assert row['before']['top1'] == row['after']['top1'] and row['before']['nll'] != row['after']['nll']
-    right = row['before']['top1'] / 100 * 50  # half of the 100 test images
-    assert right == pytest.approx(round(right), abs=1e-4)
-    assert {'command', 'wall_s'} <= set(result)
-    monkeypatch.setattr(sys, 'argv', [*arguments, '--seeds', '2', '--temperature', str(out)])
-    with pytest.raises(FileNotFoundError, match='must hold the checkpoint of each run'):
-        comparison.main()
-
-
-def test_every_label_is_made_where_mixing_helps_and_some_elsewhere():
-    names = keys('comparison', ['placed-14', 'plain'], seeds=2)
-    assert len([run for run in names if run[0] == 'placed-14']) == 2 * len(ARMS)
-    assert {'area', 'evidence 8', 'true'} <= {arm for setting, arm, _ in names if setting == 'plain'}
-
-
-def test_the_sets_hold_what_their_names_say():
-    seeds = {(setting, arm): seed for setting, arm, seed in keys('seeds')}
-    assert all(seeds[setting, arm] == 7 for setting in ('placed-14', 'plain', 'placed-emoji') for arm in MAIN)
-    assert {arm for setting, arm, _ in keys('controls') if setting == 'placed-14'} >= {*MAIN, *CONTROLS}
-    assert {('placed-14-vit', arm, 0) for arm in (*ATTENTION, 'area', 'evidence')} <= set(keys('transformer'))
-    assert {run[0] for run in keys('larger')} == {'placed-emoji-48'} and 'area' in {run[1] for run in keys('larger')}
+def test_the_sets_hold_settings_that_there_are_and_in_each_what_to_compare_with():
     for name in SETS:
         assert len(set(keys(name))) == len(keys(name))
-        for setting in {run[0] for run in keys(name)}:  # else there is nothing to compare with
+        assert {setting for setting, *_ in keys(name)} <= set(SETTINGS)
+        for setting in {run[0] for run in keys(name)}:
             assert 'area' in {arm for own, arm, _ in keys(name) if own == setting}
+    assert {SETTINGS[setting].is_real for setting, *_ in keys('real')} == {True}
+    weights = {arm for _, arm, _ in keys('strengths')}
+    assert weights >= {weights_name(own) for own in WEIGHTS} >= {'similarity', 'combined', '0.5 2 0'}
+    taught = keys('distillation', seeds=1)
+    assert taught.index(('resnet18-narrow', 'none', 0)) < min(
+        taught.index(('resnet18-narrow', arm, 0)) for arm in DISTILLED)  # teachers first
 
 
 def test_arms_that_are_named_are_made_in_every_named_setting():
-    assert keys('comparison', ['plain', 'placed-14'], ['similarity'], 1) == [
-        ('plain', 'similarity', 0), ('placed-14', 'similarity', 0)]
-    assert len(keys('comparison', ['placed-emoji'], ['area'])) == 3
-    with pytest.raises(ValueError, match=r"for set 'comparison', got \['placed-emoji'\]: give --arms too"):
-        keys('comparison', ['placed-emoji'])
+    assert keys('unmixing', ['resnet18-narrow', 'placed-14'], ['similarity'], 1) == [
+        ('resnet18-narrow', 'similarity', 0), ('placed-14', 'similarity', 0)]
+    assert len(keys('unmixing', ['placed-emoji'], ['area'])) == 3
+    with pytest.raises(ValueError, match=r"for set 'unmixing', got \['placed-emoji'\]: give --arms too"):
+        keys('unmixing', ['placed-emoji'])
 
 
 def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):
