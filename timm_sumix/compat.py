@@ -24,12 +24,6 @@ def create_criterion(
     return create_classification_loss(multi_label=multi_label, **criterion_kwargs)
 
 
-def is_binary(criterion: Callable) -> bool:
-    """Whether a criterion asks of each class by itself whether it is there; which of these timm has differs."""
-    names = ('BinaryCrossEntropy', 'PolyBinaryCrossEntropy', 'AsymmetricLossMultiLabel', 'DistributionBalancedLoss')
-    return isinstance(criterion, (nn.BCEWithLogitsLoss, *_losses(names)))
-
-
 def is_softmax(criterion: Callable) -> bool:
     """Whether a criterion takes exactly one class of an image to be there; which of these timm has differs."""
     names = ('SoftTargetCrossEntropy', 'LabelSmoothingCrossEntropy', 'PolyCrossEntropy', 'AsymmetricLossSingleLabel')

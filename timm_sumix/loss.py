@@ -17,8 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
-from .compat import is_binary, is_softmax
-from .correction import ONE_CLASS, visible_evidence
+from .compat import is_softmax
+from .correction import ONE_CLASS
 from .correction.formula import prediction_changes
 from .correction.released import Released
 from .options import SUMixOptions, resolve_options
@@ -64,7 +64,7 @@ class SUMixLoss(nn.Module):
 
     def extra_repr(self) -> str:
         options = self.options
-        return f'ratio={self.ratio}, gamma={options.gamma:g}, clean={options.clean:g}, fade={options.fade:g}'
+        return f'ratio={self.ratio}, gamma={options.gamma:g}'
 
     def forward(
             self,
@@ -83,8 +83,7 @@ class SUMixLoss(nn.Module):
         Returns:
             Dictionary containing:
                 - 'loss': classification + gamma * uncertainty, a scalar with gradient
-                - 'classification': the base criterion under the corrected labels, a scalar; with `clean`, the
-                  weighted sum of it and of the unmixed images' own
+                - 'classification': the base criterion under the corrected labels, a scalar
                 - 'uncertainty': the uncertainty term before gamma, a scalar; 0 if it was left out
                 - 'lam': corrected shares of the first images [N], no gradient
 
@@ -97,8 +96,8 @@ class SUMixLoss(nn.Module):
         if target.mixed and self._needs_original:
             if original is None:
                 raise ValueError(
-                    f'ratio {self.ratio.name!r} with gamma {self.options.gamma:g} and clean {self.options.clean:g} '
-                    'needs the outputs for the unmixed images, got None')
+                    f'ratio {self.ratio.name!r} with gamma {self.options.gamma:g} needs the outputs for the unmixed '
+                    'images, got None')
             _check_logits('original', original, target)
         if self.is_released and target.object_mask is not None:
             raise ValueError(
@@ -106,18 +105,14 @@ class SUMixLoss(nn.Module):
                 'object_mask, or use another ratio')
 
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
-        unmixed = original if target.mixed else None
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
-        share = lam.mean().expand_as(lam) if self.is_released else lam
-        classification = self._classification(mixed, target, share, unmixed if self.options.fade > 0 else None)
-        if unmixed is not None and self.options.clean > 0:
-            plain = self._classification(unmixed, target, torch.ones_like(lam))
-            classification = torch.lerp(classification, plain, self.options.clean)
-        if unmixed is not None and self.options.gamma > 0:
-            uncertainty = uncertainty_term(mixed, unmixed, target, released=self.is_released)
+        classification = self._classification(mixed, target, lam.mean().expand_as(lam) if self.is_released else lam)
+        if target.mixed and original is not None and self.options.gamma > 0:
+            uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
             loss = classification + self.options.gamma * uncertainty
         else:
-            uncertainty, loss = torch.zeros_like(classification), classification
+            # a copy: loops that accumulate gradients divide the loss in place
+            uncertainty, loss = torch.zeros_like(classification), classification.clone()
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
             loss = loss + (0. * mixed.uncertainty.float()).nan_to_num().sum()  # 0 * inf is NaN
@@ -135,31 +130,18 @@ class SUMixLoss(nn.Module):
 
     @property
     def _needs_original(self) -> bool:
-        return bool(self.ratio.reads) or self.options.gamma > 0 or self.options.clean > 0
+        return bool(self.ratio.reads) or self.options.gamma > 0
 
-    def _classification(
-            self, output: ModelOutput, target: MixedTarget, lam: torch.Tensor, faded_by: Optional[ModelOutput] = None,
-    ) -> torch.Tensor:
+    def _classification(self, output: ModelOutput, target: MixedTarget, lam: torch.Tensor) -> torch.Tensor:
         """Return the base criterion's loss of logits under shares lam, a scalar."""
         logits = output.logits.float()  # under autocast they may be half precision
-        # that class alone, without hooks: what derives from it may compute something else
-        if type(self.base) is SoftTargetCrossEntropy and not self.base._forward_hooks and faded_by is None:
+        # exact type, no hooks: only then does the shortcut equal it
+        if type(self.base) is SoftTargetCrossEntropy and not self.base._forward_hooks:
             return cross_entropy_of_two(logits, target, lam)
-        soft_target = target.soft_target(lam)
-        loss = self.base(logits, soft_target if faded_by is None else self._fade(soft_target, faded_by, target))
+        loss = self.base(logits, target.soft_target(lam))
         if loss.ndim:
             raise ValueError(f'base must return one loss for the batch, a scalar, got {list(loss.shape)}')
         return loss
-
-    def _fade(self, soft_target: torch.Tensor, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
-        """Return the soft target [N, C], nearer to equal probabilities the less of both objects is visible."""
-        if original.evidence is None:  # a ratio of one's own may do without it
-            raise ValueError('fade needs the evidence of the unmixed images, which this model does not tell')
-        first, second = visible_evidence(original.evidence, target)
-        weight = ((first + second) / self.options.fade).nan_to_num(1.).clamp(max=1.).unsqueeze(1)
-        # binary cross-entropy asks of each class whether it is there: of nothing visible none is
-        rest = 0. if target.multi_label or is_binary(self.base) else 1. / soft_target.shape[1]
-        return weight * soft_target + (1. - weight) * rest
 
 
 def cross_entropy_of_two(logits: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> torch.Tensor:

@@ -61,18 +61,11 @@ class SUMixOptions:
             feature 8, evidence 1), the weight of the predictions or features that it compares. The others have none.
         gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
         uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
-            as task state; 'logits': the logits themselves.
+            as task state; 'logits', with ratio 'released' alone: the logits themselves.
         original_pass: The pass over the unmixed images. 'none': there is none, a step costs what CutMix's does, and
             what it would give is unmixed from the mixed images' last feature map; 'no-grad': a second forward; 'grad':
-            with gradient too. None: 'grad' with `clean`, else 'none', but for 'released', which is of two passes:
-            'grad' with the uncertainty term, 'no-grad' without. It changes no formula.
-        clean: Weight, in [0, 1), of the plain loss of the unmixed images, beside 1 - clean of the mixed ones'. They
-            are passed with gradient, and tell the truest shares; a step costs twice as much. RegMixup
-            (https://arxiv.org/abs/2206.14502) adds the loss of unmixed images likewise.
-        fade: Where less than this fraction of one object is visible, in both parts together, the target fades to equal
-            probabilities (with a binary cross-entropy to 0), in [0, 1]; 0: it never does. Needs ratio 'combined' or
-            'evidence'. Soft Augmentation (https://arxiv.org/abs/2211.04625) softens targets by the visibility of a crop
-            likewise.
+            with gradient too. None: 'none', but for 'released', which is of two passes: 'grad' with the uncertainty
+            term, 'no-grad' without. It changes no formula.
 
     Raises:
         TypeError: If a number is of another type.
@@ -84,31 +77,21 @@ class SUMixOptions:
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')
     uncertainty: str = _choice('head', UNCERTAINTIES, 'what models uncertainty: a linear head, or the logits')
     original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, "pass over the unmixed images (None: none, but for ratio 'released' and with clean)")
-    clean: float = _number(
-        0., lambda value: 0. <= value < 1., 'in [0, 1)', "weight of the plain loss of the unmixed images")
-    fade: float = _number(
-        0., lambda value: 0. <= value <= 1., 'in [0, 1]',
-        'fade targets to equal probabilities where less than this fraction of one object is visible, 0: never')
+        None, ORIGINAL_PASSES, "pass over the unmixed images (None: none, but for ratio 'released')")
 
     def __post_init__(self):
         for option in fields(self):
             option.metadata['check'](option.name, getattr(self, option.name))
         ratio = self.create_ratio()  # raises if the ratio takes no strength
-        if self.fade > 0 and 'evidence' not in ratio.reads:
-            raise ValueError(f"fade {self.fade:g} needs the evidence, which ratio {ratio.name!r} does not read: use "
-                             "ratio 'combined' or 'evidence', or fade 0")
-        if self.clean > 0 and self.original_pass in ('none', 'no-grad'):
-            raise ValueError(
-                f"clean {self.clean:g} passes the unmixed images with gradient: use original_pass 'grad', or leave it "
-                f'out, got {self.original_pass!r}')
         if self.original_pass == 'none' and self._is_released:
             raise ValueError("ratio 'released' is of two passes: use original_pass 'no-grad' or 'grad', got 'none'")
-        if self.original_pass == 'grad' and self.gamma == 0 and self.clean == 0:
+        if self.original_pass == 'grad' and self.gamma == 0:
             raise ValueError(
-                "original_pass 'grad' has no effect with gamma 0 and clean 0 (labels carry no gradient): use 'no-grad'")
+                "original_pass 'grad' has no effect with gamma 0 (labels carry no gradient): use 'no-grad'")
         if self.original_pass == 'no-grad' and self.gamma == 0 and not ratio.reads:
             raise ValueError(f"original_pass 'no-grad' has no effect with ratio {ratio.name!r}, which reads none of it")
+        if self.uncertainty == 'logits' and not (self._is_released and self.gamma > 0):
+            raise ValueError("uncertainty 'logits' needs ratio 'released' and gamma above 0: use 'head'")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> 'SUMixOptions':
@@ -126,9 +109,9 @@ class SUMixOptions:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
         if self.original_pass is not None:
             return self.original_pass
-        if self.clean > 0 or self._is_released and self.gamma > 0:
-            return 'grad'
-        return 'no-grad' if self._is_released else 'none'
+        if not self._is_released:
+            return 'none'
+        return 'grad' if self.gamma > 0 else 'no-grad'
 
     @property
     def unmixes(self) -> bool:

@@ -107,9 +107,7 @@ class SUMixTask(ClassificationTask):
     def _log_settings(self) -> None:
         options, ratio, made = self.criterion.options, self.criterion.ratio, self.criterion.options.resolved_pass
         term = f' Uncertainty term: gamma {options.gamma:g} ({options.uncertainty}).' if options.gamma else ''
-        clean = f' Plain loss of the unmixed images: weight {options.clean:g}.' if options.clean else ''
-        fade = f' Targets fade below {options.fade:g} of one object.' if options.fade else ''
-        _logger.info(f'SUMix: labels corrected by {ratio.origin}; ratio {ratio}.{term}{clean}{fade}')
+        _logger.info(f'SUMix: labels corrected by {ratio.origin}; ratio {ratio}.{term}')
         _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
         found, unmixes_logits = self.trainable_module.found, self.trainable_module.unmixes_logits
         if options.unmixes and ratio.name == 'combined' and found.source != NO_MAP and not unmixes_logits:

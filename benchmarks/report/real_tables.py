@@ -1,0 +1,111 @@
+"""Tables of real photographs: what each label makes of models, by strength, and how true it is."""
+from typing import Any, Dict, List
+
+from timm_sumix import SUMixOptions
+
+from ..common.markdown import mean, table
+from ..common.results import read_result
+from ..labels.arms import weights_name
+from .runs import Rows, gains, grid
+
+DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}
+DEFAULT = SUMixOptions().ratio
+SETTINGS = {'cifar100': 'CIFAR-100, from scratch', 'caltech101': 'Caltech-101, fine-tuning'}
+TRAININGS = {
+    'none': 'no mixing',
+    'area': 'CutMix',
+    'combined': '`--sumix-ratio combined`',
+    'similarity': "`--sumix-ratio similarity`, the paper's kind",
+}
+CALIBRATED = ', its temperature fitted'
+NAMES = {  # weights (w, s, k) of the formula
+    '0 0 0': '`area`, CutMix',
+    '0.5 0 0': '`visible`',
+    '1 0 1': '`evidence`',
+    '1 4 0': '`combined`',
+    '0 2 0': '`similarity`',
+    '0 0 8': '`feature`',
+}
+
+
+def _text(arm: str) -> str:
+    text = TRAININGS.get(arm, f'`--sumix-ratio {arm.replace(" ", ",")}`')
+    return f'**{text}: `--sumix`**' if arm == DEFAULT else text
+
+
+def real_in_short() -> str:
+    """Return top-1 / NLL / ECE by training and setting, means over seeds, of the arms that both settings have."""
+    found = {setting: arms for setting, arms in grid('real').items() if setting in SETTINGS}
+    common = [arm for arm in next(iter(found.values())) if all(arm in arms for arms in found.values())]
+    lines = []
+    for arm in common:
+        lines.append([_text(arm), *(_scores(arms[arm]) for arms in found.values())])
+        if arm == 'area':
+            lines.append([TRAININGS[arm] + CALIBRATED, *(_calibrated(arms[arm]) for arms in found.values())])
+    return table(['training', *(SETTINGS[setting] for setting in found)], lines)
+
+
+def _scores(runs: Rows) -> str:
+    return ' / '.join(mean([run[score] for run in runs], digits) for score, digits in DIGITS.items())
+
+
+def _calibrated(runs: Rows) -> str:
+    parts = [mean([run['top1'] for run in runs], DIGITS['top1'])]
+    return ' / '.join(parts + [mean([run['calibrated'][score] for run in runs], DIGITS[score]) for score in (
+        'nll', 'ece')])
+
+
+def real_table() -> str:
+    """Return each setting's scores by label, their change over CutMix with its interval, and calibrated scores."""
+    lines = []
+    for setting, arms in grid('real').items():
+        for arm, runs in arms.items():
+            changes = ['-'] * 2 if arm == 'area' else [
+                mean(gains(runs, arms['area'], score), digits, True, '+') for score, digits in (('top1', 2), ('nll', 3))]
+            lines.append([
+                setting, arm, str(len(runs)), _scores(runs), *changes, _calibrated(runs),
+                mean([run['calibrated']['temperature'] for run in runs], 2)])
+    return table([
+        'setting', 'label', 'seeds', 'top-1 / NLL / ECE', 'top-1 over CutMix', 'NLL over CutMix',
+        'with a fitted temperature', 'which is'], lines)
+
+
+def strengths_table() -> str:
+    """Return top-1 / NLL / ECE of each strength s, by the evidence's weight w, of one seed."""
+    (_, arms), = grid('strengths').items()
+    weights = (0., 0.5, 1.)
+    lines = [['0'] + [_scores(arms['area'])] + ['-'] * 2]
+    for s in (0.5, 1., 2., 3., 4.):
+        names = [weights_name((w, s, 0.)) for w in weights]
+        lines.append([f'{s:g}', *(_scores(arms[name]) for name in names)])
+    growing = 'similarity, growing'
+    if growing in arms:
+        lines.append(['2, from 0 in the first step', _scores(arms[growing]), '-', '-'])
+    return table(['s', *(f'w {w:g}' for w in weights)], lines)
+
+
+def _truth_rows() -> List[Dict[str, Any]]:
+    rows = read_result('fidelity-grid')['rows']
+    for row in rows:
+        values = list(row['over_area'].values())
+        row['mean'], row['most'] = sum(values) / len(values), max(values)
+    return rows
+
+
+def truth_table() -> str:
+    """Return the named labels' squared error over the area's, in one pass and in two."""
+    rows = [row for row in _truth_rows() if row['power'] == 4. and row['weights'] in NAMES]
+    return _truth(rows, lambda row: NAMES[row['weights']] + (', two passes' if row['passes'] == 2 else ''))
+
+
+def truth_grid() -> str:
+    """Return the same of all weights and powers, the truest first."""
+    rows = sorted((row for row in _truth_rows() if row['passes'] == 1), key=lambda row: row['mean'])
+    return _truth(rows, lambda row: f'{row["weights"]}, power {row["power"]:g}')
+
+
+def _truth(rows: List[Dict[str, Any]], name: Any) -> str:
+    kinds = list(rows[0]['over_area'])
+    return table(['label', *kinds, 'mean', 'worst'], [
+        [name(row), *(f'{row["over_area"][kind]:.2f}' for kind in kinds), f'{row["mean"]:.2f}', f'{row["most"]:.2f}']
+        for row in rows])
