@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from torchvision.transforms.functional import to_tensor
 
 from timm_sumix import MixedTarget, correct
+from timm_sumix.region import Mixing
 
 from .common.figures import hide_ticks, plt
 from .data.lite0 import load_lite0
@@ -80,7 +81,9 @@ def mix(
     top, bottom, left, right = box
     mask[..., top:bottom, left:right] = 0.
     by_area, true = (
-        MixedTarget(torch.tensor(labels), mask.mean((1, 2, 3)), 1000, mask=mask, object_mask=known, complementary=True)
+        MixedTarget(
+            torch.tensor(labels), mask.mean((1, 2, 3)), 1000, object_mask=known,
+            mask=Mixing(len(mask), mask, complementary=True))
         for known in (None, objects))
     return torch.lerp(images.flip(0), images, mask), by_area, true.lam[0].item()
 

@@ -129,7 +129,7 @@ def test_a_batch_of_one_and_one_without_mixing_stay_by_area():
 def test_the_shuffled_ratio_gives_its_own_ratios_shares_exchanged(name, batch):
     target, _, outputs = batch
     plain, shuffled = create_ratio(name), RATIOS[f'{name}, shuffled'](10)
-    assert isinstance(shuffled, Shuffled) and shuffled.reads == plain.reads and shuffled.may_lack == plain.may_lack
+    assert isinstance(shuffled, Shuffled) and shuffled.needs == plain.needs
     torch.manual_seed(1)
     expected = exchanged(plain(outputs, outputs, target), target.area)
     torch.manual_seed(1)
@@ -151,7 +151,7 @@ def test_the_truth_is_exchanged_likewise(batch):
 def test_growing_is_the_area_at_first_and_the_named_ratio_in_the_last_step(batch, steps):
     target, _, outputs = batch
     growing, plain = Growing('similarity', steps), create_ratio('similarity')(outputs, outputs, target)
-    assert growing.reads == create_ratio('similarity').reads
+    assert growing.needs == create_ratio('similarity').needs
     shares = [growing(outputs, outputs, target) for _ in range(steps + 1)]
     torch.testing.assert_close(shares[0], target.lam)
     for last in shares[-2:]:  # and after it

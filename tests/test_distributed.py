@@ -6,6 +6,7 @@ from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 from timm.task import FeatureDistillationTask, LogitDistillationTask
 
 from timm_sumix import MixedTarget, SUMixDistillationTask, SUMixMixup, SUMixTask
+from timm_sumix.region import Mixing
 
 SETTINGS = {
     'default': {},
@@ -41,7 +42,7 @@ def _batch(step, rows):
     mixed = torch.where(mask, images, images[partner])
     target = MixedTarget(
         labels[rows], mask.float().mean((1, 2, 3))[rows], 4, index=torch.arange(len(labels[rows])) ^ 1,
-        original=images[rows], mask=mask[rows], complementary=shared)
+        original=images[rows], mask=Mixing(len(rows), mask[rows], complementary=shared))
     return mixed[rows], target
 
 

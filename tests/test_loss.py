@@ -116,7 +116,7 @@ def test_loss_and_gradients_are_finite(size, num_classes, scale, dtype, head, na
 @pytest.mark.parametrize('base', [None, SoftTargetCrossEntropy(), BinaryCrossEntropy(), torch.nn.CrossEntropyLoss()])
 def test_an_unmixed_batch_has_the_base_loss_alone(base):
     mixed, _, target = random_batch(6, 5)
-    target = MixedTarget(target.labels, torch.ones(6), 5, 0.1, mixed=False)
+    target = MixedTarget(target.labels, None, 5, 0.1)
     result = SUMixLoss(base)(mixed, None, target)
     result['loss'].backward()
     expected = (base or SoftTargetCrossEntropy())(mixed.logits, target.soft_target())
@@ -202,7 +202,7 @@ def test_what_is_not_finite_does_not_fade():
 
 def test_an_unmixed_batch_does_not_fade():
     mixed, original, target = random_batch(6, 5)
-    target = MixedTarget(target.labels, torch.ones(6), 5, mixed=False)
+    target = MixedTarget(target.labels, None, 5)
     result = SUMixLoss(fade=1.)(mixed, original, target)
     expected = SoftTargetCrossEntropy()(mixed.logits, target.soft_target())
     torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
@@ -241,7 +241,7 @@ def test_its_repr_holds_the_settings():
 
 def test_a_head_that_overflows_in_a_batch_that_is_not_mixed_leaves_the_loss_finite():
     uncertainty = torch.tensor([[torch.inf, 1.], [-torch.inf, torch.nan]], requires_grad=True)
-    target = MixedTarget(torch.tensor([0, 1]), torch.ones(2), 2, mixed=False)
+    target = MixedTarget(torch.tensor([0, 1]), None, 2)
     loss = SUMixLoss(gamma=0.5)(ModelOutput(torch.randn(2, 2), uncertainty), None, target)['loss']
     loss.backward()
     assert loss.isfinite() and torch.equal(uncertainty.grad, torch.zeros(2, 2))

@@ -189,11 +189,11 @@ def test_the_target_says_whose_share_is_exact_and_whether_pairs_share_a_mask(pol
         _, target = SUMixMixup(0., policy=policy, mode=mode, num_classes=30)(x, labels)
         constant = target.visible_fraction((16, 24))[0].flatten(1).std(1) < 1e-6
         inner = (target.lam > 0.05) & (target.lam < 0.95)  # boxes of nothing and of all are constant too
-        known = torch.zeros(30, dtype=torch.bool) if target.known is None else target.known
+        known = torch.zeros(30, dtype=torch.bool) if target.exact is None else target.exact
         assert torch.equal(constant[inner], known[inner])
         if mode == 'batch' and len(names) > 1:  # one of them was drawn
             continue
-        assert (target.known is not None) == ('mixup' in names)
+        assert (target.exact is not None) == ('mixup' in names)
         assert target.mixing.complementary == {
             'pair': 'resizemix' not in names, 'batch': policy not in ('resizemix', 'saliencymix'), 'elem': False}[mode]
         if target.mixing.complementary:
@@ -212,7 +212,7 @@ def test_the_part_of_images_that_can_be_corrected_is_that_of_what_is_drawn(kwarg
     mixup = SUMixMixup(**kwargs, mode='elem', num_classes=2)
     assert mixup.corrected_part == pytest.approx(part)
     _, target = mixup(torch.rand(2000, 1, 8, 8), torch.zeros(2000, dtype=torch.long))
-    free = torch.ones(2000, dtype=torch.bool) if target.known is None else ~target.known
+    free = torch.ones(2000, dtype=torch.bool) if target.exact is None else ~target.exact
     draws = mixup.draw(torch.rand(2000, 1, 8, 8))
     active = torch.ones(2000, dtype=torch.bool) if draws.active is None else draws.active
     assert (free & active).float().mean().item() == pytest.approx(part, abs=0.05)

@@ -73,7 +73,7 @@ def test_targets_by_area_are_those_of_timm():
         expected = mixup_target(labels, 5, lam, 0.1, multi_label=True)
     except TypeError:
         pytest.skip('this timm mixes no multi-label targets')
-    own = MixedTarget(labels, lam.expand(6), 5, smoothing=0.1, multi_label=True)
+    own = MixedTarget(labels, lam.expand(6), 5, smoothing=0.1)
     torch.testing.assert_close(own.soft_target(), expected)
 
 
@@ -128,8 +128,8 @@ def test_masks_tell_the_shares(model):
     images, labels = _batch()
     mixed, target = mixup(images, labels, objects)
     result = SUMixTask(model, mixup, ratio='evidence', verbose=False)(mixed, target)
-    assert target.known.any()
-    torch.testing.assert_close(result['lam'][target.known], target.lam[target.known])
+    assert target.exact.any()
+    torch.testing.assert_close(result['lam'][target.exact], target.lam[target.exact])
 
 
 def test_in_eval_mode_and_without_mixing_the_labels_are_as_they_are(model):
@@ -145,7 +145,7 @@ def test_in_eval_mode_and_without_mixing_the_labels_are_as_they_are(model):
 
 def test_only_where_all_labels_agree_a_share_says_nothing():
     labels = torch.tensor([[1., 0.], [1., 1.], [1., 0.], [1., 0.]])
-    target = MixedTarget(labels, torch.full((4,), 0.5), 2, multi_label=True)
+    target = MixedTarget(labels, torch.full((4,), 0.5), 2)
     assert target.same_labels.tolist() == [True, False, False, True]
 
 
@@ -158,7 +158,7 @@ def test_the_collate_function_takes_rows_of_labels():
 def test_a_preview_names_several_classes_or_none(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr('timm_sumix.preview._write', lambda sheet, left, top, names, *_: seen.append(tuple(names)))
-    target = MixedTarget(torch.tensor([[0., 0.], [1., 1.]]), torch.full((2,), 0.5), 2, multi_label=True)
+    target = MixedTarget(torch.tensor([[0., 0.], [1., 1.]]), torch.full((2,), 0.5), 2)
     draw_preview(torch.rand(2, 3, 8, 8), target, target.lam, 2, tmp_path / 'preview.png', class_names=['cat', 'dog'])
     assert sorted(seen) == [('-', 'cat, dog'), ('cat, dog', '-')]
 

@@ -31,13 +31,13 @@ def test_lam_is_the_visible_share_of_the_objects_where_both_are_known():
     target = _target([1, 2, 0, 0], _halves()[1])
     # 0: a whole, b whole; 1: a hidden, b half; 2: a half, b hidden; 3: unknown
     torch.testing.assert_close(target.lam, torch.tensor([0.5, 0., 1., 0.5]))
-    assert target.known.tolist() == [True, True, True, False]
+    assert target.exact.tolist() == [True, True, True, False]
     torch.testing.assert_close(target.area, torch.full((4,), 0.5))
 
 
 def test_where_neither_object_is_visible_the_area_stays_and_may_be_corrected():
     target = _target([1, 0, 2, 3], _halves()[1])  # 1: its own object is hidden, and so is its partner's
-    assert target.lam[1] == 0.5 and not target.known[1]
+    assert target.lam[1] == 0.5 and not target.exact[1]
 
 
 def test_of_an_object_that_the_crop_left_out_nothing_is_visible():
@@ -45,7 +45,7 @@ def test_of_an_object_that_the_crop_left_out_nothing_is_visible():
     objects[3] = 0.
     target = _target([3, 2, 3, 2], objects)
     torch.testing.assert_close(target.lam, torch.tensor([1., 0., 1., 0.]))
-    assert target.known.all()
+    assert target.exact.all()
 
 
 def test_soft_masks_count_by_their_values():
@@ -66,8 +66,8 @@ def test_lam_is_what_counting_the_pixels_gives(policy):
     x = (torch.arange(16.) * 2).view(16, 1, 1, 1) + objects
     mixup = SUMixMixup(**{**CUTMIX, 'cutmix_alpha': 0.}, policy=policy)
     mixed, target = mixup(x, torch.arange(16) % 4, objects)
-    assert target.known.any()
-    for i in target.known.nonzero()[:, 0].tolist():
+    assert target.exact.any()
+    for i in target.exact.nonzero()[:, 0].tolist():
         first, second = ((mixed[i] == 2 * image + 1).sum() / 120 for image in (i, 15 - i))
         torch.testing.assert_close(target.lam[i], first / (first + second))
 
@@ -87,7 +87,7 @@ def test_every_ratio_and_the_loss_keep_a_share_that_masks_tell(small_model, rati
     objects[..., 16:48, 16:48] = 1.
     mixed, target = SUMixMixup(**CUTMIX)(torch.randn(8, 3, 64, 64), torch.arange(8) % 4, objects)
     task = SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)
-    result, known = task(mixed, target), target.known
+    result, known = task(mixed, target), target.exact
     assert known.sum() >= 5
     torch.testing.assert_close(result['lam'][known], target.lam[known])
     expected = SoftTargetCrossEntropy()(result['output'], target.soft_target(result['lam']))
@@ -108,13 +108,13 @@ def test_what_masks_do_not_tell_is_corrected(small_model):
     objects[6:] = torch.nan  # so that their partners' pairs are not known either
     mixed, target = SUMixMixup(**CUTMIX)(x, labels, objects)
     corrected = correct(small_model.eval(), mixed, target)
-    assert target.known.sum() >= 2
-    torch.testing.assert_close(corrected[target.known], target.lam[target.known])
-    assert (corrected[~target.known] != target.lam[~target.known]).any()
+    assert target.exact.sum() >= 2
+    torch.testing.assert_close(corrected[target.exact], target.lam[target.exact])
+    assert (corrected[~target.exact] != target.lam[~target.exact]).any()
     task = SUMixTask(small_model, SUMixMixup(**CUTMIX), verbose=False, fade=0.5)
     result = task(mixed, target)
     result['loss'].backward()
-    torch.testing.assert_close(result['lam'][target.known], target.lam[target.known])
+    torch.testing.assert_close(result['lam'][target.exact], target.lam[target.exact])
 
 
 @pytest.fixture
@@ -127,14 +127,14 @@ def small_model():
 def test_a_batch_that_is_not_mixed_keeps_its_labels():
     mixup = SUMixMixup(**CUTMIX, prob=0.)
     _, target = mixup(torch.randn(4, 3, 8, 8), torch.arange(4), _halves()[1])
-    assert target.lam.tolist() == [1.] * 4 and target.known is None
+    assert target.lam.tolist() == [1.] * 4 and target.exact is None
 
 
 def test_a_copy_on_another_device_has_the_same_shares():
     target = _target([1, 2, 0, 0], _halves()[1])
     copy = target.to(torch.device('cpu'))
     assert torch.equal(copy.lam, target.lam) and torch.equal(copy.area, target.area)
-    assert torch.equal(copy.known, target.known)
+    assert torch.equal(copy.exact, target.exact)
 
 
 def test_a_copy_keeps_a_share_that_was_assigned():
@@ -147,9 +147,9 @@ def test_shares_that_masks_tell_and_those_of_mixup_are_both_known():
     objects = _halves()[1]
     exact = torch.tensor([False, False, False, True])
     target = _target([1, 2, 0, 0], objects, exact=exact)
-    assert target.known.tolist() == [True, True, True, True] and target.lam[3] == 0.5
+    assert target.exact.tolist() == [True, True, True, True] and target.lam[3] == 0.5
     free = _target([1, 0, 2, 3], objects, exact=exact & False)
-    assert torch.equal(free.known, _target([1, 0, 2, 3], objects).known) and not free.known.all()
+    assert torch.equal(free.exact, _target([1, 0, 2, 3], objects).exact) and not free.exact.all()
 
 
 @pytest.mark.parametrize('objects, message', [

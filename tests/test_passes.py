@@ -89,7 +89,7 @@ def test_a_forward_of_the_models_own_is_what_is_trained(options):
     assert not torch.allclose(result['output'], model.inner(mixed), atol=1e-2)
     # the maps are those of the normalised images
     plain = (mixed - 0.5) / 0.1, MixedTarget(
-        target.labels, target.lam, 10, original=(target.original - 0.5) / 0.1, mask=target.mask, complementary=True)
+        target.labels, target.lam, 10, original=(target.original - 0.5) / 0.1, mask=target.mixing)
     if options.get('ratio') in ('evidence', 'feature'):  # of the maps alone, so that the scale after them is no matter
         inner = correct(model.inner, *plain, SUMixOptions(**options))
         torch.testing.assert_close(result['lam'], inner)
@@ -243,7 +243,7 @@ def test_correct_gives_the_shares_of_the_task_and_leaves_the_model_alone(options
     torch.testing.assert_close(lam, _task(model, **options)(mixed, target)['lam'])
     assert not lam.requires_grad and not model.training and 'forward_features' not in vars(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    whole = MixedTarget(target.labels, torch.ones(6), 10, mixed=False)
+    whole = MixedTarget(target.labels, None, 10)
     assert torch.equal(correct(model, mixed, whole, SUMixOptions(**options)), whole.lam)
 
 

@@ -10,10 +10,10 @@ from helpers import FORMULAS, random_batch
 
 from benchmarks.fidelity.predictions import read_predictions
 from timm_sumix import MixedTarget, ModelOutput, Ratio, SUMixOptions
-from timm_sumix.checks import check_model
 from timm_sumix.correction import create_ratio
 from timm_sumix.correction.formula import Formula
 from timm_sumix.correction.released import Released
+from timm_sumix.region import Mixing
 
 DATA = Path(__file__).parent / 'data'
 
@@ -105,7 +105,7 @@ def test_names_give_the_shares_that_they_gave_before_they_were_one_formula():
 def test_weights_of_zero_are_the_area_to_the_last_bit():
     mixed, original, target = random_batch(32, 10)
     assert torch.equal(create_ratio((0, 0, 0))(mixed, original, target), target.lam)
-    assert create_ratio((0, 0, 0)).reads == () and str(create_ratio((0, 0, 0))) == 'area (0, 0, 0)'
+    assert create_ratio((0, 0, 0)).needs == () and str(create_ratio((0, 0, 0))) == 'area (0, 0, 0)'
 
 
 @pytest.mark.parametrize('weights', [(0.5, 0., 0.), (0.5, 1., 0.), (0.25, 1., 2.), (1., 2., 3.), (0., 1., 2.)])
@@ -201,25 +201,33 @@ def test_evidence_without_a_mask_is_refused():
             ratio(mixed, original, bare)
 
 
-def test_combined_compares_features_where_logits_are_lacking_and_nothing_of_a_single_place():
+@pytest.mark.parametrize('weights, instead', [
+    ((1., 4., 0.), (1., 0., 1.)), ((1., 0.5, 0.), (1., 0., 0.125)), ((0.5, 2., 1.), (0.5, 0., 1.5)),
+    ((0., 2., 0.), (1., 0., 0.5))])
+def test_evidence_and_features_take_the_place_of_predictions_where_logits_are_lacking(weights, instead):
     mixed, original, target = random_batch(16, 10)
-    for strength in (0., 1., 5.):
-        less = original._replace(logits=None)
-        torch.testing.assert_close(
-            create_ratio('combined', 4. * strength)(mixed, less, target),
-            create_ratio('evidence', strength)(mixed, less, target), rtol=0, atol=0)
-        single = original._replace(evidence=torch.ones(16, 1, 1), features=None)
-        torch.testing.assert_close(
-            create_ratio('combined', 4. * strength)(mixed, single, target), create_ratio('area')(mixed, None, target),
-            atol=1e-6, rtol=1e-5)
+    less = original._replace(logits=None)
+    assert torch.equal(Formula(*weights)(mixed, less, target), Formula(*instead)(mixed, original, target))
+    with pytest.raises(ValueError, match=r'needs ModelOutput.features \[16, D\] for the unmixed images'):
+        Formula(*weights)(mixed, less._replace(features=None), target)
+    with pytest.raises(ValueError, match=r'needs ModelOutput.logits \[16, C\] for the unmixed images, got None'):
+        Formula(*weights)(mixed, less._replace(evidence=None), target)
 
 
-def test_combined_reads_no_features_where_it_has_logits():
+def test_of_a_single_place_no_prediction_is_compared_with_evidence():
     mixed, original, target = random_batch(16, 10)
-    bare = [output._replace(features=None) for output in (mixed, original)]
-    assert torch.equal(create_ratio('combined')(*bare, target), create_ratio('combined')(mixed, original, target))
-    with pytest.raises(ValueError, match=r"'combined' needs ModelOutput.features \[16, D\] for the unmixed images"):
-        create_ratio('combined')(mixed, bare[1]._replace(logits=None), target)
+    single = original._replace(evidence=torch.ones(16, 1, 1), features=None)
+    for weights in ((1., 4., 0.), (0.5, 1., 0.)):
+        torch.testing.assert_close(Formula(*weights)(mixed, single, target), target.lam, atol=1e-6, rtol=1e-5)
+
+
+def test_what_a_ratio_does_not_need_is_not_read():
+    mixed, original, target = random_batch(16, 10)
+    for name, ratio in FORMULAS.items():
+        outputs = [ModelOutput(*(
+            value if field in ratio.needs else None for field, value in zip(output._fields, output)))
+            for output in (mixed, original)]
+        assert torch.equal(ratio(*outputs, target), ratio(mixed, original, target)), name
 
 
 def test_evidence_with_a_single_place_does_what_feature_does():
@@ -246,28 +254,6 @@ def test_logits_of_other_classes_than_the_labels_are_refused(name):
             ('unmixed', (mixed, original._replace(logits=torch.randn(4, 32))))):
         with pytest.raises(ValueError, match=rf"logits \[4, 3\] for the {which} images, .* 'evidence' needs none"):
             FORMULAS[name](*both, target)
-
-
-class _Lacking(Ratio):
-    reads, reads_mixed, may_lack = ('features',), (), ('evidence',)
-
-    def shares(self, mixed, original, target):
-        return target.lam if original.features is None else original.features.mean(-1).sigmoid()
-
-
-class _Modest(_Lacking):
-    may_lack = ('features',)
-
-
-def test_a_ratio_of_ones_own_may_lack_some_fields_and_others_not():
-    mixed, original, target = random_batch(4, 3)
-    assert torch.equal(_Modest()(mixed, original._replace(features=None), target), target.lam)
-    with pytest.raises(ValueError, match="ratio '_lacking' needs ModelOutput.features"):
-        _Lacking()(mixed, original._replace(features=None), target)
-    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))  # has no forward_features
-    check_model(plain, _Modest(), 'none')
-    with pytest.raises(TypeError, match='must have forward_features and forward_head'):
-        check_model(plain, _Lacking(), 'none')
 
 
 def test_evidence_by_place_follows_what_is_shown_of_it():
@@ -304,8 +290,7 @@ def test_an_overflow_leaves_the_area_to_its_pairs_alone():
 
 
 class _Halfway(Ratio):
-    reads = ()
-    reads_mixed = ()
+    needs = ()
 
     def shares(self, mixed, original, target):
         return (target.lam + 0.5) / 2
@@ -313,8 +298,7 @@ class _Halfway(Ratio):
 
 class _Cautious(Ratio):
     """A formula of distances, which the base class makes a share of."""
-    reads = ('logits',)
-    reads_mixed = ('logits',)
+    needs = ('logits',)
 
     def distances(self, mixed, original, target):
         first = (mixed.logits - original.logits).norm(dim=1)
@@ -350,14 +334,13 @@ def test_distances_of_ones_own_become_shares_by_the_common_formula():
     ({}, 'none', 'combined'), ({'original_pass': 'none'}, 'none', 'combined'), ({'strength': 4.}, 'none', 'combined'),
     ({'original_pass': 'no-grad'}, 'no-grad', 'combined'), ({'gamma': 0.5}, 'none', 'combined'),
     ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', 'combined'),
-    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'), ({'clean': 0.5}, 'grad', 'combined'),
-    ({'clean': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'),
+    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'),
     ({'ratio': 'evidence'}, 'none', 'evidence'), ({'ratio': 'feature'}, 'none', 'feature'),
     ({'ratio': (0.5, 0., 0.)}, 'none', 'visible'), ({'ratio': [0, 2, 0]}, 'none', 'similarity'),
     ({'ratio': 'similarity', 'gamma': 0.5}, 'none', 'similarity'),
     ({'ratio': 'released'}, 'no-grad', 'released'), ({'ratio': 'released', 'gamma': 0.5}, 'grad', 'released'),
     ({'ratio': Released(), 'gamma': 0.5}, 'grad', 'released'), ({'ratio': 'area'}, 'none', 'area'),
-    ({'ratio': 'area', 'gamma': 0.5}, 'none', 'area'), ({'ratio': 'area', 'clean': 0.5}, 'grad', 'area'),
+    ({'ratio': 'area', 'gamma': 0.5}, 'none', 'area'),
 ])
 def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(options, made, name):
     found = SUMixOptions(**options)
@@ -366,16 +349,11 @@ def test_the_pass_that_is_made_follows_from_the_options_and_changes_no_formula(o
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'fade': 0.6, 'ratio': 'similarity'}, "fade 0.6 needs the evidence, which ratio 'similarity' does not read: use"),
-    ({'clean': 0.5, 'original_pass': 'none'}, "clean 0.5 passes .*: use original_pass 'grad', .* got 'none'"),
-    ({'clean': 0.5, 'original_pass': 'no-grad'}, "clean 0.5 passes the unmixed images with gradient: .* got 'no-grad'"),
     ({'ratio': 'released', 'original_pass': 'none'}, "ratio 'released' is of two passes: use original_pass 'no-grad'"),
-    ({'original_pass': 'grad'}, "original_pass 'grad' has no effect with gamma 0 and clean 0.*: use 'no-grad'"),
+    ({'original_pass': 'grad'}, "original_pass 'grad' has no effect with gamma 0.*: use 'no-grad'"),
     ({'ratio': 'area', 'original_pass': 'no-grad'}, "original_pass 'no-grad' has no effect with ratio 'area'"),
-    ({'ratio': 'area', 'fade': 1.}, "fade 1 needs the evidence, which ratio 'area' does not read"),
-    ({'clean': 1.}, r'clean must be in \[0, 1\), got 1'),
-    ({'clean': -0.1}, r'clean must be in \[0, 1\), got -0.1'),
-    ({'fade': 3.}, r'fade must be in \[0, 1\], got 3'),
+    ({'uncertainty': 'logits', 'gamma': 0.5}, "uncertainty 'logits' needs ratio 'released' and gamma above 0"),
+    ({'uncertainty': 'logits', 'ratio': 'released'}, "uncertainty 'logits' needs ratio 'released' and gamma above 0"),
     ({'uncertainty': 'none'}, r"uncertainty must be one of \['head', 'logits'\], got 'none'"),
 ])
 def test_options_that_contradict_each_other_or_have_no_effect_are_refused(options, message):
@@ -384,15 +362,16 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_refused(option
 
 
 def test_an_option_that_is_gone_is_unknown():
-    with pytest.raises(TypeError, match='original_scale'):
-        SUMixOptions(original_scale=0.5)
+    for name in ('original_scale', 'fade', 'clean'):
+        with pytest.raises(TypeError, match=name):
+            SUMixOptions(**{name: 0.5})
 
 
 @pytest.mark.parametrize('weights', [(1., 0., 5.), (1., 5., 0.), (1., 2., 3.)])
 def test_where_the_partner_is_shown_whole_nothing_is_compared(weights):
     mixed, original, target = random_batch(16, 10)
-    whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, partner_mask=(
-        1 - target.lam).view(-1, 1, 1, 1))
+    mixing = Mixing(16, target.mask, (1 - target.lam).view(-1, 1, 1, 1), target.index)
+    whole = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=mixing)
     inner = (target.lam > 0) & (target.lam < 1)
     places = original.evidence / original.evidence.sum((1, 2), keepdim=True)
     visible = (places * whole.visible_fraction((4, 4))[0]).sum((1, 2))
@@ -406,7 +385,8 @@ def test_where_the_partner_is_shown_whole_nothing_is_compared(weights):
 def test_shares_that_are_known_are_corrected_by_no_ratio():
     mixed, original, target = random_batch(16, 10)
     exact = torch.arange(16) % 2 == 0
-    told = MixedTarget(target.labels, target.lam, 10, index=target.index, mask=target.mask, exact=exact)
+    told = MixedTarget(
+        target.labels, target.lam, 10, index=target.index, mask=Mixing(16, target.mask, index=target.index, exact=exact))
     for name, ratio in FORMULAS.items():
         lam, free = ratio(mixed, original, told), ratio(mixed, original, target)
         assert torch.equal(lam[exact], target.lam[exact]) and torch.equal(lam[~exact], free[~exact]), name
@@ -415,7 +395,7 @@ def test_shares_that_are_known_are_corrected_by_no_ratio():
 @pytest.mark.parametrize('own', ['class', 'function'])
 def test_shares_of_ones_own_outside_the_range_are_an_error(own):
     class Wild(Ratio):
-        reads = reads_mixed = ()
+        needs = ()
 
         def shares(self, mixed, original, target):
             return target.lam + torch.tensor([1.5, *[float('nan')] * (len(target) - 1)])  # NaN: none, no error

@@ -96,10 +96,10 @@ def _assert_labels_follow_masks(batches):
             j = len(x) - 1 - i
             first, second = _visible(x[i, -1], shown[i]), _visible(x[j, -1], 1. - shown[i])
             if first is None or second is None or first + second == 0.:
-                assert not target.known[i] and target.lam[i] == target.area[i]
+                assert not target.exact[i] and target.lam[i] == target.area[i]
             else:
                 told += 1
-                assert target.known[i] and target.lam[i].item() == pytest.approx(first / (first + second), abs=1e-5)
+                assert target.exact[i] and target.lam[i].item() == pytest.approx(first / (first + second), abs=1e-5)
     return told
 
 

@@ -10,6 +10,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.policies import POLICIES
+from timm_sumix.region import Mixing
 
 
 def _reference_dense(labels, partners, lam, num_classes, smoothing):
@@ -40,12 +41,12 @@ def test_behaves_like_labels_and_moves_whole():
     labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     exact = torch.tensor([True, False])
-    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mask, partner_mask=~mask, exact=exact)
+    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=Mixing(2, mask, ~mask, index, exact=exact))
     assert target.visible_fraction((2, 2))[0].device.type == 'cpu'
     assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
     moved = target.to('meta')
     parts = (
-        moved.labels, moved.lam, moved.area, moved.index, moved.original, moved.mask, moved.partner_mask, moved.known,
+        moved.labels, moved.lam, moved.area, moved.index, moved.original, moved.mask, moved.partner_mask, moved.exact,
         moved.mixing.index, *moved.visible_fraction((2, 2)), moved.mixing.as_partner(moved.lam))
     assert all(part.device.type == 'meta' for part in parts)
     assert (moved.num_classes, moved.smoothing, moved.mixed, moved.mixing.complementary) == (2, 0., True, False)
@@ -128,7 +129,7 @@ def test_its_repr_says_where_its_tensors_are_and_copies_are_whole():
 
 def test_without_a_mask_nothing_is_known_of_the_mixing():
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.25, 0.5]), 2)
-    assert target.mixing is target.mask is target.partner_mask is target.known is None
+    assert target.mixing is target.mask is target.partner_mask is target.exact is None
     first, second = target.visible_fraction((1, 2))
     assert first.tolist() == [[[0.25, 0.25]], [[0.5, 0.5]]] and second.tolist() == [[[0.75, 0.75]], [[0.5, 0.5]]]
 

@@ -13,7 +13,7 @@ from timm_sumix.maps import features_by_place
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Part
 from timm_sumix.mixing.policies import POLICIES
-from timm_sumix.shown import Mixing
+from timm_sumix.region import Mixing
 
 ONE_PASS = [ratio for ratio in RATIOS if ratio != 'released']
 GRID, CELL = (3, 2), 4  # cells, and pixels a cell has on either side

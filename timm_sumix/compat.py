@@ -57,3 +57,27 @@ def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
 def has_sync_batch_norm(model: nn.Module) -> bool:
     """Whether processes wait for each other in each pass, so that all must make the same number of passes."""
     return any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+
+
+def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
+    """Return forward(images), with the model's own forward hooks around it, as if its forward were called.
+
+    Raises:
+        ValueError: If the model has backward hooks, which need torch's own call.
+    """
+    if model._backward_hooks or model._backward_pre_hooks:
+        raise ValueError(f'{type(model).__name__} has backward hooks, which are left out: put them on its parts')
+    for key, hook in model._forward_pre_hooks.items():
+        if key in model._forward_pre_hooks_with_kwargs:
+            changed = hook(model, (images,), {})
+            changed = changed if changed is None else changed[0]
+        else:
+            changed = hook(model, (images,))
+        if changed is not None:
+            images, = changed if isinstance(changed, tuple) else (changed,)
+    result = forward(images)
+    for key, hook in model._forward_hooks.items():
+        given: Tuple[Any, ...] = ({},) if key in model._forward_hooks_with_kwargs else ()
+        changed = hook(model, (images,), *given, result)
+        result = result if changed is None else changed
+    return result

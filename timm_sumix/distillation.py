@@ -60,7 +60,8 @@ class SUMixDistillationTask(SUMixTask):
         self._of_tokens = isinstance(distillation, TokenDistillationTask)
         self._is_hard = self._of_tokens and distillation.distill_type == 'hard'  # type: ignore[union-attr]
         self._temperature = getattr(distillation, 'temperature', 1.)
-        self.task_loss_weight, self.distill_loss_weight = distillation.task_loss_weight, distillation.distill_loss_weight
+        self.task_loss_weight = distillation.task_loss_weight
+        self.distill_loss_weight = distillation.distill_loss_weight
         for name in ('student_mean', 'student_std'):
             self.register_buffer(name, getattr(distillation, name), persistent=False)
 

@@ -130,7 +130,7 @@ class SUMixLoss(nn.Module):
 
     @property
     def _needs_original(self) -> bool:
-        return bool(self.ratio.reads) or self.options.gamma > 0
+        return bool(self.ratio.needs) or self.options.gamma > 0
 
     def _classification(self, output: ModelOutput, target: MixedTarget, lam: torch.Tensor) -> torch.Tensor:
         """Return the base criterion's loss of logits under shares lam, a scalar."""

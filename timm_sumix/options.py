@@ -88,7 +88,7 @@ class SUMixOptions:
         if self.original_pass == 'grad' and self.gamma == 0:
             raise ValueError(
                 "original_pass 'grad' has no effect with gamma 0 (labels carry no gradient): use 'no-grad'")
-        if self.original_pass == 'no-grad' and self.gamma == 0 and not ratio.reads:
+        if self.original_pass == 'no-grad' and self.gamma == 0 and not ratio.needs:
             raise ValueError(f"original_pass 'no-grad' has no effect with ratio {ratio.name!r}, which reads none of it")
         if self.uncertainty == 'logits' and not (self._is_released and self.gamma > 0):
             raise ValueError("uncertainty 'logits' needs ratio 'released' and gamma above 0: use 'head'")
@@ -116,7 +116,7 @@ class SUMixOptions:
     @property
     def unmixes(self) -> bool:
         """Whether the outputs for the unmixed images are unmixed from the mixed images' map."""
-        return self.resolved_pass == 'none' and (self.gamma > 0 or bool(self.create_ratio().reads))
+        return self.resolved_pass == 'none' and (self.gamma > 0 or bool(self.create_ratio().needs))
 
     @property
     def _is_released(self) -> bool:

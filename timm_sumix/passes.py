@@ -1,35 +1,28 @@
 """The passes: the module that is trained, a timm model with its uncertainty head, and correct(), without training.
 
-In one pass over the mixed images the outputs for the unmixed ones are unmixed from the last feature maps; with a second
-one they are those of the unmixed images themselves. No formula knows which.
+A step calls forward_features and forward_head, as timm's own FeatureDistillationTask does, compiled or not. In one pass
+over the mixed images the outputs for the unmixed ones are unmixed from the last feature maps; with a second one they
+are those of the unmixed images themselves. No formula knows which.
 """
+import logging
 from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
 from timm.models import group_parameters
 
-from .checks import check_model, mixing_of, original_images, reads_map
-from .compat import has_sync_batch_norm
+from .compat import call_with_hooks
 from .correction import Ratio, evidence_map, unmix
-from .maps import (
-    FEATURES,
-    NO_MAP,
-    Found,
-    features_by_place,
-    find_map,
-    output_and_map,
-    warn_of_single_place,
-    watch_features,
-    with_features,
-)
+from .maps import FEATURES, NO_MAP, Found, features_by_place, find_map, image_size, output_and_map, quiet, with_features
 from .options import SUMixOptions
-from .shown import Mixing
+from .region import Mixing
 from .target import MixedTarget, ModelOutput
+
+_logger = logging.getLogger(__name__)
 
 
 class _Pass(NamedTuple):
-    """What one pass gives, as far as there is something that takes it."""
+    """What one pass gives; None where unused."""
     logits: Optional[torch.Tensor] = None  # [N, C]
     distilled: Optional[torch.Tensor] = None  # as in ModelOutput
     pre_logits: Optional[torch.Tensor] = None  # [N, D], for the uncertainty head
@@ -46,6 +39,10 @@ class SUMixModule(nn.Module):
         uncertainty: Linear head on the model's pre-logits features, or None.
         original_pass: The pass over the unmixed images: 'none', 'no-grad' or 'grad'.
         has_term: Whether there is an uncertainty term, which sends gradient through the unmixed outputs.
+        verbose: Whether to warn of what the model lacks.
+
+    Raises:
+        TypeError: If the model is compiled or wrapped, is none, or lacks the parts that the ratio needs.
     """
 
     def __init__(
@@ -55,41 +52,71 @@ class SUMixModule(nn.Module):
             uncertainty: Optional[nn.Module] = None,
             original_pass: str = 'none',
             has_term: bool = False,
+            verbose: bool = True,
     ):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = uncertainty
         self.projection: Optional[nn.Module] = None  # of the pre-logits features, to those of a teacher
+        self.ratio = ratio
         self.original_pass = original_pass
         self.has_term = has_term
-        unmixes_logits = original_pass == 'none' and ('logits' in ratio.reads or has_term)
-        self.found = find_map(model) if unmixes_logits or reads_map(ratio) else Found(NO_MAP, head_reads_map=False)
-        self.unmixes_logits = unmixes_logits and self.found.head_reads_map
-        spared = ratio.instead_of_logits if self.unmixes_logits or original_pass != 'none' else ()
-        self.reads, self.reads_mixed = (
-            tuple(part for part in reads if part not in spared) for reads in (ratio.reads, ratio.reads_mixed))
-        self.may_lack = ratio.may_lack
+        self.wants_logits = original_pass == 'none' and (has_term or 'logits' in ratio.needs)
+        self.needs_map = self.wants_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
+        self.found = Found()
+        self.is_prepared = not self.needs_map
+        self._has_warned = not verbose
+        check_model(model, self.needs_map or uncertainty is not None)
 
-    def _run(self, input: torch.Tensor) -> _Pass:
-        """Pass images through the model as it is, hooks and a forward of its own included."""
-        if self.found.source == NO_MAP and self.uncertainty is None and self.projection is None:
-            return self._pass(self.model(input))
-        source = FEATURES if self.found.source == NO_MAP else self.found.source
-        if torch.compiler.is_compiling():  # SUMixTask.compile() made sure that this is the model's forward
-            output, maps = output_and_map(self.model, source, self.model.forward_features, input)
-            logits = self.model.forward_head(output)
-        else:
-            with watch_features(self.model, source) as seen:
-                logits = self.model(input)
-            if not seen:
-                raise TypeError(
-                    f'the forward of {type(self.model).__name__} must call forward_features, whose output is needed')
-            output, maps = seen[-1]
+    @torch.compiler.disable
+    def prepare(self, images: torch.Tensor) -> None:
+        """Find the model's map from the first of the images [N, C, H, W], once; a warning says what it lacks.
+
+        Raises:
+            ValueError: If the model's forward does more than forward_features and forward_head, or there is an
+                uncertainty term and the logits of the unmixed images cannot be unmixed.
+        """
+        if self.is_prepared:
+            return
+        self.found, self.is_prepared = find_map(self.model, images[:1]), True
         if self.found.source == NO_MAP:
-            return self._pass(logits, output)
-        features = features_by_place(self.model, maps, image_size(input))
-        if features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
-            warn_of_single_place(self.model, image_size(input))
+            self._warn(self.found.reason)
+        if not self.wants_logits or self.found.head_reads_map:
+            return
+        name = type(self.model).__name__
+        if self.has_term:
+            raise ValueError(
+                "the uncertainty term needs logits of the unmixed images, which cannot be unmixed where the head reads "
+                f"more than the last feature map, as in {name}: use original_pass 'grad', another global_pool of the "
+                'model, or gamma 0')
+        if self.found.source != NO_MAP and not self._has_warned:
+            _logger.warning(
+                f'SUMix: the head of {name} reads more than the last feature map, a class token for example: weaker '
+                "correction, by the map alone. Try global_pool 'avg' (--gp avg), or original_pass 'no-grad'.")
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                f'SUMix: {type(self.model).__name__}: {reason}: labels stay as they are by area. Ratio '
+                "'similarity' with original_pass 'no-grad' needs no map.")
+
+    def _run(self, images: torch.Tensor) -> _Pass:
+        """Pass images through the model."""
+        if self.found.source == NO_MAP and self.uncertainty is None and self.projection is None:
+            return self._pass(self.model(images))
+        source = FEATURES if self.found.source == NO_MAP else self.found.source
+        kept = []
+
+        def forward(images: torch.Tensor) -> Any:
+            kept.append((*output_and_map(self.model, source, images), image_size(images)))
+            return self.model.forward_head(kept[0][0])
+
+        logits = call_with_hooks(self.model, forward, images)
+        (output, maps, size), = kept
+        features = None if self.found.source == NO_MAP else features_by_place(self.model, maps, size)
+        if features is not None and features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
+            self._warn(f'the map has a single place for images of {size[0]} x {size[1]}')
         return self._pass(logits, output, features)
 
     def _pass(
@@ -105,31 +132,35 @@ class SUMixModule(nn.Module):
             distilled = projection(pre_logits)
         return _Pass(logits, distilled, pre_logits, output, features)
 
-    def _unmix(self, made: _Pass, input: torch.Tensor, mixing: Mixing) -> ModelOutput:
-        """Return the outputs for the unmixed images out of the pass over the mixed ones."""
+    def _unmix(self, made: _Pass, mixing: Mixing) -> Tuple[_Pass, Optional[torch.Tensor]]:
+        """Return what a pass over the unmixed images would give, and which part of their maps is seen."""
         if made.features is None:
-            return self._tell(_Pass(), self.reads, len(input), input.device)
+            return _Pass(), None
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
-            features, known = unmix(made.features, mixing)
-            unmixed = _Pass(features=features)
-            if self.unmixes_logits:
-                output = with_features(self.model, made.output, features)
-                unmixed = self._pass(self.model.forward_head(output), output, features, is_unmixed=True)
-        return self._tell(unmixed, self.reads, len(input), input.device, known, mixing)
+            features, seen = unmix(made.features, mixing)
+            if not (self.wants_logits and self.found.head_reads_map):
+                return _Pass(features=features), seen
+            output = with_features(self.model, made.output, features)
+            with quiet(self.model, self.found.noisy):
+                return self._pass(self.model.forward_head(output), output, features, is_unmixed=True), seen
 
-    def _tell(
-            self, made: _Pass, reads: Tuple[str, ...], count: int, device: torch.device,
-            known: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
-        """Return what a ratio reads of a pass over `count` images; of a single place nothing can be said."""
+    @property
+    def _fields(self) -> Tuple[str, ...]:
+        """What is given of the unmixed images: without their logits, what takes their place."""
+        lacks_logits = self.wants_logits and not self.found.head_reads_map
+        return ('features', 'evidence') if lacks_logits and self.ratio.needs else self.ratio.needs
+
+    def _to_output(
+            self, made: _Pass, images: torch.Tensor, fields: Tuple[str, ...], seen: Optional[torch.Tensor] = None,
+            mixing: Optional[Mixing] = None) -> ModelOutput:
+        """Return what is asked of a pass over images; where there is no map, or one of a single place, constants."""
         maps, features, evidence = made.features, None, None
-        if maps is None:
-            reads = tuple(part for part in reads if part not in self.may_lack)
         if maps is not None and maps.shape[1:3] == (1, 1):
             maps = None
-        if 'features' in reads:
-            features = torch.zeros(count, 1, device=device) if maps is None else maps.mean((1, 2))
-        if 'evidence' in reads:
-            evidence = torch.ones(count, 1, 1, device=device) if maps is None else evidence_map(maps, known, mixing)
+        if 'features' in fields:
+            features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
+        if 'evidence' in fields:
+            evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
         head = None if self.uncertainty is None or made.pre_logits is None else self.uncertainty(made.pre_logits)
         return ModelOutput(made.logits, head, features, evidence, made.distilled)
 
@@ -139,26 +170,23 @@ class SUMixModule(nn.Module):
             original: Optional[torch.Tensor] = None,
             mixing: Optional[Mixing] = None,
     ) -> Tuple[ModelOutput, Optional[ModelOutput]]:
-        """Return the outputs for the mixed images, and for the unmixed ones where something reads them.
+        """Return the outputs for the mixed images, and for the unmixed ones where the ratio needs them.
 
         Args:
             mixed: Mixed images [N, C, H, W].
             original: The unmixed images [N, C, H, W], for a pass of their own.
             mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
         """
-        made = self._run(mixed)
-        mixed_output = self._tell(made, self.reads_mixed, len(mixed), mixed.device)
+        made, fields = self._run(mixed), self._fields
+        mixed_output = self._to_output(made, mixed, tuple(field for field in fields if field != 'evidence'))
         if original is not None:
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
-                made = self._run(original)
-            # outside no_grad, so that the head always gets gradient
-            return mixed_output, self._tell(made, self.reads, len(original), original.device)
-        if mixing is not None:
-            return mixed_output, self._unmix(made, mixed, mixing)
-        if self.unmixes_logits and self.training and has_sync_batch_norm(self.model):
-            with torch.no_grad():  # processes whose batch is mixed call the head again, and wait for this one there
-                self._pass(self.model.forward_head(made.output), made.output, is_unmixed=True)
-        return mixed_output, None
+                second = self._run(original)
+            return mixed_output, self._to_output(second, original, fields)  # not in no_grad: a gradient for the head
+        if mixing is None:
+            return mixed_output, None
+        unmixed, seen = self._unmix(made, mixing)
+        return mixed_output, self._to_output(unmixed, mixed, fields, seen, mixing)
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
         """Yield the model's parameters by the names that they have in the model, then those of what is beside it.
@@ -190,9 +218,39 @@ class SUMixModule(nn.Module):
         return group_matcher
 
 
-def image_size(images: torch.Tensor) -> Tuple[int, int]:
-    """Return height and width of images [N, C, H, W]."""
-    return images.shape[-2], images.shape[-1]
+def check_model(model: nn.Module, needs_parts: bool) -> None:
+    """Raise TypeError for what wraps a model, or one without the parts that are needed."""
+    name = type(model).__name__
+    if hasattr(model, '_orig_mod'):
+        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
+    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
+        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
+    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
+        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
+    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
+    if missing and needs_parts:
+        raise TypeError(
+            f"{name} lacks {missing}: give it both, as docs/examples/with_torchvision.py does in eight lines, or use "
+            "ratio 'similarity' with original_pass 'no-grad'")
+
+
+def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
+    """Return the unmixed images [N, C, H, W] for their pass, in the memory format of the mixed ones."""
+    if target.original is None:
+        raise ValueError("a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
+    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
+    return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
+
+
+def mixing_of(target: MixedTarget, unmixes: bool) -> Optional[Mixing]:
+    """Return how a batch was mixed, None where nothing is unmixed; ValueError if the target does not say."""
+    if not target.mixed or not unmixes:
+        return None
+    if target.mixing is None:
+        raise ValueError(
+            "to unmix, target.mask must be the mask that the images were mixed by, got None: give it, or use "
+            "original_pass 'no-grad'")
+    return target.mixing
 
 
 @torch.no_grad()
@@ -205,7 +263,7 @@ def correct(
     """Return the shares that a model would give the first images of a mixed batch.
 
     It makes the passes that the options ask for, in the mode that the model is in; `model.eval()` first leaves batch
-    norm's statistics alone.
+    norm's statistics alone. Where the model has no feature map, the shares stay as they are by area, without a warning.
 
     Args:
         model: A timm model.
@@ -227,10 +285,10 @@ def correct(
     """
     options = options or SUMixOptions()
     ratio = options.create_ratio()
-    check_model(model, ratio, options.resolved_pass)
-    if not target.mixed or not ratio.reads and not ratio.reads_mixed:
+    module = SUMixModule(model, ratio, original_pass=options.resolved_pass, verbose=False)
+    if not target.mixed or not ratio.needs:
         return target.lam
+    module.prepare(mixed)
     original = original_images(target, mixed) if options.resolved_pass != 'none' else None
-    module = SUMixModule(model, ratio, original_pass=options.resolved_pass)
     mixed_output, original_output = module(mixed, original, mixing_of(target, options.unmixes))
     return ratio(mixed_output, original_output, target)

@@ -1,11 +1,11 @@
 """What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
 import copy
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple, Union
 
 import torch
 
 from .labels import check_labels, check_range, check_smoothing, smoothed_labels
-from .shown import Mixing
+from .region import Mixing
 
 _NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
 
@@ -33,27 +33,27 @@ class MixedTarget:
     """The labels of a mixed batch, kept apart so that their shares can still be corrected.
 
     Args:
-        labels: Class of each first image [N], int64, in [0, num_classes); with multi_label which of the classes it has
-            [N, C], floating point, in [0, 1].
-        lam: Share of each first image in its mixed image [N], in [0, 1].
+        labels: Class of each first image [N], int64, in [0, num_classes); or of images that may have several classes
+            which they have [N, C], floating point, in [0, 1].
+        lam: Share of each first image in its mixed image [N], in [0, 1]. None: no image of the batch was mixed.
         num_classes: Number of classes C.
         smoothing: Label smoothing, in [0, 1), as timm applies it: smoothing / C is added to every class.
         index: Position of each partner in the batch [N], int64. None: the reversed batch, as timm pairs images.
-        original: The unmixed images [N, ...], needed to correct the shares.
-        mixed: False says that no image of the batch was mixed: lam is all ones, and the unmixed images need no pass. A
-            Python flag, since reading lam would synchronise the GPU.
-        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1]. None:
-            not known, only its mean, lam; then labels are corrected by a second pass alone.
-        partner_mask: The same for the partner's pixels, where it is not 1 - mask.
+        original: The unmixed images [N, ...], for a second pass.
+        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1], or a
+            Mixing, which says more. None: not known, only its mean, lam; then labels are corrected by a second pass
+            alone.
         object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; NaN
             where it is not known, zeros where it is not in the image. With it, lam is visible(a) / (visible(a) +
             visible(b)), each the visible fraction of what its unmixed image has of the object, and no ratio corrects
             it. Where one of the two is not known, or neither is visible, lam is that by area, to be corrected.
             OA-CutMix (https://arxiv.org/abs/2606.04820) likewise labels by objects, by their visible area.
-        exact: Whose lam is right as it is [N] bool, as mixup's, which shows all of both images by their share: no ratio
-            corrects it. None: nobody's.
-        complementary: Whether the two mixed images of a pair share one mask, see Mixing.
-        multi_label: Whether an image may have several classes, or none.
+
+    Attributes:
+        lam: The share in use [N], float32.
+        area: The share by area [N], float32.
+        exact: Whose lam is the truth [N] bool: no ratio corrects it. None: nobody's.
+        mixing: How the images were mixed, None where that is not known.
 
     Raises:
         TypeError: If labels or index are of another dtype.
@@ -64,73 +64,59 @@ class MixedTarget:
     def __init__(
             self,
             labels: torch.Tensor,
-            lam: torch.Tensor,
+            lam: Optional[torch.Tensor],
             num_classes: int,
             smoothing: float = 0.,
             index: Optional[torch.Tensor] = None,
             original: Optional[torch.Tensor] = None,
-            mixed: bool = True,
-            mask: Optional[torch.Tensor] = None,
-            partner_mask: Optional[torch.Tensor] = None,
+            mask: Union[torch.Tensor, Mixing, None] = None,
             object_mask: Optional[torch.Tensor] = None,
-            exact: Optional[torch.Tensor] = None,
-            complementary: bool = False,
-            multi_label: bool = False,
     ):
-        check_labels(labels, num_classes, multi_label)
+        self.multi_label = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
+        check_labels(labels, num_classes, self.multi_label)
         check_smoothing(smoothing)
-        size = labels.shape[:1]
-        if lam.shape != size or not lam.is_floating_point():
-            raise ValueError(f'lam must be floating point of shape {list(size)}, got {lam.dtype} {list(lam.shape)}')
-        if lam.device.type == 'cpu' and len(lam):
-            least, greatest = (bound.item() for bound in lam.aminmax())
-            if not 0 <= least <= greatest <= 1:  # nor NaN
-                raise ValueError(f'lam must be in [0, 1], got values from {least} to {greatest}')
-        if index is not None:
-            if index.dtype != torch.int64 or index.shape != size:
-                raise TypeError(f'index must be int64 of shape {list(size)}, got {index.dtype} {list(index.shape)}')
-            check_range('index', index, len(labels))
+        self.mixed = lam is not None
+        lam = torch.ones(len(labels), device=labels.device) if lam is None else lam
+        _check_shares(lam, index, len(labels))
         if original is not None and len(original) != len(labels):
             raise ValueError(f'original must hold {len(labels)} images, one for each label, got {len(original)}')
-        if object_mask is not None:
-            _check_object_mask(object_mask, len(labels))
-            if mixed and mask is None:
-                raise ValueError('object_mask needs the mask that the images were mixed by, got mask None')
-        for name, shown in (('mask', mask), ('partner_mask', partner_mask)):
-            if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, len(labels)) or shown.shape[1] != 1):
-                raise ValueError(f'{name} must be [1 or {len(labels)}, 1, H, W], got {list(shown.shape)}')
         self.labels = labels
         self.lam = self.area = lam.float()
         self.num_classes = num_classes
-        self.multi_label = multi_label
         self.smoothing = smoothing
         self.index = index
         self.original = original
-        self.mixed = mixed
-        self.mask = mask
-        self.partner_mask = partner_mask
+        self.mixing = Mixing(len(labels), mask, index=index) if isinstance(mask, torch.Tensor) else mask
+        self.exact = None if self.mixing is None else self.mixing.exact
         self.object_mask = object_mask
-        self.known = exact  # whose lam no ratio corrects [N] bool; None: nobody's
-        self._complementary = complementary
-        self.mixing = self._how_mixed()  # None where the mask is not known
-        if object_mask is not None and mixed:
-            share = self._share_of_objects(object_mask.squeeze(1).float())
-            told = share.isfinite()  # not where both are invisible, or one is not known
-            self.known = told if exact is None else told | exact
-            self.lam = torch.where(told, share, self.area)
+        if object_mask is not None:
+            _check_object_mask(object_mask, len(labels))
+            self._label_by_objects(object_mask.squeeze(1).float())
 
-    def _how_mixed(self) -> Optional[Mixing]:
-        if self.mask is None:
-            return None
-        return Mixing(len(self), self.mask, self.partner_mask, self.index, self._complementary)
-
-    def _share_of_objects(self, objects: torch.Tensor) -> torch.Tensor:
-        """Return the first object's part of what is visible of both [N], not finite where that cannot be told."""
+    def _label_by_objects(self, objects: torch.Tensor) -> None:
+        """Set lam and exact by masks of objects [N, H, W], where both are known and one is visible."""
+        if not self.mixed:
+            return
+        if self.mixing is None:
+            raise ValueError('object_mask needs the mask that the images were mixed by, got mask None')
         first, second = self.visible_fraction((objects.shape[1], objects.shape[2]))
         sizes = objects.sum((1, 2)).clamp(min=1e-6)  # none of an object that is not in the image is visible
         a = (objects * first).sum((1, 2)) / sizes
         b = (self.partner(objects) * second).sum((1, 2)) / self.partner(sizes)
-        return a / (a + b)
+        share = a / (a + b)
+        is_known = share.isfinite()
+        self.lam = torch.where(is_known, share, self.area)
+        self.exact = is_known if self.exact is None else is_known | self.exact
+
+    @property
+    def mask(self) -> Optional[torch.Tensor]:
+        """Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], None where not known."""
+        return None if self.mixing is None else self.mixing.mask
+
+    @property
+    def partner_mask(self) -> Optional[torch.Tensor]:
+        """The same for the partner's pixels, where it is not 1 - mask."""
+        return None if self.mixing is None else self.mixing.partner_mask
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -210,10 +196,22 @@ class MixedTarget:
         """Return a copy with every tensor on another device."""
         result = copy.copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, (torch.Tensor, Mixing)):
                 setattr(result, name, value.to(device, non_blocking=non_blocking))
-        result.mixing = result._how_mixed()
         return result
+
+
+def _check_shares(lam: torch.Tensor, index: Optional[torch.Tensor], count: int) -> None:
+    if lam.shape != (count,) or not lam.is_floating_point():
+        raise ValueError(f'lam must be floating point of shape {[count]}, got {lam.dtype} {list(lam.shape)}')
+    if lam.device.type == 'cpu' and count:
+        least, greatest = (bound.item() for bound in lam.aminmax())
+        if not 0 <= least <= greatest <= 1:  # nor NaN
+            raise ValueError(f'lam must be in [0, 1], got values from {least} to {greatest}')
+    if index is not None:
+        if index.dtype != torch.int64 or index.shape != (count,):
+            raise TypeError(f'index must be int64 of shape {[count]}, got {index.dtype} {list(index.shape)}')
+        check_range('index', index, count)
 
 
 def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:

@@ -13,14 +13,13 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .checks import check_compilable, check_model, mixing_of, original_images
 from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
+from .labels import check_labels
 from .loss import SUMixLoss
-from .maps import NO_MAP
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule
+from .passes import SUMixModule, check_model, mixing_of, original_images
 from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class SUMixTask(ClassificationTask):
         if mixup.multi_label:
             loss.check_multi_label()
         has_head = has_term and options.uncertainty == 'head'
-        check_model(model, ratio, options.resolved_pass, has_term, has_head)
+        check_model(model, has_head)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)
         if model_classes != mixup.num_classes:
             raise ValueError(
@@ -94,7 +93,7 @@ class SUMixTask(ClassificationTask):
         device = own_device if device is None else device
         head = nn.Linear(
             num_features(model), mixup.num_classes, device=device, dtype=dtype or own_dtype) if has_head else None
-        module = SUMixModule(model, ratio, head, options.resolved_pass, has_term)
+        module = SUMixModule(model, ratio, head, options.resolved_pass, has_term, verbose)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self._unmixes = options.unmixes
@@ -109,12 +108,6 @@ class SUMixTask(ClassificationTask):
         term = f' Uncertainty term: gamma {options.gamma:g} ({options.uncertainty}).' if options.gamma else ''
         _logger.info(f'SUMix: labels corrected by {ratio.origin}; ratio {ratio}.{term}')
         _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
-        found, unmixes_logits = self.trainable_module.found, self.trainable_module.unmixes_logits
-        if options.unmixes and ratio.name == 'combined' and found.source != NO_MAP and not unmixes_logits:
-            _logger.info(
-                "SUMix: the model's head reads more than its last map (a class token, for example): ratio 'combined' "
-                "compares features in place of predictions. global_pool 'avg', if the model takes it, or original_pass "
-                "'no-grad' gives it predictions.")
         part = self.mixup.corrected_part
         if part < 1. and options.ratio != 'area':
             _logger.log(logging.INFO if part else logging.WARNING, (
@@ -148,16 +141,17 @@ class SUMixTask(ClassificationTask):
                 - 'classification': Base criterion under the corrected labels
                 - 'uncertainty': Uncertainty term before gamma, 0 where it is off or nothing was mixed
         """
+        self.prepare(input)
         if not isinstance(target, MixedTarget):
-            input, target = self.mixup(input, target) if self.training else (input, self._unmixed(target))
+            input, target = self.mixup(input, target) if self.is_training else (input, self._unmixed(target))
         options = self.criterion.options
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         makes_both = options.resolved_pass != 'none' and (
-            target.mixed or self.training and has_sync_batch_norm(self.trainable_module))
+            target.mixed or self.is_training and has_sync_batch_norm(self.trainable_module))
         original_input = original_images(target, input) if makes_both else None
         mixed, original = self.trainable_module(input, original_input, mixing_of(target, self._unmixes))
         result = self.criterion(mixed, original, target)
-        if self.training:
+        if self.is_training:
             self.metrics.add(target, result)
             if self.after_batch is not None and target.mixed:
                 self.after_batch(input, target, result['lam'])
@@ -169,9 +163,22 @@ class SUMixTask(ClassificationTask):
         return {'output': mixed.logits, **result}
 
     def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
-        shares = torch.ones(len(labels), device=labels.device)
-        return MixedTarget(
-            labels, shares, self.mixup.num_classes, mixed=False, multi_label=self.mixup.multi_label)
+        check_labels(labels, self.mixup.num_classes, self.mixup.multi_label)
+        return MixedTarget(labels, None, self.mixup.num_classes)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether batches are mixed: while the model that is trained is in training mode."""
+        trained = unwrap_model(self.trainable_module)
+        return trained.training and trained.model.training
+
+    def prepare(self, images: torch.Tensor) -> None:
+        """Find the model's feature map from the first of the images [N, C, H, W]; the first step does it otherwise.
+
+        Raises:
+            ValueError: If the options cannot be had of this model.
+        """
+        unwrap_model(self.trainable_module).prepare(images)
 
     def pop_metrics(self) -> Dict[str, float]:
         """Return means over the samples since the last call, over all processes, and start anew.
@@ -190,17 +197,8 @@ class SUMixTask(ClassificationTask):
 
     def compile(  # type: ignore[override]  # timm's signature, which is not torch's
             self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
-        """Compile the training forward (all passes), ratio and loss, and, apart, the model that is validated.
-
-        Raises:
-            ValueError: If the model does more than forward_features and forward_head when it is called, which the
-                compiled forward would leave out.
-        """
+        """Compile the training forward (all passes), ratio and loss, and, apart, the model that is validated."""
         module = self.trainable_module
-        own = unwrap_model(module)
-        heads = (own.uncertainty, own.projection)
-        if own.found.source != NO_MAP or any(head is not None for head in heads):  # else the model is called as it is
-            check_compilable(own.model)
         self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
         self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
         self.criterion.compile(backend=backend, mode=mode, **compile_kwargs)

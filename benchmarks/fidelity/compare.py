@@ -42,11 +42,10 @@ def compare(
 
 def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
     """Return in how many passes a ratio can be had: a class token's logits cannot be unmixed."""
-    ratio, unmixed = create_ratio(name), batches[0].unmixed
-    if not ratio.reads:
+    needs, unmixed = create_ratio(name).needs, batches[0].unmixed
+    if not needs:
         return (1,)
-    needs = [part for part in ratio.reads if part not in ratio.may_lack]
-    has_one = unmixed is not None and all(getattr(unmixed, part) is not None for part in needs)
+    has_one = unmixed is not None and ('logits' not in needs or unmixed.logits is not None or 'evidence' in needs)
     return (1, 2) if has_one and name != 'released' else (2,)
 
 

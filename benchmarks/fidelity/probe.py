@@ -18,7 +18,6 @@ BATCH = 128
 
 class _Everything(Ratio):
     """Reads all that a model tells: the same outputs then serve every ratio."""
-    may_lack = Ratio.reads
 
 
 class Answers(NamedTuple):
@@ -90,6 +89,8 @@ def ask_probe(
     """
     torch.manual_seed(seed)
     one, two = (SUMixModule(model, _Everything(), original_pass=made) for made in ('none', 'no-grad'))
+    for module in (one, two):
+        module.prepare(data.images)
     batches, shares = [], {name: [] for name in labellers}
     for images, labels, masks in zip(*(part.split(BATCH) for part in (data.images, data.labels, data.masks))):
         mixed, target = mixup(images, labels)

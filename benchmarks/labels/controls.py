@@ -57,8 +57,7 @@ class Shuffled(Ratio):
 
     def __init__(self, name: str, steps: int = 1) -> None:
         self.ratio = create_ratio(name)
-        self.reads, self.reads_mixed, self.may_lack = self.ratio.reads, self.ratio.reads_mixed, self.ratio.may_lack
-        self.instead_of_logits = self.ratio.instead_of_logits
+        self.needs = self.ratio.needs
 
     def shares(self, mixed, original, target: MixedTarget):
         """Return the exchanged shares [N]."""
@@ -72,7 +71,7 @@ class Growing(Ratio):
         name: One of the formula's names.
         steps: Number of steps of the training; in the last they are as they are by name.
     """
-    reads = reads_mixed = ('logits',)
+    needs = ('logits',)
 
     def __init__(self, name: str, steps: int) -> None:
         self.weights, self.steps, self.step = WEIGHTS[name], steps, 0

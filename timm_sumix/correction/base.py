@@ -1,5 +1,5 @@
 """The base class of what corrects the share of each label in a mixed image."""
-from typing import ClassVar, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 
@@ -16,20 +16,14 @@ class Ratio:
     """Base class of what corrects shares. For one of your own, implement `distances`, or override `shares`.
 
     Attributes:
-        reads: Fields of the unmixed images' ModelOutput that it reads, of 'logits', 'features' and 'evidence'; what
-            none reads is not computed. Empty: `original` may be None.
-        reads_mixed: The same of the mixed images, which always have logits.
-        may_lack: Fields that it does without where a model cannot tell them; they are None then.
-        instead_of_logits: Fields that it reads only where the logits of the unmixed images are lacking.
+        needs: Fields of the unmixed images' ModelOutput that it reads, of 'logits', 'features' and 'evidence'; what
+            is not among them need not be computed, and is None. Empty: `original` may be None.
         uses_classes: Whether it asks for the class of an image, so that multi-label images have no answer.
         origin: What the labels follow, for the log.
     """
-    reads: ClassVar[Tuple[str, ...]] = FIELDS
-    reads_mixed: ClassVar[Tuple[str, ...]] = FIELDS
-    may_lack: ClassVar[Tuple[str, ...]] = ()
-    instead_of_logits: ClassVar[Tuple[str, ...]] = ()
-    uses_classes: ClassVar[bool] = False
-    origin: ClassVar[str] = 'your own ratio'
+    needs: Tuple[str, ...] = FIELDS
+    uses_classes: bool = False
+    origin: str = 'your own ratio'
 
     @property
     def name(self) -> str:
@@ -58,7 +52,7 @@ class Ratio:
 
         Returns:
             Corrected shares [N], float32, no gradient. Where an output is not finite (an overflow in half precision),
-            the share stays as it is by area; where the label is known (`target.known`), as it is.
+            the share stays as it is by area; where the label is known (`target.exact`), as it is.
 
         Raises:
             ValueError: If the outputs lack what the ratio reads, or are of another shape, or it asks for one class an
@@ -66,11 +60,12 @@ class Ratio:
         """
         if self.uses_classes and target.multi_label:
             raise ValueError(f'ratio {self.name!r} {ONE_CLASS}')
-        self._check('mixed', mixed, self.reads_mixed, target)
-        if self.reads and original is None:
+        if self.needs and original is None:
             raise ValueError(f'ratio {self.name!r} needs the outputs for the unmixed images, got None')
-        if original is not None:
-            self._check('unmixed', original, self.reads, target)
+        for part in self.needs:
+            self._check('unmixed', original, part, target)  # type: ignore[arg-type]
+            if part != 'evidence':
+                self._check('mixed', mixed, part, target)
         lam = self.shares(mixed, original, target)  # type: ignore[arg-type]  # None where nothing is read
         if not isinstance(lam, torch.Tensor) or lam.shape != target.lam.shape:
             got = list(lam.shape) if isinstance(lam, torch.Tensor) else type(lam).__name__
@@ -80,23 +75,18 @@ class Ratio:
         if self.origin == Ratio.origin and lam.device.type == 'cpu' and not bool((usable | lam.isnan()).all()):
             wrong = lam[~(usable | lam.isnan())]
             raise ValueError(f'ratio {self.name!r} must return shares in [0, 1], got {wrong.tolist()}')
-        if target.known is not None:
-            usable = usable & ~target.known
+        if target.exact is not None:
+            usable = usable & ~target.exact
         return torch.where(usable, lam.clamp(0., 1.), target.lam)
 
-    def _check(self, which: str, output: ModelOutput, reads: Tuple[str, ...], target: MixedTarget) -> None:
-        dimensions = {'logits': ('C',), 'features': ('D',), 'evidence': ('h', 'w')}
-        for part in reads:
-            value, expected = getattr(output, part), dimensions[part]
-            replaced = part in self.instead_of_logits and output.logits is not None
-            if value is None and (replaced or part in self.may_lack):
-                continue
-            if value is None or value.ndim != len(expected) + 1 or len(value) != len(target):
-                shape = None if value is None else list(value.shape)
-                raise ValueError(
-                    f'ratio {self.name!r} needs ModelOutput.{part} [{", ".join((str(len(target)), *expected))}] '
-                    f'for the {which} images, got {shape}')
-            if part == 'logits' and value.shape[1] != target.num_classes:
-                raise ValueError(
-                    f'ratio {self.name!r} needs logits [{len(target)}, {target.num_classes}] for the {which} images, '
-                    f"of the labels' classes, got {list(value.shape)}: ratio 'evidence' needs none")
+    def _check(self, which: str, output: ModelOutput, part: str, target: MixedTarget) -> None:
+        value, expected = getattr(output, part), {'logits': ('C',), 'features': ('D',), 'evidence': ('h', 'w')}[part]
+        if value is None or value.ndim != len(expected) + 1 or len(value) != len(target):
+            shape = None if value is None else list(value.shape)
+            raise ValueError(
+                f'ratio {self.name!r} needs ModelOutput.{part} [{", ".join((str(len(target)), *expected))}] '
+                f'for the {which} images, got {shape}')
+        if part == 'logits' and value.shape[1] != target.num_classes:
+            raise ValueError(
+                f'ratio {self.name!r} needs logits [{len(target)}, {target.num_classes}] for the {which} images, '
+                f"of the labels' classes, got {list(value.shape)}: ratio 'evidence' needs none")

@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 
-from ..shown import Mixing
+from ..region import Mixing
 from ..target import MixedTarget
 
 POWER = 4.  # of the evidence: 3 is truer of objects that fill the frame, 5 of small ones
@@ -21,7 +21,7 @@ _TINY = 1e-6
 @torch.no_grad()
 def evidence_map(
         features: torch.Tensor,
-        known: Optional[torch.Tensor] = None,
+        seen: Optional[torch.Tensor] = None,
         mixing: Optional[Mixing] = None,
 ) -> torch.Tensor:
     """Return the evidence at each place: how far the features are from the image's background features.
@@ -32,10 +32,8 @@ def evidence_map(
 
     Args:
         features: Last feature map by place [N, h, w, D].
-        known: Fraction of each cell that is known [N, h, w], in [0, 1], as unmix returns it; None: all.
-        mixing: How the images were mixed, with `known`. What is not known of an image has, by area, the geometric mean
-            of what is known of it and of its partner. Where the partner is shown whole, at a smaller size, only the
-            part outside its box is known, and half of the evidence is spread evenly.
+        seen: Fraction of each cell that the mixed images show [N, h, w], in [0, 1], as unmix returns it; None: all.
+        mixing: How the images were mixed, with `seen`, to fill in what is not seen.
 
     Returns:
         Evidence [N, h, w], float32, 0 or greater, no gradient.
@@ -43,17 +41,29 @@ def evidence_map(
     features = features.detach().float()
     deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
     distance = torch.linalg.vector_norm(features - mean.sub(deviation, alpha=QUARTILE), dim=-1)
-    if known is None:
+    if seen is None:
         strength = _average(distance)
     else:
-        strength = _average(distance * known) * _average(torch.ones_like(known)) / _average(known).clamp(min=_TINY)
+        strength = _average(distance * seen) * _average(torch.ones_like(seen)) / _average(seen).clamp(min=_TINY)
     greatest = strength.amax((1, 2), keepdim=True).clamp(min=_TINY)
     evidence = (strength / greatest).clamp(min=_TINY) ** POWER
-    if known is None or mixing is None:
-        return evidence
-    density = (evidence * known).sum((1, 2), keepdim=True) / known.sum((1, 2), keepdim=True).clamp(min=_TINY)
+    return evidence if seen is None or mixing is None else _fill(evidence, greatest, seen, mixing)
+
+
+def _fill(evidence: torch.Tensor, greatest: torch.Tensor, seen: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+    """Return evidence [N, h, w] with a guess in what is not seen of each image.
+
+    It has, by area, the geometric mean of what is seen of the image and of its partner. Where the partner is shown
+    whole, at a smaller size, only the part outside its box is seen, and half of the evidence is spread evenly.
+
+    Args:
+        evidence: Evidence relative to the greatest strength of its image.
+        greatest: That strength [N, 1, 1].
+        seen, mixing: As evidence_map takes them.
+    """
+    density = (evidence * seen).sum((1, 2), keepdim=True) / seen.sum((1, 2), keepdim=True).clamp(min=_TINY)
     partners = mixing.partner(density) * (mixing.partner(greatest) / greatest) ** POWER
-    evidence = evidence * known + (1. - known) * (density * partners).sqrt()
+    evidence = evidence * seen + (1. - seen) * (density * partners).sqrt()
     in_place = mixing.partner_in_place((evidence.shape[1], evidence.shape[2]))
     if in_place is None:
         return evidence

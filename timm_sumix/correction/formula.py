@@ -18,8 +18,8 @@ The paper's printed equations were not at hand. r is the comparison that its abs
 authors' released code with its sign mended; e and c are this library's own. What the released code computes is in
 released.py.
 """
-from dataclasses import dataclass
-from typing import Any, Dict, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ from ..target import MixedTarget, ModelOutput
 from .base import Ratio
 from .evidence import visible_evidence
 
-PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these stand in for them
+PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these take their place
 
 
 def prediction_changes(
@@ -74,19 +74,32 @@ def nearer_features(f_mix: torch.Tensor, f: torch.Tensor, target: MixedTarget) -
 class Formula(Ratio):
     """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
 
-    With evidence, predictions are compared where the logits of the unmixed images can be had; where they cannot (the
-    head reads a class token), features are, at a quarter of the weight. Of a feature map of a single place no
-    prediction is compared, and where a policy shows the partner whole at a smaller size (ResizeMix), where both change
-    with the size, nothing is.
+    Where the logits of the unmixed images cannot be had (the head reads a class token, say), the evidence and features
+    take the place of predictions: `without_logits`. With evidence, no prediction is compared where the feature map has
+    a single place; and where a policy shows the partner whole at a smaller size (ResizeMix), nothing is, since
+    predictions and features change with the size.
 
     Args:
-        w: Weight of the evidence against the area.
-        s: Weight of the predictions.
-        k: Weight of the features.
+        w: Weight of the evidence against the area, in [0, 1].
+        s: Weight of the predictions, 0 or greater.
+        k: Weight of the features, 0 or greater.
     """
     w: float = 0.
     s: float = 0.
     k: float = 0.
+    without_logits: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self):
+        if not 0. <= self.w <= 1.:
+            raise ValueError(f'weight w of the evidence must be in [0, 1], got {self.w}')
+        asked = {'logits': self.s > 0, 'features': self.k > 0, 'evidence': self.w > 0}
+        object.__setattr__(self, 'needs', tuple(part for part, is_asked in asked.items() if is_asked))
+        object.__setattr__(self, 'uses_classes', self.s > 0)
+        parts = {'where the object is': self.w, 'what the model recognises': self.s, "the images' features": self.k}
+        origin = ' and '.join(part for part, weight in parts.items() if weight > 0)
+        object.__setattr__(self, 'origin', origin or "nothing: CutMix's own")
+        object.__setattr__(self, 'without_logits', self if self.s == 0 else Formula(
+            self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES))
 
     @property
     def weights(self) -> Tuple[float, float, float]:
@@ -96,51 +109,21 @@ class Formula(Ratio):
     @property
     def name(self) -> str:
         """The name of these weights, or the weights themselves."""
-        return str(self).split(' (')[0]
+        return next((name for name, own in WEIGHTS.items() if own == self.weights), str(self))
 
     def __str__(self) -> str:
         weights = '({:g}, {:g}, {:g})'.format(*self.weights)
         return next((f'{name} {weights}' for name, own in WEIGHTS.items() if own == self.weights), weights)
 
-    def __post_init__(self):
-        if not 0. <= self.w <= 1.:
-            raise ValueError(f'weight w of the evidence must be in [0, 1], got {self.w}')
-
-    @property
-    def origin(self) -> str:  # type: ignore[override]
-        """What the labels follow, for the log."""
-        parts = {'where the object is': self.w, 'what the model recognises': self.s, "the images' features": self.k}
-        return ' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own"
-
-    @property
-    def may_lack(self) -> Tuple[str, ...]:  # type: ignore[override]
-        """Logits, where the evidence stands in for them."""
-        return ('logits',) if self.w > 0 and self.s > 0 else ()
-
-    @property
-    def instead_of_logits(self) -> Tuple[str, ...]:  # type: ignore[override]
-        """Features, where nothing else asks for them."""
-        return ('features',) if self.may_lack and self.k == 0 else ()
-
-    @property
-    def reads(self) -> Tuple[str, ...]:  # type: ignore[override]
-        """What a weight asks for."""
-        asked = {'logits': self.s > 0, 'features': self.k > 0 or bool(self.may_lack), 'evidence': self.w > 0}
-        return tuple(part for part, is_asked in asked.items() if is_asked)
-
-    @property
-    def reads_mixed(self) -> Tuple[str, ...]:  # type: ignore[override]
-        """The same, but for the evidence."""
-        return tuple(part for part in self.reads if part != 'evidence')
-
-    @property
-    def uses_classes(self) -> bool:  # type: ignore[override]
-        """Whether predictions are compared."""
-        return self.s > 0
+    def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
+        """Correct the share of each first image; see Ratio."""
+        if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:
+            return self.without_logits(mixed, original, target)
+        return super().__call__(mixed, original, target)
 
     def shares(self, mixed, original, target):
         """Return the corrected shares [N]."""
-        if not self.reads:
+        if not self.needs:
             return target.lam
         nearer = self._nearer(mixed, original, target)
         if self.w == 0:
@@ -158,13 +141,11 @@ class Formula(Ratio):
 
     def _nearer(self, mixed: Any, original: Any, target: MixedTarget) -> Any:
         """Return s r + k c [N], or 0 where nothing is compared."""
-        s, k = self.s, self.k
-        if original.logits is None:
-            s, k = 0., k + s / PREDICTIONS_PER_FEATURES
-        elif self.w > 0 and original.evidence.shape[1:] == (1, 1):
-            s = 0.
-        predictions = s * nearer_prediction(mixed, original, target) if s > 0 else 0.
-        return predictions + k * nearer_features(mixed.features, original.features, target) if k > 0 else predictions
+        compares_predictions = self.s > 0 and not (self.w > 0 and original.evidence.shape[1:] == (1, 1))
+        predictions = self.s * nearer_prediction(mixed, original, target) if compares_predictions else 0.
+        if self.k == 0:
+            return predictions
+        return predictions + self.k * nearer_features(mixed.features, original.features, target)
 
 
 # name: (w, s, k)

@@ -1,11 +1,10 @@
 """Ratios by name, by weights, or functions of one's own."""
 from functools import partial
-from typing import Any, Callable, ClassVar, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 import torch
 
-from ..target import ModelOutput
-from .base import FIELDS, Ratio
+from .base import Ratio
 from .formula import STRENGTHS, WEIGHTS, Formula
 from .released import Released
 
@@ -16,9 +15,7 @@ AnyRatio = Union[str, Sequence[float], Ratio, Callable[..., torch.Tensor]]
 
 
 class _OwnRatio(Ratio):
-    """A plain function of the user's, given all that the model tells; to read what it does not tell is an error."""
-
-    may_lack: ClassVar[Tuple[str, ...]] = FIELDS  # what it reads is known once it does
+    """A plain function of the user's, given the outputs as they are: a field that a model lacks is None."""
 
     def __init__(self, function: Callable[..., torch.Tensor]):
         self.function = function
@@ -30,22 +27,11 @@ class _OwnRatio(Ratio):
     def __repr__(self) -> str:
         return self.name
 
+    def _check(self, *_: Any) -> None:
+        """Nothing: what it reads is not known."""
+
     def shares(self, mixed, original, target):
-        return self.function(_Told(mixed, 'mixed', self.name), _Told(original, 'unmixed', self.name), target)
-
-
-class _Told:
-    """A ModelOutput of which only what the model told can be read."""
-
-    def __init__(self, output: ModelOutput, which: str, reader: str):
-        self._output, self._which, self._reader = output, which, reader
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        value = getattr(self._output, name)
-        if value is None:
-            raise ValueError(
-                f'ratio {self._reader!r} reads {name} of the {self._which} images, which this model does not tell')
-        return value
+        return self.function(mixed, original, target)
 
 
 def create_ratio(ratio: AnyRatio, strength: Optional[float] = None) -> Ratio:

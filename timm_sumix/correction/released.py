@@ -9,7 +9,6 @@ In the symbols of formula.py, and n(v) = v / ||v||_2:
 N is the batch size: a strength that depends on the batch.
 """
 from dataclasses import dataclass
-from typing import ClassVar, Tuple
 
 import torch.nn.functional as F
 
@@ -20,10 +19,9 @@ from .formula import prediction_changes
 @dataclass(frozen=True)
 class Released(Ratio):
     """D_a = N * n(softmax(q - p~))[y_a]."""
-    reads: ClassVar[Tuple[str, ...]] = ('logits',)
-    reads_mixed: ClassVar[Tuple[str, ...]] = ('logits',)
-    uses_classes: ClassVar[bool] = True
-    origin: ClassVar[str] = "what the authors' released code computes"
+    needs = ('logits',)
+    uses_classes = True
+    origin = "what the authors' released code computes"
 
     def distances(self, mixed, original, target):
         """Return D_a and D_b [N]."""

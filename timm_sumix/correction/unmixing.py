@@ -13,7 +13,7 @@ from typing import Optional, Tuple
 
 import torch
 
-from ..shown import Mixing
+from ..region import Mixing
 
 _TINY = 1e-6
 
@@ -37,8 +37,8 @@ def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[to
     if in_place is not None:
         second = second * in_place.view(-1, 1, 1)
     rest = torch.minimum(mixing.as_partner(second), 1. - first)  # of what both show, the image's own mixture tells
-    known = first + rest
-    shown = own * maps + rest.to(maps.dtype).unsqueeze(-1) * mixing.as_partner(maps)
-    size = known.sum((1, 2)).clamp(min=_TINY).view(-1, 1, 1, 1)
-    mean = (shown.float().sum((1, 2), keepdim=True) / size).to(maps.dtype)  # in half precision the sum may overflow
-    return shown + (1. - known).to(maps.dtype).unsqueeze(-1) * mean, known
+    seen = first + rest
+    seen_maps = own * maps + rest.to(maps.dtype).unsqueeze(-1) * mixing.as_partner(maps)
+    size = seen.sum((1, 2)).clamp(min=_TINY).view(-1, 1, 1, 1)
+    mean = (seen_maps.float().sum((1, 2), keepdim=True) / size).to(maps.dtype)  # in half precision the sum may overflow
+    return seen_maps + (1. - seen).to(maps.dtype).unsqueeze(-1) * mean, seen

@@ -13,6 +13,7 @@ from timm.data.loader import fast_collate
 from torch.utils.data import default_collate
 
 from ..labels import check_labels, check_smoothing
+from ..region import Mixing
 from ..target import MixedTarget
 from .blend import blend
 from .draws import Draws, draw_for_batch, draw_for_each
@@ -158,13 +159,15 @@ class SUMixMixup(Mixup):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
         settings: Dict[str, Any] = {
             'num_classes': self.num_classes, 'smoothing': self.label_smoothing, 'original': x,
-            'object_mask': object_mask, 'multi_label': self.multi_label}
+            'object_mask': object_mask}
+        if self.multi_label != (getattr(labels, 'ndim', 1) == 2):  # else the target checks them
+            check_labels(labels, self.num_classes, self.multi_label)
         if draws is None:
-            return x, MixedTarget(labels, torch.ones(len(x), device=x.device), mixed=False, **settings)
+            return x, MixedTarget(labels, None, **settings)
         mixed, lam, mask, partner_mask, exact = blend(draws, x)
         complementary = partner_mask is None and (self.mode == 'pair' or len(mask) == 1)
-        return mixed, MixedTarget(
-            labels, lam, mask=mask, partner_mask=partner_mask, exact=exact, complementary=complementary, **settings)
+        mixing = Mixing(len(x), mask, partner_mask, complementary=complementary, exact=exact)
+        return mixed, MixedTarget(labels, lam, mask=mixing, **settings)
 
     def __call__(
             self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,

@@ -1,4 +1,4 @@
-"""What each mixed image shows of its two images: by pixels, and by cells of a feature map."""
+"""The pasted region: what each mixed image shows of its two images, by pixels and by cells of a feature map."""
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -6,13 +6,20 @@ import torch.nn.functional as F
 
 
 class Mixing:
-    """Which part of which images each mixed image shows: the masks, and who is whose partner.
+    """How a batch was mixed: the masks, and who is whose partner.
 
     Args:
         size: Number of images N.
-        mask, partner_mask, index: As MixedTarget describes them; mask is not None.
+        mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1].
+        partner_mask: The same for the partner's pixels, where it is not 1 - mask.
+        index: Position of each partner in the batch [N], int64. None: the reversed batch.
         complementary: True says that the two mixtures of a pair share one mask, so that what one does not show of an
             image the other does. A Python flag, since reading the mask would synchronise the GPU.
+        exact: Whose share by area is the truth [N] bool, as mixup's, which shows all of both images by their share.
+            None: nobody's.
+
+    Raises:
+        ValueError: If a mask is of another shape.
     """
 
     def __init__(
@@ -22,13 +29,25 @@ class Mixing:
             partner_mask: Optional[torch.Tensor] = None,
             index: Optional[torch.Tensor] = None,
             complementary: bool = False,
+            exact: Optional[torch.Tensor] = None,
     ):
+        for name, shown in (('mask', mask), ('partner_mask', partner_mask)):
+            if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, size) or shown.shape[1] != 1):
+                raise ValueError(f'{name} must be [1 or {size}, 1, H, W], got {list(shown.shape)}')
         self.size = size
         self.mask = mask
         self.partner_mask = partner_mask
         self.index = index
         self.complementary = complementary
+        self.exact = exact
         self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> 'Mixing':
+        """Return a copy with every tensor on another device."""
+        tensors = (self.mask, self.partner_mask, self.index, self.exact)
+        mask, partner_mask, index, exact = (
+            None if own is None else own.to(device, non_blocking=non_blocking) for own in tensors)
+        return Mixing(self.size, mask, partner_mask, index, self.complementary, exact)  # type: ignore[arg-type]
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
