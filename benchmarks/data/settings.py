@@ -81,7 +81,7 @@ SETTINGS = {
 }
 # photographs as they are published; few of them and many epochs, so that mixing helps on the minutes of a CPU
 _CIFAR = Setting(
-    data='cifar100', size=None, classes=100, images=4000, epochs=80, model='wide', mode='pair', recipe='cifar',
+    data='cifar100', size=None, classes=100, images=3000, epochs=80, model='wide', mode='pair', recipe='cifar',
     test_images=10000)
 SETTINGS.update({
     'cifar100': _CIFAR,
