@@ -6,6 +6,7 @@ from ..common.results import read_result
 from ..labels.arms import UNMIXING
 from . import label_tables as labels
 from . import model_tables as models
+from . import real_tables as real
 from . import speed_tables as speed
 
 
@@ -33,6 +34,11 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by strength': lambda: labels.fidelity_table('strengths', 'scene'),
     'fidelity by mode': lambda: labels.fidelity_table('modes', 'mode'),
     'fidelity by epoch': lambda: labels.fidelity_table('epochs', 'epoch'),
+    'real in short': real.real_in_short,
+    'real': real.real_table,
+    'strengths': real.strengths_table,
+    'truth': real.truth_table,
+    'truth grid': real.truth_grid,
     'photographs': labels.photographs_table,
     'photographs in short': labels.photographs_in_short,
     'photographs in full': lambda: labels.fidelity_table('photographs', 'images', name='fidelity-photographs'),

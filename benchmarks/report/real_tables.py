@@ -1,15 +1,12 @@
 """Tables of real photographs: what each label makes of models, by strength, and how true it is."""
 from typing import Any, Dict, List
 
-from timm_sumix import SUMixOptions
-
 from ..common.markdown import mean, table
 from ..common.results import read_result
-from ..labels.arms import weights_name
+from ..labels.arms import DEFAULT, weights_name
 from .runs import Rows, gains, grid
 
 DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}
-DEFAULT = SUMixOptions().ratio
 SETTINGS = {'cifar100': 'CIFAR-100, from scratch', 'caltech101': 'Caltech-101, fine-tuning'}
 TRAININGS = {
     'none': 'no mixing',
@@ -30,7 +27,7 @@ NAMES = {  # weights (w, s, k) of the formula
 
 def _text(arm: str) -> str:
     text = TRAININGS.get(arm, f'`--sumix-ratio {arm.replace(" ", ",")}`')
-    return f'**{text}: `--sumix`**' if arm == DEFAULT else text
+    return f'**{text.split(",")[0]}, the default: `--sumix`**' if arm == DEFAULT else text
 
 
 def real_in_short() -> str:
