@@ -1,43 +1,63 @@
 """Masks that follow timm's transforms."""
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import create_dataset, create_transform
+from timm.data import ImageDataset, create_dataset, create_transform
 from timm.data.auto_augment import RandAugment, augment_and_mix_transform
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from timm_sumix import SUMixMixup
 from timm_sumix.masks import MaskedDataset
 
 CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 4, 'label_smoothing': 0.}
+PLAIN = {'color_jitter': None, 'mean': (0., 0., 0.), 'std': (1., 1., 1.)}
 
 
 def _images():
     """Pictures whose red channel is their object: what a transform does to one must happen to the mask."""
     generator = np.random.default_rng(0)
-    pairs = []
     for label in range(4):
         pixels = np.zeros((60 + 10 * label, 80, 3), dtype=np.uint8)
         top, left = generator.integers(5, 25, 2)
         pixels[top:top + 30, left:left + 40, 0] = 255
-        pairs.append((Image.fromarray(pixels), label))
-    return pairs
+        yield Image.fromarray(pixels), label
+
+
+IMAGES = list(_images())
+
+
+def _red(index):
+    return IMAGES[index][0].getchannel('R')
+
+
+def _none(index):
+    return None
 
 
 def _transform(**kwargs):
-    return create_transform(
-        32, is_training=True, separate=True, vflip=0.5, color_jitter=None, mean=(0., 0., 0.), std=(1., 1., 1.),
-        **kwargs)
+    return create_transform(32, is_training=True, separate=True, vflip=0.5, **PLAIN, **kwargs)
+
+
+def _seed(number=0):
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def _seed_worker(worker):
+    _seed(3)
 
 
 def test_a_mask_is_cropped_and_flipped_as_its_image():
-    images = _images()
-    dataset = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), _transform())
-    torch.manual_seed(0)
-    random.seed(0)
+    dataset = MaskedDataset(IMAGES, _red, _transform())
+    _seed()
     seen = set()
     for i in list(range(len(dataset))) * 5:
         image, label, mask = dataset[i]
@@ -47,74 +67,102 @@ def test_a_mask_is_cropped_and_flipped_as_its_image():
     assert len(seen) > 10  # the crops differ
 
 
-def test_masks_change_nothing_that_is_drawn():
-    images, drawn = _images(), []
-    for mask in (lambda i: None, lambda i: images[i][0].getchannel('R')):
-        random.seed(1)
-        torch.manual_seed(1)
-        dataset = MaskedDataset(images, mask, _transform())
-        drawn.append(torch.stack([dataset[i][0] for i in (0, 1, 2, 3) * 2]))
-    assert torch.equal(*drawn)
-    assert dataset[0][2].isfinite().all()
-    assert MaskedDataset(images, lambda i: None, _transform())[0][2].isnan().all()
-
-
 def _folder(path):
     """An ImageFolder of four classes whose images are of one red each, and whose second file is no image."""
     for label in range(4):
         (path / f'class{label}').mkdir()
-        Image.new('RGB', (40, 40), (50 * (label + 1), 0, 0)).save(path / f'class{label}' / 'image.png')
+        Image.new('RGB', (40, 40), (255 - 20 * label, 0, 0)).save(path / f'class{label}' / 'image.png')
     (path / 'class1' / 'image.png').write_bytes(b'not an image')
     return create_dataset('', str(path))
 
 
 def _mask_of(index):
-    return Image.new('L', (40, 40), 50 * (index + 1))
+    return Image.new('L', (40, 40), 255 - 20 * index)
 
 
 def test_an_image_that_is_read_in_the_place_of_an_unreadable_one_has_its_own_mask(tmp_path):
     dataset = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
-    loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=1)  # the reader travels to the worker
-    images, labels, masks = next(iter(loader))
+    images, labels, masks = next(iter(DataLoader(dataset, 4, num_workers=1)))  # the reader travels to the worker
     assert labels.tolist() == [0, 2, 2, 3]
     torch.testing.assert_close(masks[:, 0], images[:, 0])
 
 
-def test_an_unreadable_image_that_cannot_be_told_from_another_is_an_error(tmp_path):
+class _Wrapping(Dataset):
+    """A data set of another one's items."""
+
+    def __init__(self, *inner, joint_transform=None):
+        self.inner, self.joint_transform = list(inner), joint_transform
+
+    def __getitem__(self, index):
+        return self.inner[0][index]
+
+
+class _Blending(_Wrapping):
+    def __getitem__(self, index):
+        return Image.blend(self.inner[0][2][0], self.inner[0][3][0], 0.5), 0
+
+
+class _BlendingImages(ImageDataset):
+    def __getitem__(self, index):
+        return Image.blend(super().__getitem__(2)[0], super().__getitem__(3)[0], 0.5), 0
+
+
+def test_an_item_that_several_images_were_read_for_is_an_error(tmp_path):
     folder, order = _folder(tmp_path), (3, 1, 0)
-    for wrapping in (torch.utils.data.Subset(folder, order), torch.utils.data.ConcatDataset([folder])):
-        name = type(wrapping).__name__
-        places = order if name == 'Subset' else range(4)
+    for wrapping, places in (
+            (Subset(folder, order), order), (ConcatDataset([folder]), range(4)), (_Wrapping(folder), range(4))):
         dataset = MaskedDataset(wrapping, lambda index, places=places: _mask_of(places[index]), _transform())
         image, label, mask = dataset[0]
         assert label == places[0] and torch.allclose(mask[0], image[0])
-        with pytest.raises(RuntimeError, match=f'image 1 is unreadable, and {name} does not tell which was read'):
+        message = rf'item 1 must be one image .* {type(wrapping).__name__} read \[1, 2\]: .* or a damaged file'
+        with pytest.raises(ValueError, match=message):
             dataset[1]
+    for blending in (_Blending(folder), _BlendingImages(str(tmp_path))):
+        with pytest.raises(ValueError, match=r'item 0 must be one image .* read \[2, 3\]: several make one'):
+            MaskedDataset(blending, _mask_of, _transform())[0]
+        assert MaskedDataset(blending, _none, _transform())[0][2].isnan().all()
+
+
+@pytest.mark.parametrize('item, got', [
+    ({'image': IMAGES[0][0], 'label': 0}, 'dict'), ((torch.zeros(3, 8, 8), 0), r"\['Tensor', 'int'\]"),
+    ((np.zeros((8, 8, 3)), 0), r"\['ndarray', 'int'\]"), ((b'', 0), r"\['bytes', 'int'\]"),
+    ((IMAGES[0][0], 0, 1), r"\['Image', 'int', 'int'\]"), (IMAGES[0][0], 'Image')])
+def test_an_item_must_be_a_pair_of_a_pil_image_and_a_class(item, got):
+    with pytest.raises(ValueError, match=f'must be pairs of a PIL image and a class, got {got} as item 0'):
+        MaskedDataset([item], _red, _transform())[0]
+
+
+def test_a_transform_of_the_data_set_comes_first_for_both(tmp_path):
+    for image, label in IMAGES:
+        (tmp_path / str(label)).mkdir()
+        image.save(tmp_path / str(label) / '0.png')
+    flip, plain = transforms.RandomHorizontalFlip(1.), create_transform(64, is_training=True, no_aug=True, **PLAIN)
+    for kind in (ImageFolder, ImageDataset):
+        inner = kind(str(tmp_path), transform=flip, target_transform=lambda label: 7)
+        image, label, mask = MaskedDataset(inner, _red, plain)[2]
+        wanted = plain(flip(IMAGES[2][0]))
+        assert torch.equal(image, wanted) and torch.allclose(mask[0], wanted[0], atol=2 / 255) and label == 7
+        assert inner.transform is flip  # is left as it is
+    with pytest.raises(ValueError, match='of steps that a mask can follow, got RandomRotation'):
+        MaskedDataset(ImageFolder(str(tmp_path), transform=transforms.RandomRotation(9)), _red, plain)
+    joint = ImageFolder(str(tmp_path))
+    joint.transforms = lambda image, label: (image, label)
+    for nested, name in (
+            (joint, 'transforms'), (_Wrapping(joint_transform=flip), 'joint_transform'),
+            (Subset(inner, [0]), 'transform'), (ConcatDataset([inner]), 'transform'), (_Wrapping(inner), 'transform')):
+        with pytest.raises(ValueError, match=f'must have no {name} that moves images alone, got that of'):
+            MaskedDataset(nested, _red, plain)
 
 
 def test_loader_and_mixup_take_what_the_data_set_gives():
-    images = _images()
-    dataset = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), _transform(auto_augment='3a'))
-    loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=1)
-    x, labels, objects = next(iter(loader))
-    mixed, target = SUMixMixup(**CUTMIX)(x, labels, objects)
+    dataset = MaskedDataset(IMAGES, _red, _transform(auto_augment='3a'))
+    mixed, target = SUMixMixup(**CUTMIX)(*next(iter(DataLoader(dataset, 4, num_workers=1))))
     assert mixed.shape == (4, 3, 32, 32) and target.known is not None
-
-
-@pytest.fixture
-def seeds():
-    """Return a function that seeds all generators that timm's transforms draw from."""
-    def seed(number):
-        random.seed(number)
-        np.random.seed(number)
-        torch.manual_seed(number)
-    return seed
 
 
 def _moves(**kwargs):
     """A transform whose RandAugment only moves pixels, so that the red channel stays the object."""
-    whole = create_transform(
-        48, is_training=True, auto_augment='rand-m9-n3-mstd0.5', mean=(0., 0., 0.), std=(1., 1., 1.), **kwargs)
+    whole = create_transform(48, is_training=True, auto_augment='rand-m9-n3-mstd0.5', **PLAIN, **kwargs)
     for step in whole.transforms:
         if isinstance(step, RandAugment):
             step.ops = [operation for operation in step.ops if operation.name.startswith(('Rotate', 'Shear', 'Trans'))]
@@ -125,10 +173,9 @@ def _moves(**kwargs):
 @pytest.mark.parametrize('kwargs', [
     {}, {'re_prob': 1.}, {'re_prob': 1., 're_count': 3}, {'train_crop_mode': 'rkrc'}, {'train_crop_mode': 'rkrr'},
     {'interpolation': 'bicubic', 'scale': (0.3, 1.)}], ids=str)
-def test_a_mask_follows_randaugment_and_random_erasing(kwargs, seeds):
-    images = _images()
-    dataset = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), _moves(**kwargs))
-    seeds(0)
+def test_a_mask_follows_randaugment_and_random_erasing(kwargs):
+    dataset = MaskedDataset(IMAGES, _red, _moves(**kwargs))
+    _seed()
     differing, total, seen = 0, 0, set()
     for i in [0, 1, 2, 3] * 25:
         image, _, mask = dataset[i]
@@ -143,63 +190,112 @@ def test_a_mask_follows_randaugment_and_random_erasing(kwargs, seeds):
 
 
 @pytest.mark.parametrize('augment', ['rand-m9-mstd0.5-inc1', 'original', '3a', 'v0', None])
-def test_an_image_is_drawn_as_it_would_be_without_a_mask(augment, seeds):
-    images = _images()
-    transform = create_transform(48, is_training=True, auto_augment=augment, re_prob=0.5, re_mode='pixel')
-    masked = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)
-    unknown = MaskedDataset(images, lambda i: None, transform)
+def test_an_image_is_drawn_as_it_would_be_without_a_mask(augment):
+    transform = create_transform(
+        48, is_training=True, vflip=0.5, auto_augment=augment, re_prob=0.5, re_mode='pixel', separate=augment is None)
+    masked, unknown = (MaskedDataset(IMAGES, mask, transform) for mask in (_red, _none))
+    whole = transforms.Compose(transform) if augment is None else transform
     drawn = []
-    for draw in (lambda i: transform(images[i][0]), lambda i: masked[i][0], lambda i: unknown[i][0]):
-        seeds(1)
+    for draw in (lambda i: whole(IMAGES[i][0]), lambda i: masked[i][0], lambda i: unknown[i][0]):
+        _seed(1)
         drawn.append(torch.stack([draw(i) for i in (0, 1, 2, 3) * 4]))
     assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    assert masked[0][2].isfinite().all() and unknown[0][2].isnan().all()
 
 
-def test_the_given_transform_is_left_as_it_is(seeds):
-    images, transform = _images(), _moves()
+def test_the_given_transform_is_left_as_it_is():
+    transform = _moves()
     before = [operation.aug_fn for operation in transform.transforms[2].ops]
-    MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)[0]
+    MaskedDataset(IMAGES, _red, transform)[0]
     assert [operation.aug_fn for operation in transform.transforms[2].ops] == before
 
 
-def test_workers_that_are_started_anew_draw_the_same(seeds):
-    dataset = MaskedDataset(_images(), _red, _moves(re_prob=1.))
-    batches = []
+def test_workers_that_are_started_anew_draw_the_same():
+    dataset, batches = MaskedDataset(IMAGES, _red, _moves(re_prob=1.)), []
     for context in ('fork', 'spawn'):
-        seeds(0)
-        loader = torch.utils.data.DataLoader(
-            dataset, batch_size=4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
+        loader = DataLoader(
+            dataset, 4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
         batches.append(next(iter(loader)))
     assert all(torch.equal(*pair) for pair in zip(*batches))
 
 
-def _red(index):
-    return _images()[index][0].getchannel('R')
+class _Crop:
+    """A crop of one's own."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __call__(self, image):
+        left, top = (int(20 * self.draw()) for _ in range(2))
+        return image.crop((left, top, left + 40, top + 40))
 
 
-def _seed_worker(worker):
-    random.seed(3)
-    np.random.seed(3)
-    torch.manual_seed(3)
+class _Flip(transforms.RandomHorizontalFlip):
+    own = random.Random(0)
+
+    def __call__(self, image):
+        return super().forward(image) if self.own.random() < 0.5 else image
+
+
+@pytest.mark.parametrize('draw', [random.random, np.random.rand, lambda: torch.rand(()).item()])
+def test_a_crop_of_ones_own_is_followed_by_the_global_generators(draw):
+    first, none = transforms.Compose([_Crop(draw), transforms.ColorJitter(0.2)]), transforms.Compose([])
+    dataset = MaskedDataset(IMAGES, _red, (first, none, _transform()[2]))
+    _seed()
+    for i in (0, 1, 2, 3) * 4:
+        image, _, mask = dataset[i]
+        assert image.shape == (3, 40, 40) and torch.equal(image[0] > 0.4, mask[0] > 0.5)
+
+
+OWN = torch.Generator()
+
+
+@pytest.mark.parametrize('first, message', [
+    (_Crop(random.Random(0).random), '_Crop.* must draw from the global generators'),
+    (_Crop(np.random.default_rng(0).random), '_Crop.* must draw from the global generators'),
+    (_Crop(lambda: torch.rand((), generator=OWN).item()), '_Crop.* must draw from the global generators'),
+    (_Flip(1.), '_Flip.* must draw from the global generators'),
+    (transforms.RandomApply([_Crop(random.SystemRandom().random)], p=1.), 'must draw from the global generators'),
+    (lambda image: image.resize((32, 32 if image.mode == 'L' else 30)), r'of one size .*\(32, 30\), \(32, 32\)'),
+    (transforms.functional.pil_to_tensor, 'must make PIL images of one size of image and mask, got .*Tensor')])
+def test_a_step_of_ones_own_that_does_not_move_both_alike_is_an_error(first, message):
+    dataset = MaskedDataset(IMAGES, _red, (first, *_transform()[1:]))
+    with pytest.raises(ValueError, match=f'(?s){message}'):
+        for _ in range(20):
+            dataset[0]
+
+
+def test_threads_do_not_take_each_others_draws(tmp_path):
+    dataset = MaskedDataset(IMAGES, _red, _moves())
+    unreadable = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            moved, read = (list(pool.map(data.__getitem__, [0, 1, 2, 3] * 25)) for data in (dataset, unreadable))
+    finally:
+        sys.setswitchinterval(interval)
+    assert np.mean([((image[0] > 0.5) != (mask[0] > 0.5)).float().mean() for image, _, mask in moved]) < 0.008
+    assert all(torch.allclose(image[0], mask[0]) for image, _, mask in read)
 
 
 @pytest.mark.parametrize('unknown, name', [
     (transforms.RandomRotation(10), 'RandomRotation'), (transforms.AutoAugment(), 'AutoAugment'),
     (augment_and_mix_transform('augmix-m3', {}), 'AugMixAugment'), (lambda image: image, 'function'),
     (transforms.Compose([transforms.RandomApply([transforms.RandomRotation(10)])]), 'RandomApply')])
-@pytest.mark.parametrize('parts', [1, 3])
-def test_a_step_that_a_mask_cannot_follow_is_an_error(unknown, name, parts):
+def test_a_step_that_a_mask_cannot_follow_is_an_error(unknown, name):
     first, _, last = _transform()
-    transform = (first, unknown, last) if parts == 3 else transforms.Compose([first, unknown, last])
-    with pytest.raises(ValueError, match=f'of steps that a mask can follow, got .*{name}'):
-        MaskedDataset(_images(), lambda i: None, transform)
+    wherever = [(unknown, first, last)] if name == 'AugMixAugment' else []
+    for transform in ((first, unknown, last), transforms.Compose([first, unknown, last]), *wherever):
+        with pytest.raises(ValueError, match=f'of steps that a mask can follow, got .*{name}'):
+            MaskedDataset(IMAGES, _none, transform)
 
 
 def test_a_transform_must_be_given_and_make_a_tensor():
     with pytest.raises(ValueError, match='transform must be set before images are read, got None'):
-        MaskedDataset(_images(), lambda i: None)[0]
+        MaskedDataset(IMAGES, _none)[0]
     with pytest.raises(ValueError, match=r"must make a tensor of the image, got \['RandomHorizontalFlip'\]"):
-        MaskedDataset(_images(), lambda i: None, transforms.Compose([transforms.RandomHorizontalFlip()]))
+        MaskedDataset(IMAGES, _none, transforms.Compose([transforms.RandomHorizontalFlip()]))
 
 
 @pytest.mark.parametrize('kwargs', [
@@ -207,28 +303,44 @@ def test_a_transform_must_be_given_and_make_a_tensor():
     {'normalize': False}, {'use_prefetcher': True}, {'no_aug': True}, {'separate': False}], ids=str)
 def test_colours_may_change(kwargs):
     transform = create_transform(32, is_training=True, **{'separate': 'no_aug' not in kwargs, **kwargs})
-    images = _images()
-    image, _, mask = MaskedDataset(images, lambda i: images[i][0].getchannel('R'), transform)[0]
+    image, _, mask = MaskedDataset(IMAGES, _red, transform)[0]
     assert image.shape == (3, 32, 32) and mask.shape == (1, 32, 32) and 0 <= mask.min() <= mask.max() == 1
 
 
-@pytest.mark.parametrize('mode', ['P', 'I', 'RGBA'])
-def test_a_mask_of_another_mode_is_an_error(mode):
-    dataset = MaskedDataset(_images(), lambda i: Image.new(mode, (80, 80)), _transform())
-    with pytest.raises(ValueError, match=f"mask 2 must be a PIL image of mode '1' or 'L', .* got mode '{mode}'"):
-        dataset[2]
+def _of_values(*values):
+    return Image.fromarray(np.resize(np.array(values, dtype=np.uint8), (80, 80)))
 
 
-def test_a_mask_of_another_size_is_named():
-    dataset = MaskedDataset(_images(), lambda i: Image.new('L', (10, 10)), _transform())
-    with pytest.raises(ValueError, match=r'of the size of its image, \(80, 80\), .* got mode .L., \(10, 10\)'):
-        dataset[2]
+FIT = r"a PIL image of mode '1' or 'L', of the size of its image, \(80, 80\), .* got "
 
 
-def test_a_mask_of_zeros_and_ones_is_not_taken_for_nearly_black():
-    mask = Image.fromarray(np.tile(np.array([0, 1], dtype=np.uint8), (80, 40)))
-    with pytest.raises(ValueError, match=r'white \(255\) where the object is, .* up to 1'):
-        MaskedDataset(_images(), lambda i: mask, _transform())[2]
-    whole, none = (Image.new('1', (80, 80), value) for value in (1, 0))
-    for good in (whole, none, none.convert('L'), mask.point(lambda value: 255 * value)):
-        MaskedDataset(_images(), lambda i, good=good: good, _transform())[2]
+@pytest.mark.parametrize('mask, message', [
+    *((Image.new(mode, (80, 80)), f"{FIT}mode '{mode}'") for mode in ('P', 'I', 'RGBA', 'F', 'I;16', 'LA')),
+    (Image.new('L', (10, 10)), rf"{FIT}mode 'L', \(10, 10\)"), (np.zeros((80, 80)), f"{FIT}mode 'ndarray'"),
+    *((_of_values(*values), rf'white \(255\) where the object is .*, got \{sorted({*values} - {0})} beside 0')
+      for values in ((0, 1), (0, 1, 4), (0, 1, 2, 3), (1, 2, 3), (0, 15, 15, 255), (0, 90)))])
+def test_a_mask_of_another_mode_or_size_or_of_numbers_is_named(mask, message):
+    with pytest.raises(ValueError, match=f'mask 2 must be {message}'):
+        MaskedDataset(IMAGES, lambda i: mask, _transform())[2]
+
+
+@pytest.mark.parametrize('mask', [
+    Image.new('1', (80, 80), 1), Image.new('1', (80, 80)), Image.new('L', (80, 80)), _of_values(0, 255),
+    _of_values(0, 64, 255, 255), _of_values(*range(100))], ids=str)
+def test_masks_of_black_and_white_and_of_soft_edges_are_read(mask):
+    assert MaskedDataset(IMAGES, lambda i: mask, _transform())[2][2].isfinite().all()
+
+
+@pytest.mark.parametrize('exif', [0, 1, *range(2, 9), 9, b'damaged'])
+def test_an_orientation_in_exif_is_an_error(tmp_path, exif):
+    tag = Image.Exif()
+    tag[0x0112] = exif
+    for part, turned in (('image', IMAGES[2][0]), ('mask', _red(2))):
+        turned.save(tmp_path / '0.png', exif=exif if isinstance(exif, bytes) else tag)
+        pair = {'image': IMAGES[2][0], 'mask': _red(2), part: Image.open(tmp_path / '0.png').convert(turned.mode)}
+        dataset = MaskedDataset([(pair['image'], 0)], lambda i, pair=pair: pair['mask'], _transform())
+        if exif in range(2, 9):
+            with pytest.raises(ValueError, match=f'mask 0 .* upright, got EXIF orientation {exif} in the {part}'):
+                dataset[0]
+            dataset.mask = _none
+        assert dataset[0][2].isnan().all() == (exif in range(2, 9))

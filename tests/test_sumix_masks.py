@@ -1,19 +1,24 @@
 """--sumix-masks: masks read beside the script's training pictures, up to the labels."""
+import io
+import logging
 import pickle
+import re
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
 import timm.data
 import torch
 from helpers import read_summary
-from PIL import Image
-from timm.data import create_dataset
+from PIL import Image, UnidentifiedImageError
+from timm.data import ImageDataset, create_dataset
+from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
 import train_patch.masks
 import train_patch.patch
-from train_patch.masks import MaskFolder
+from train_patch.masks import MaskFolder, look_at_some, with_masks
 
 RAW = ('--mean', 0, 0, 0, '--std', 1, 1, 1, '--color-jitter', 0)
 ERASING = '--reprob 0.9 --remode const'
@@ -158,39 +163,49 @@ def one_picture(tmp_path):
             (tmp_path / name / 'class0').mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (8, 6)).save(tmp_path / 'data' / 'class0' / 'one.jpg')
         mask.save(tmp_path / 'masks' / 'class0' / 'one.png')
-        dataset = create_dataset('', str(tmp_path / 'data'))
-        return train_patch.masks.MaskedDataset(
-            dataset, MaskFolder(str(tmp_path / 'masks'), dataset, str(tmp_path / 'data'))).read(0)[2]
+        return _with_masks(tmp_path).read(0)[2]
 
     return read
 
 
-@pytest.mark.parametrize('kind', KINDS)
+def _with_masks(folder, kind=ImageDataset):
+    return with_masks(kind(str(folder / 'data')), str(folder / 'masks'), str(folder / 'data'))
+
+
+@pytest.mark.parametrize('kind', [*KINDS, 'quantized', 'class numbers'])
 def test_what_is_not_zero_is_the_object(one_picture, kind):
     is_object = np.zeros((6, 8), dtype=bool)
     is_object[1:4, 2:7] = True
-    assert np.array_equal(np.asarray(one_picture(_mask_image(is_object, kind))), 255 * is_object)
-
-
-@pytest.mark.parametrize('kind', ['P', 'L'])
-def test_a_palette_counts_by_its_colours_whatever_their_numbers(one_picture, kind):
-    is_object = np.zeros((6, 8), dtype=bool)
-    is_object[0, :3] = True
-    mask = _mask_image(is_object, 'L').convert('RGB').quantize(2) if kind == 'P' else _mask_image(is_object, 'L')
+    mask = _mask_image(is_object, 'L' if kind == 'quantized' else kind)
+    if kind == 'quantized':  # a palette counts by its colours, whatever their numbers
+        mask = mask.convert('RGB').quantize(2)
+    if kind == 'class numbers':
+        mask.putpixel((3, 2), 4)
     assert np.array_equal(np.asarray(one_picture(mask)), 255 * is_object)
+    assert one_picture(Image.new('L', (8, 6))) is None  # without an object: not known
+    assert np.asarray(one_picture(Image.new('L', (8, 6), 3))).min() == 255  # all of it the object
 
 
-def test_a_mask_without_an_object_is_not_known(one_picture):
-    assert one_picture(Image.new('L', (8, 6))) is None
+def _png(width=8, cut=None, name=b'IDAT'):
+    """A mask's bytes, with this width in its header, and its pixels in two pieces, the second of this name."""
+    def piece(kind, content):
+        return len(content).to_bytes(4, 'big') + kind + content + zlib.crc32(kind + content).to_bytes(4, 'big')
+    pixels = zlib.compress(bytes(range(6 * 9)))
+    header = piece(b'IHDR', width.to_bytes(4, 'big') + b'\0\0\0\6\x08\0\0\0\0')
+    pieces = piece(b'IDAT', pixels[:20]) + piece(name, pixels[20:]) + piece(b'IEND', b'')
+    return (b'\x89PNG\r\n\x1a\n' + header + pieces)[:cut]
 
 
-def test_a_damaged_mask_is_not_known_and_named(one_picture, tmp_path, caplog):
-    path = tmp_path / 'masks' / 'class0' / 'one.png'
-    one_picture(Image.effect_noise((8, 6), 90.))
-    path.write_bytes(path.read_bytes()[:50])
-    dataset = create_dataset('', str(tmp_path / 'data'))
-    assert MaskFolder(str(tmp_path / 'masks'), dataset, str(tmp_path / 'data'))(0) is None
-    assert f'mask {path} cannot be read' in caplog.text
+@pytest.mark.parametrize('damaged, error', [
+    (b'', UnidentifiedImageError), (_png(cut=60), OSError), (_png(name=b'I\xffAT'), SyntaxError),
+    (_png()[:8] + b'\0\0\0\1' + _png()[12:], ValueError), (_png(1 << 30), Image.DecompressionBombError)])
+def test_a_damaged_mask_is_not_known_and_named(one_picture, tmp_path, caplog, damaged, error):
+    with pytest.raises(error), Image.open(io.BytesIO(damaged)) as image:
+        image.load()
+    one_picture(Image.new('L', (8, 6), 255))
+    (tmp_path / 'masks/class0/one.png').write_bytes(damaged)
+    assert _with_masks(tmp_path).read(0)[2] is None
+    assert f'mask {tmp_path / "masks/class0/one.png"} cannot be read, its object is taken for not known' in caplog.text
 
 
 @pytest.fixture
@@ -213,20 +228,89 @@ def test_pictures_in_a_tar_file_are_read_by_several_workers(launch, pictures_in_
     assert differing.max() < 0.03
 
 
-def test_after_the_look_a_reader_of_a_tar_file_has_none_open(pictures_in_tar):
-    data, masks = pictures_in_tar
-    masked = train_patch.masks.with_masks(create_dataset('', str(data)), str(masks), str(data))
-    assert len(pickle.loads(pickle.dumps(masked))) == 4 * COUNT
+def test_workers_may_be_started_anew(pictures, pictures_in_tar):
+    train = str(pictures[0] / 'train')
+    for data in (ImageFolder(train), ImageDataset(train), ImageDataset(str(pictures_in_tar[0]))):
+        masked = with_masks(data, str(pictures_in_tar[1]), train)
+        look_at_some(masked)  # leaves no tar file open
+        masked = pickle.loads(pickle.dumps(masked))
+        assert len(masked) == 4 * COUNT and (np.asarray(masked.read(1)[2]) > 0).sum() == 22 * 18
+
+
+class _Named(Dataset):
+    """Pictures of class0 and class1 with names as a reader of rows gives them."""
+
+    def __init__(self, names, root):
+        self.names, self.root = names, root
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return Image.open(self.root / f'class{index}' / 'a.picture1.png').convert('RGB'), index
+
+    def filename(self, index):
+        return self.names[index]
+
+
+def test_a_mask_is_its_own_pictures_whatever_the_names(pictures, tmp_path):
+    data, masks = (folder / 'train' for folder in pictures)
+    names = [f'class{label}/a.picture1.png' for label in range(2)]
+    for own in (names, [str(data / name) for name in names], [f'./{name}' for name in names]):
+        named = with_masks(_Named(own, data), str(masks), str(data))
+        assert [(np.asarray(named.read(i)[2]) > 0).sum() for i in (0, 1)] == [22 * 18] * 2
+        assert [named.mask.path(i) for i in (0, 1)] == [masks / name for name in names]
+    for own, message in (
+            ([str(tmp_path / name) for name in names], f'needs pictures in {data}, got {tmp_path}/class0'),
+            (['../a.png', 'b.png'], f'needs pictures in {data}, got ../a.png'),
+            (['a.png', 'a.jpg'], 'needs one picture for each mask, got several for .*/a.png'),
+            ([None, None], 'needs pictures with names, and those of _Named have none')):
+        with pytest.raises(ValueError, match=message):
+            with_masks(_Named(own, data), str(masks), str(data))
+
+
+@pytest.mark.parametrize('spared, black, message', [
+    (0, 0, None), (7, 0, '5 of 10 .* rest. 50% of all pictures have no mask file, all of a, b, c and 1 more; a black'),
+    (1, 0, 'all of a; a black'), (0, 10, '0 of 10 pictures looked at have one')])
+def test_missing_and_black_masks_are_a_warning(tmp_path, caplog, spared, black, message):
+    caplog.set_level(logging.INFO)
+    for i, name in enumerate('abbcdefghi'):
+        for folder in ('data', 'masks'):
+            (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 6)).save(tmp_path / 'data' / name / f'{i}.png')
+        if i >= min(spared, 5):
+            Image.new('L', (8, 6), 255 * (i >= black)).save(tmp_path / 'masks' / name / f'{i}.png')
+    look_at_some(_with_masks(tmp_path))
+    [record] = caplog.records
+    assert 'labels by masks where both pictures have one; the ratio for the rest' in record.getMessage()
+    assert record.levelname == ('WARNING' if message else 'INFO')
+    assert not message or re.search(message, record.getMessage())
+
+
+def _of(*values):
+    """A mask of these values, grey or RGB, in turn."""
+    return Image.fromarray(np.resize(np.array(values, np.uint8), (6, 8, 3)[:np.ndim(values) + 1]))
 
 
 @pytest.mark.parametrize('mask, message', [
     (Image.new('L', (6, 8), 255), r'mask .*one.png must be .* of its image, \(8, 6\), .*, \(6, 8\)'),
     (Image.new('RGBA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'RGBA'"),
     (Image.new('LA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'LA'"),
-    (TRANSPARENT, r"mask .*one.png must be without transparency, .* got 'P'")])
+    (TRANSPARENT, r"mask .*one.png must be without transparency, .* got 'P'"),
+    (_of(1, 2, 3), r'one.png must be black .*, got no black, but \[1, 2, 3\]'),
+    (_of((9, 0, 0), (0, 9, 0)), r'one.png must be black .*, got no black, but \[\[0, 9, 0\], \[9, 0, 0\]\]')])
 def test_a_mask_that_does_not_fit_is_named(one_picture, mask, message):
     with pytest.raises(ValueError, match=message):
         one_picture(mask)
+
+
+def test_an_orientation_in_exif_shows_before_training(one_picture, tmp_path):
+    one_picture(Image.new('L', (8, 6), 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (8, 6)).save(tmp_path / 'data/class0/one.jpg', exif=exif)
+    with pytest.raises(ValueError, match='one.png and its image .* EXIF orientation 6 in the image'):
+        look_at_some(_with_masks(tmp_path))
 
 
 def test_a_wrong_size_ends_the_run_before_training(launch, pictures, tmp_path):

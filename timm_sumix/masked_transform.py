@@ -1,15 +1,16 @@
 """timm's training transforms, applied to an image and to the mask of its object: what moves one moves the other."""
 import copy
 import random
+import threading
+from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.data import transforms as timm_transforms
-from timm.data.auto_augment import AutoAugment, RandAugment
+from timm.data.auto_augment import AugMixAugment, AutoAugment, RandAugment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
@@ -24,7 +25,10 @@ _TO_TENSOR = (
     transforms.ToTensor, transforms.PILToTensor, timm_transforms.MaybeToTensor, timm_transforms.MaybePILToTensor)
 _MOVING_OPERATIONS = ('Rotate', 'Shear', 'Translate')  # how the names of those of an auto-augmentation begin
 
-_Step = Callable[[Any, Any], Tuple[Any, Any]]
+_GENERATORS: Any = (  # the global ones: how to read their state, and to set it
+    (random.getstate, random.setstate), (np.random.get_state, np.random.set_state),
+    (torch.get_rng_state, torch.set_rng_state))
+_TURN = threading.RLock()  # threads share them: one at a time draws for an image and its mask
 
 
 class MaskedTransform:
@@ -36,27 +40,23 @@ class MaskedTransform:
 
     Args:
         transform: What timm.data.create_transform(..., is_training=True) returns, whole or, by separate=True, in three
-            parts. Of three parts the first may be anything that takes an image of any mode, such as a crop of your own.
+            parts. Of three parts the first may hold steps of your own that move pixels and leave colours, such as a
+            crop. They take PIL images of any mode, and draw from the global generators of random, NumPy or PyTorch.
+        before: A transform that comes first, of steps that create_transform makes; None: none.
 
     Raises:
         ValueError: If it holds a step that a mask cannot follow: AugMix, which blends images that moved differently, or
             one that create_transform does not make.
     """
 
-    def __init__(self, transform: Any):
-        self._steps: List[_Step] = []
-        others = [transform]
-        if isinstance(transform, (tuple, list)) and len(transform) == 3:
-            first, *others = transform
-            self._steps.append(_moving(first))
-        leaves = [leaf for part in others for leaf in _leaves(part)]
-        if not any(isinstance(leaf, _TO_TENSOR) for leaf in leaves):
+    def __init__(self, transform: Any, before: Any = None):
+        parts = list(transform) if isinstance(transform, (tuple, list)) else [transform]
+        leaves = [(leaf, False) for leaf in _leaves(before)] if before else []
+        leaves += [(leaf, part is parts[0] and len(parts) == 3) for part in parts for leaf in _leaves(part)]
+        if not any(isinstance(leaf, _TO_TENSOR) for leaf, _ in leaves):
             raise ValueError(
-                f'transform must make a tensor of the image, got {[type(leaf).__name__ for leaf in leaves]}')
-        for moves, group in groupby(leaves, lambda leaf: isinstance(leaf, _MOVING)):
-            own = list(group)
-            # together, so that the random states are kept once for all
-            self._steps += [_moving(transforms.Compose(own))] if moves else map(_step_of, own)
+                f'transform must make a tensor of the image, got {[type(leaf).__name__ for leaf, _ in leaves]}')
+        self._steps = [_step(*leaf) for leaf in leaves]
 
     def __call__(self, image: Image.Image, mask: Optional[Image.Image]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the image [C, H, W] and its mask [1, H, W], float32 in [0, 1], NaN where mask is None.
@@ -64,11 +64,15 @@ class MaskedTransform:
         Args:
             image: The image, PIL.
             mask: Its mask of the same size, PIL of mode 'L', white where the object is; None: not known.
+
+        Raises:
+            ValueError: If a step of your own does not move both alike.
         """
         output: Any = image
         moved: Any = mask
-        for step in self._steps:
-            output, moved = step(output, moved)
+        with _TURN:
+            for step in self._steps:
+                output, moved = step(output, moved)
         return output, torch.full((1, *output.shape[-2:]), torch.nan) if moved is None else moved
 
 
@@ -76,7 +80,34 @@ def erase_both(erasing: RandomErasing, image: torch.Tensor, mask: torch.Tensor) 
     """Erase boxes of an image, or a batch of them, by timm's random erasing, the masks' by zeros; both in place."""
     zeros = copy.copy(erasing)
     zeros.rand_color = zeros.per_pixel = False  # draws nothing for its pixels
-    return _with_same_draws(erasing, zeros, image, mask)
+    with _same_draws() as rewind:
+        output = erasing(image)
+        rewind()
+        return output, zeros(mask)
+
+
+@contextmanager
+def _same_draws() -> Iterator[Callable[[], None]]:
+    """Yield a function that rewinds the generators; afterwards they go on from where they were rewound first."""
+    with _TURN:
+        before, after = _states(), []  # type: ignore[var-annotated]
+
+        def rewind() -> None:
+            after.extend(_states())
+            _set_states(before)
+        try:
+            yield rewind
+        finally:
+            _set_states(after)
+
+
+def _states() -> List[Any]:
+    return [get() for get, _ in _GENERATORS]
+
+
+def _set_states(states: List[Any]) -> None:
+    for (_, set_one), state in zip(_GENERATORS, states):
+        set_one(state)
 
 
 def _leaves(transform: Any) -> List[Any]:
@@ -86,71 +117,91 @@ def _leaves(transform: Any) -> List[Any]:
     return [transform]
 
 
-def _step_of(leaf: Any) -> _Step:
-    """Return the step (image, mask) -> (image, mask) for one transform that moves nothing by itself."""
-    if isinstance(leaf, (RandAugment, AutoAugment)):
-        return _Augment(leaf)
-    if isinstance(leaf, RandomErasing):
-        return partial(_unless_unknown, leaf, partial(erase_both, leaf))
-    if isinstance(leaf, _TO_TENSOR):
-        return partial(_to_tensor, leaf)
+def _step(leaf: Any, may_be_own: bool) -> '_Still':
+    """Return the step (image, mask) -> (image, mask) for one transform."""
     inner = leaf.transforms if isinstance(leaf, transforms.RandomApply) else [leaf]
     if all(isinstance(each, _STILL) for each in inner):
-        return partial(_image_alone, leaf)
+        return _Still(leaf)
+    for step, kinds in ((_ToTensor, _TO_TENSOR), (_Erase, RandomErasing), (_Augment, (AutoAugment, RandAugment))):
+        if isinstance(leaf, kinds):
+            return step(leaf)
+    if type(leaf) in _MOVING:
+        return _Move(leaf)
+    if isinstance(leaf, _MOVING) or may_be_own and not isinstance(leaf, AugMixAugment):
+        return _Own(leaf)
     raise ValueError(
         'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
         f'{type(leaf).__name__}')
 
 
-def _moving(leaf: Callable) -> _Step:
-    return partial(_unless_unknown, leaf, partial(_with_same_draws, leaf, leaf))
+class _Still:
+    """A transform that moves nothing: the mask stays as it is."""
+
+    def __init__(self, transform: Any):
+        self.transform = transform
+
+    def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
+        return self.transform(image), mask
 
 
-def _unless_unknown(of_image: Callable, of_both: _Step, image: Any, mask: Any) -> Tuple[Any, Any]:
-    return (of_image(image), None) if mask is None else of_both(image, mask)
+class _ToTensor(_Still):
+    def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
+        return self.transform(image), pil_to_tensor(mask).float() / 255 if isinstance(mask, Image.Image) else mask
 
 
-def _with_same_draws(of_image: Callable, of_mask: Callable, image: Any, mask: Any) -> Tuple[Any, Any]:
-    """Return both transformed; the mask's transform draws what the image's drew, and leaves no trace."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    output = of_image(image)
-    after = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    _set_states(*before)
-    moved = of_mask(mask)
-    _set_states(*after)
-    return output, moved
+class _Erase(_Still):
+    def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
+        return super().__call__(image, mask) if mask is None else erase_both(self.transform, image, mask)
 
 
-def _set_states(of_python: Any, of_numpy: Any, of_torch: torch.Tensor) -> None:
-    random.setstate(of_python)
-    np.random.set_state(of_numpy)
-    torch.set_rng_state(of_torch)
+class _Move(_Still):
+    """A transform that moves pixels: the mask's too, with the same draws."""
+
+    def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
+        if mask is None:
+            return super().__call__(image, mask)
+        with _same_draws() as rewind:
+            output = self.transform(image)
+            rewind()
+            return output, self.transform(mask)
 
 
-def _image_alone(leaf: Callable, image: Any, mask: Any) -> Tuple[Any, Any]:
-    return leaf(image), mask
+class _Own(_Move):
+    """A step of one's own: run on the image once more, to see that what it draws repeats."""
+
+    def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
+        if mask is None:
+            return super().__call__(image, mask)
+        with _same_draws() as rewind:
+            again = self.transform(image.copy())
+            rewind()
+            output, moved = super().__call__(image, mask)
+        sizes = [each.size if isinstance(each, Image.Image) else type(each) for each in (output, moved)]
+        if sizes[0] != sizes[1] or not isinstance(output, Image.Image):
+            raise ValueError(f'{self.transform} must make PIL images of one size of image and mask, got {sizes}')
+        if not np.array_equal(np.asarray(output), np.asarray(again)):
+            raise ValueError(
+                f'{self.transform} must draw from the global generators of random, NumPy or PyTorch, for a mask to '
+                'follow it: it moved one image in two ways, with these in the same states')
+        return output, moved
 
 
-def _to_tensor(leaf: Callable, image: Any, mask: Any) -> Tuple[Any, Any]:
-    return leaf(image), None if mask is None else pil_to_tensor(mask).float() / 255
-
-
-class _Augment:
+class _Augment(_Still):
     """A RandAugment or AutoAugment whose operations that move pixels move the mask as well."""
 
     def __init__(self, augment: Any):
-        self.augment = copy.deepcopy(augment)
+        super().__init__(copy.deepcopy(augment))
         self.mask: Any = None  # of the image that is being augmented
-        rows = self.augment.policy if isinstance(augment, AutoAugment) else [self.augment.ops]
+        rows = self.transform.policy if isinstance(augment, AutoAugment) else [self.transform.ops]
         for operation in (operation for row in rows for operation in row):
             if operation.name.startswith(_MOVING_OPERATIONS):
                 operation.aug_fn = partial(self._move_both, operation.aug_fn)
 
     def __call__(self, image: Any, mask: Any) -> Tuple[Any, Any]:
         self.mask = mask
-        return self.augment(image), self.mask
+        return self.transform(image), self.mask
 
     def _move_both(self, move: Callable, image: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.mask is not None:  # a filter that is named is not drawn
+        if self.mask is not None:  # passing `resample` stops timm from drawing one
             self.mask = move(self.mask, *args, **{**kwargs, 'fillcolor': 0, 'resample': Image.Resampling.NEAREST})
         return move(image, *args, **kwargs)

@@ -24,7 +24,7 @@ from timm_sumix.maps import find_map
 from .criterion import check_criterion
 from .data import check_classes, check_first_labels, inner_loader, label_errors_told, loader_among
 from .flags import Settings, add_flags, resolve
-from .masks import MaskedMixup, carry_masks, with_masks
+from .masks import MaskedMixup, carry_masks, look_at_some, with_masks
 from .preview import Preview
 from .resume import begin_head_anew
 from .script import TASK, load_script
@@ -113,6 +113,7 @@ class Patch:
                 return create_loader(dataset, *args, **kwargs)
             try:
                 dataset = with_masks(dataset, self.settings.masks, self.args.data_dir)
+                look_at_some(dataset)
             except ValueError as error:
                 sys.exit(f'train_patch: --sumix-masks: {error}')
             loader = create_loader(dataset, *args, **kwargs)
