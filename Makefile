@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint gpu
 
-demo: .venv/installed  ## train without mixing, with CutMix and with CutMix + SUMix, compare, draw a picture (ARGS="--seed 1")
+demo: .venv/installed  ## train without mixing, with CutMix and with CutMix + SUMix, compare (ARGS="--seed 1")
 	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
@@ -14,7 +14,7 @@ test: .venv/installed  ## the fast tests (ARGS="-m slow" for others)
 gpu:  ## on a machine with a GPU: its tests and the speed of whole steps, written to benchmarks/results/gpu.json
 	@python=$(PYTHON); \
 	$$python -c 'import pytest, rich, timm.task, torch' 2>/dev/null || { $(MAKE) .venv/installed; python=$(BIN)/python; }; \
-	$$python -m benchmarks.speed --device cuda --amp --parts tests steps cases operations growth mixing collate loss --out benchmarks/results/gpu.json $(ARGS)
+	$$python -m benchmarks.speed --device cuda --amp --out benchmarks/results/gpu.json $(ARGS) && $$python -m pytest -m gpu -q
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .

@@ -11,17 +11,11 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.resnetv2 import ResNetV2
 
-__all__ = [
-    'CifarResNet', 'CifarResNetV2', 'resnet18_cifar', 'resnext50_32x4d_cifar', 'wide_resnet10_1', 'wide_resnet28_8']
+__all__ = ['resnet18_cifar', 'resnext50_32x4d_cifar', 'wide_resnet10_1', 'wide_resnet28_8']
 
 
 class CifarResNet(ResNet):
-    """timm's ResNet with a stem for small images: one 3 x 3 convolution at stride 1, and no max-pool.
-
-    Args:
-        in_chans: Number of channels of the images.
-        **kwargs: Arguments of timm's ResNet, but those of its stem.
-    """
+    """timm's ResNet with a stem for small images: one 3 x 3 convolution at stride 1, and no max-pool."""
 
     def __init__(self, *args, in_chans: int = 3, **kwargs):
         super().__init__(*args, in_chans=in_chans, **kwargs)
@@ -32,13 +26,7 @@ class CifarResNet(ResNet):
 
 
 class CifarResNetV2(ResNetV2):
-    """timm's ResNetV2 (pre-activation) with a 3 x 3 stem of 16 channels, and no max-pool.
-
-    Args:
-        in_chans: Number of channels of the images.
-        stem_stride: Stride of the stem; 2 makes the model four times as fast.
-        **kwargs: Arguments of timm's ResNetV2, but those of its stem.
-    """
+    """timm's ResNetV2 (pre-activation) with a 3 x 3 stem of 16 channels, no max-pool; a stem of stride 2 is fast."""
 
     def __init__(self, *args, in_chans: int = 3, stem_stride: int = 1, **kwargs):
         super().__init__(*args, in_chans=in_chans, stem_chs=16, stem_type='fixed', **kwargs)

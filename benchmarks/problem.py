@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple
 
+import matplotlib
 import skimage
 import torch
 from PIL import Image, ImageDraw
@@ -19,8 +20,10 @@ from torchvision.transforms.functional import to_tensor
 from timm_sumix import MixedTarget, correct
 from timm_sumix.region import Mixing
 
-from .common.figures import hide_ticks, plt
 from .data.lite0 import load_lite0
+
+matplotlib.use('Agg')  # pictures are drawn to files, never to a screen
+import matplotlib.pyplot as plt  # noqa: E402
 
 SIDE = 224
 MEAN, STD = 127 / 255, 128 / 255  # what the network was trained with
@@ -92,7 +95,7 @@ def draw(axes: Sequence[plt.Axes], names: Tuple[str, str], image: torch.Tensor, 
     """Draw a mixture [3, SIDE, SIDE] in the first axes, and bars of the shares in the second."""
     picture, bars = axes
     picture.imshow(image.permute(1, 2, 0).numpy())
-    hide_ticks(picture)
+    picture.set(xticks=[], yticks=[])
     picture.set_title(' or '.join(names) + '?', fontsize=15)
     for height, share in enumerate(shares):
         bars.barh(height, share, 0.8, color=COLOURS[0])

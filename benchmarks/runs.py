@@ -6,7 +6,6 @@ folders, on one machine or on many, divide the runs among them: a run that is be
 On a CPU each run has one core. On a GPU processes share it, since one small model does not fill it: training.train()
 puts the data there, with autocast to bfloat16 and channels-last, and convolutions are chosen by trying.
 """
-import argparse
 import fcntl
 import itertools
 import json
@@ -28,20 +27,13 @@ DONE, DONE_BEFORE, TAKEN, NO_TIME = 'done', 'done before', 'another command is a
 
 
 class Run(NamedTuple):
-    """One run.
-
-    Args:
-        group: Folder of runs that take about equally long, such as those of a setting.
-        name: Its folder below that of its group.
-        seed: Its seed.
-        make: Function of a module, so that a new process can import it: (run, device) -> its result.
-        what: What the function needs to know.
-    """
-    group: Path
-    name: str
+    """One run."""
+    group: Path  # folder of runs that take about equally long, such as those of a setting
+    name: str  # its folder below that of its group
     seed: int
+    # function of a module, so that a new process can import it: (run, device) -> its result
     make: Callable[['Run', torch.device], Dict[str, Any]]
-    what: Any
+    what: Any  # what the function needs to know
 
     @property
     def folder(self) -> Path:
@@ -54,15 +46,6 @@ class Run(NamedTuple):
         return self.folder / 'result.json'
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --device, --jobs and --budget, the arguments of make_runs."""
-    parser.add_argument('--device', type=torch.device, default='cpu', help='cpu or cuda (default: cpu)')
-    parser.add_argument('--jobs', type=int, help=f'runs at a time (default: {JOBS["cpu"]}, on a GPU {JOBS["cuda"]})')
-    parser.add_argument(
-        '--budget', type=float, metavar='SECONDS',
-        help='first all runs of seed 0, then of seed 1, ...; begin none that would end later than this')
-
-
 def make_runs(
         runs: Sequence[Run], made_by: Dict[str, Any], device: Union[str, torch.device] = 'cpu',
         jobs: Optional[int] = None, budget: Optional[float] = None,
@@ -72,7 +55,7 @@ def make_runs(
     Args:
         runs: The runs, in their order.
         made_by: What each result says of how it was made, where the run does not say it itself.
-        device: Where they are made.
+        device: Where.
         jobs: Number of processes; 1: this process. None: JOBS of the device.
         budget: Seconds from now. Runs are then made in the order of their seeds, and one is begun only if the longest
             of its group so far would end in time.

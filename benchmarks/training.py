@@ -1,5 +1,5 @@
 """Small models trained in memory, by the library's own task, for the benchmarks that need many of them."""
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import timm
 import torch
@@ -33,28 +33,17 @@ MODELS: Dict[str, Dict[str, Any]] = {
 }
 LEARNING_RATES = {
     'cnn': 4e-3, 'vit': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'deit': 2e-3, 'lite0': 1e-3}
-
-
 TEMPERATURE = 4.  # of distillation, the default of timm's train.py
 
 
 class Recipe(NamedTuple):
-    """How a model is trained.
-
-    Args:
-        opt: Name of timm's optimizer.
-        weight_decay: Its weight decay.
-        batch_size: Images a step; what remains of an epoch is left out.
-        flips: Whether a random half of the images is flipped horizontally.
-        pad: Pixels of zeros on each side of an image, before a crop is drawn.
-        amp: Whether the passes are under autocast to bfloat16 on a CPU too.
-    """
-    opt: str
+    """How a model is trained."""
+    opt: str  # name of timm's optimizer
     weight_decay: float
-    batch_size: int
-    flips: bool
-    pad: int = 0
-    amp: bool = False
+    batch_size: int  # images a step; what remains of an epoch is left out
+    flips: bool  # whether a random half of the images is flipped horizontally
+    pad: int = 0  # pixels of zeros on each side of an image, before a crop is drawn
+    amp: bool = False  # whether the passes are under autocast to bfloat16 on a CPU too
 
 
 RECIPES = {
@@ -88,8 +77,7 @@ def cutmix(
 def train(
         model: torch.nn.Module, data: ImageSet, mixup: SUMixMixup, *, epochs: int, seed: int, lr: float = 4e-3,
         recipe: Recipe = RECIPES['adamw'], task_kwargs: Optional[Dict[str, Any]] = None,
-        labeller: Optional[Labeller] = None,
-        after_epoch: Optional[Callable[[int], None]] = None, device: Union[str, torch.device] = 'cpu',
+        labeller: Optional[Labeller] = None, device: Union[str, torch.device] = 'cpu',
         teacher: Optional[torch.nn.Module] = None, crop: Optional[int] = None,
 ) -> List[Optional[float]]:
     """Train a model, in place, by SUMixTask, with one of timm's optimizers and its cosine schedule.
@@ -98,13 +86,12 @@ def train(
         model: The model.
         data: Images to train on, with the masks from which each mixed sample's true share is known.
         mixup: Mixes the batches.
-        epochs: Number of epochs.
+        epochs: Their number; the learning rate rises over the first.
         seed: Seed of everything that is drawn.
-        lr: Highest learning rate; it rises over one epoch.
+        lr: Highest learning rate.
         recipe: Optimizer, batch size and augmentation.
         task_kwargs: Arguments of SUMixTask, or with a teacher of SUMixDistillationTask.
         labeller: Its shares replace those by area before the task sees them.
-        after_epoch: Called with the number of epochs done.
         device: Where; on a GPU the passes that are trained are under autocast to bfloat16.
         teacher: A trained model, whose logits are distilled at temperature TEMPERATURE, at the weight of the labels.
         crop: Height and width of a random crop of each image; None: the whole image.
@@ -147,16 +134,11 @@ def train(
             schedule.step_update(epoch * steps + step + 1)
         total, count = error.tolist()
         errors.append(total / count if count else None)
-        if after_epoch is not None:
-            model.eval()
-            after_epoch(epoch + 1)
     model.eval()
     return errors
 
 
-def _create_task(
-        model: torch.nn.Module, teacher: Optional[torch.nn.Module], mixup: SUMixMixup, kwargs: Dict[str, Any],
-) -> SUMixTask:
+def _create_task(model: torch.nn.Module, teacher: Any, mixup: SUMixMixup, kwargs: Dict[str, Any]) -> SUMixTask:
     if teacher is None:
         return SUMixTask(model, mixup, DenseCrossEntropy(), verbose=False, **kwargs)
     distillation = LogitDistillationTask(model, teacher, DenseCrossEntropy(), temperature=TEMPERATURE, verbose=False)
@@ -173,8 +155,7 @@ def _label_error(lam: torch.Tensor, target: MixedTarget, masks: torch.Tensor) ->
     return torch.stack([torch.where(use, (lam - true).abs(), 0.).sum(), use.sum()])
 
 
-def _crop(
-        images: torch.Tensor, masks: torch.Tensor, size: int, pad: int) -> Tuple[torch.Tensor, torch.Tensor]:
+def _crop(images: torch.Tensor, masks: torch.Tensor, size: int, pad: int) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return random crops of images [N, 3, S, S] and masks [N, S, S], padded by zeros before."""
     images, masks = (F.pad(part, (pad,) * 4) for part in (images, masks))
     starts = torch.randint(images.shape[-1] - size + 1, (2, len(images)))

@@ -33,19 +33,13 @@ def _create(name: str, meta: bool) -> torch.nn.Module:
         return timm.create_model(name, num_classes=NUM_CLASSES)
 
 
-def _number_of_parameters(name: str) -> int:
-    return sum(parameter.numel() for parameter in _create(name, meta=True).parameters())
-
-
 def measure(name: str) -> Dict[str, Any]:
-    """Return what a model gets; raises where a step fails.
+    """Return 'model', 'size', 'map' [h, w], 'source', 'meta' and what a model gets; raises where a step fails.
 
-    Returns:
-        'model', 'size', 'map' [h, w], 'source', 'meta', and 'gets': 'all', every ratio and the uncertainty term in one
-        pass, 'evidence', ratios 'combined' (which then compares features), 'evidence' and 'feature', or 'area', no
-        correction.
+    'gets' is 'all', every ratio and the uncertainty term in one pass, 'evidence', ratios 'combined' (which then
+    compares features), 'evidence' and 'feature', or 'area', no correction.
     """
-    meta = _number_of_parameters(name) > MOST_PARAMETERS
+    meta = sum(parameter.numel() for parameter in _create(name, meta=True).parameters()) > MOST_PARAMETERS
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
     places = _step(model, size, meta)

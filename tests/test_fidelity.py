@@ -8,21 +8,34 @@ import timm
 import torch
 
 from benchmarks.common.scores import agreement
+from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.stamps import Stamps
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import compare as compare_module
-from benchmarks.fidelity import photographs
+from benchmarks.fidelity import kinds
 from benchmarks.fidelity import run as fidelity_run
 from benchmarks.fidelity.compare import compare
+from benchmarks.fidelity.grid import KINDS, Label, labels
+from benchmarks.fidelity.kinds import Asked, make_canvases
 from benchmarks.fidelity.predictions import read_predictions
-from benchmarks.fidelity.probe import ask_probe
-from benchmarks.fidelity.run import Job, ask_about_scene, create_run
-from benchmarks.fidelity.scenes import Scene, make_data
+from benchmarks.fidelity.probe import ask
+from benchmarks.fidelity.run import Job, create_run
 from benchmarks.labels.labellers import LABELLERS, class_activation
 from benchmarks.training import create_model, cutmix
 from timm_sumix import MixedTarget
 
 PREDICTIONS = Path(__file__).parent / 'data' / 'predictions.npz'
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """Have the canvases hold digits, which are always at hand."""
+    monkeypatch.setattr(kinds, 'load_objects', lambda folder: load_digits_objects())
+
+
+def _make(job, out):
+    return fidelity_run.make(create_run(job, out), CPU)
 
 
 @pytest.mark.parametrize('recorded', json.loads(PREDICTIONS.with_suffix('.json').read_text())['rows'], ids=str)
@@ -65,39 +78,43 @@ def test_a_class_activation_map_is_the_classifiers_own_weighted_sum():
     torch.testing.assert_close(found, (own - low) / (high - low), rtol=1e-3, atol=1e-4)
 
 
-def test_the_truth_scores_perfectly_and_the_area_only_where_objects_fill_the_frame():
-    _, test = make_data(Scene(data='digits'), 8, 256, seed=0)
-    model = create_model().eval()
-    batches, shares = ask_probe(model, test, cutmix(), 0, {'true': LABELLERS['true']})
-    rows = {row['label']: row for row in compare(batches, shares)}
+def test_the_truth_scores_perfectly_and_the_area_only_where_objects_fill_the_frame(digits):
+    _, test = make_canvases(0.2, 8, 256, seed=0)
+    asked = Asked(create_model().eval(), test, cutmix(), {'true': LABELLERS['true']})
+    rows = {row['label']: row for row in compare(*ask(asked, 0))}
     assert rows['true']['mae'] < 1e-6 < 0.1 < rows['area']['mae']
-    full = test._replace(masks=torch.ones_like(test.masks))
-    rows = {row['label']: row for row in compare(*ask_probe(model, full, cutmix(), 0, {}))}
-    assert rows['area']['mae'] < 1e-6
+    full = asked._replace(data=test._replace(masks=torch.ones_like(test.masks)), labellers={})
+    assert {row['label']: row for row in compare(*ask(full, 0))}['area']['mae'] < 1e-6
 
 
-@pytest.mark.parametrize('probe', ['cnn', 'vit'])
-def test_a_scene_is_run_from_end_to_end(probe, tmp_path):
-    scene = Scene(data='digits', probe=probe, copies=2)
-    name = 'share 0.2' if probe == 'cnn' else 'vit'
-    rows = ask_about_scene(Job(name, scene, 128, 1, 200, 0, tmp_path / 'predictions.npz'))
-    parts = {'scene', 'epochs', 'strengths', 'policies', 'modes'} if probe == 'cnn' else {'scene'}
-    assert {row['part'] for row in rows} == parts
-    assert ('transmix' if probe == 'vit' else 'snapmix') in {row['label'] for row in rows}
-    if probe == 'cnn':
+@pytest.mark.parametrize('name', ['share 0.2', 'vit'])
+def test_canvases_are_asked_about_from_end_to_end(name, digits, tmp_path):
+    rows = _make(Job(name, 128, 1, 200, 0, predictions=tmp_path / 'predictions.npz'), tmp_path)['rows']
+    assert {row['part'] for row in rows} == ({'scene'} if name == 'vit' else {'scene', 'policies'})
+    assert ('transmix' if name == 'vit' else 'snapmix') in {row['label'] for row in rows}
+    assert rows[0]['scene'] == name and rows[0]['pairs'] > 100 and 0 <= rows[0]['top1'] <= 100
+    if name == 'vit':  # a class token's logits cannot be unmixed
+        assert ('similarity', 1) not in {(row['label'], row['passes']) for row in rows}
+    else:
         saved = compare(read_predictions(tmp_path / 'predictions.npz'), {})
         assert ('evidence', 0., 1) in {(row['label'], row['strength'], row['passes']) for row in saved}
-    else:  # a class token's logits cannot be unmixed
-        assert ('similarity', 1) not in {(row['label'], row['passes']) for row in rows}
 
 
-def test_photographs_are_asked_about_with_their_controls(monkeypatch):
+def test_the_grid_scores_each_label_over_the_area(digits, tmp_path):
+    assert 'drawn 14' in KINDS
+    result = _make(Job('drawn 14', 128, 1, 200, 0, grid=True), tmp_path)
+    assert result['images'] == 'drawn 14' and result['pairs'] > 100 and result['area'] > 0
+    over = dict(zip(labels(), result['over_area'], strict=True))
+    assert over[Label((0., 0., 0.))] == 1. and 0 < over[Label((1., 0., 1.))] < 2.
+
+
+def test_photographs_are_asked_about_with_their_controls(monkeypatch, tmp_path):
     stamps = Stamps([np.full((20, 30, 4), 255, dtype=np.uint8)] * 2, ('one', 'two'))
-    monkeypatch.setattr(photographs, 'load_stamps', lambda: stamps)
-    monkeypatch.setattr(photographs, 'load_lite0', lambda: timm.create_model('tf_efficientnet_lite0').eval())
-    monkeypatch.setattr(photographs, 'usable', lambda batches: torch.ones(8, dtype=torch.bool))
-    monkeypatch.setattr(compare_module, 'usable', lambda batches: torch.ones(8, dtype=torch.bool))
-    rows = photographs.ask_about_photographs('112, mode elem', 8, 0)
+    monkeypatch.setattr(kinds, 'load_stamps', lambda: stamps)
+    monkeypatch.setattr(kinds, 'load_lite0', lambda: timm.create_model('tf_efficientnet_lite0').eval())
+    for module in (fidelity_run, compare_module):
+        monkeypatch.setattr(module, 'usable', lambda batches: torch.ones(8, dtype=torch.bool))
+    rows = _make(Job('112, mode elem', 0, 0, 8, 0), tmp_path)['rows']
     found = {(row['label'], row['passes']) for row in rows}
     assert {('evidence', 1), ('evidence', 2), ('similarity', 1), ('central Gaussian', 0), ('area', 1)} <= found
     assert all(row['images'] == '112, mode elem' and row['pairs'] == 8 for row in rows)
@@ -107,21 +124,24 @@ def test_the_central_gaussian_sees_the_middle_alone():
     mask = torch.ones(2, 1, 14, 14, dtype=torch.bool)
     mask[:, :, 4:10, 4:10] = False  # the middle of both mixed images is the partner's
     target = MixedTarget(torch.arange(2), mask.float().mean((1, 2, 3)), 10, mask=mask)
-    assert (photographs.central(None, None, target, None) < target.lam - 0.2).all()
+    assert (kinds.central(None, None, target, None) < target.lam - 0.2).all()
 
 
 def test_a_run_is_resumed_only_where_all_that_its_scores_depend_on_is_the_same(tmp_path):
-    job = Job('several', Scene(), 128, 1, 100, 0)
+    job = Job('share 0.2', 128, 1, 100, 0)
     others = (job, job._replace(name='vit'), job._replace(images=64), job._replace(epochs=2),
-              job._replace(test_images=50), job._replace(seed=1))
+              job._replace(test_images=50), job._replace(seed=1), job._replace(name='80'))
     assert len({create_run(other, tmp_path).folder for other in others}) == len(others)
+    published = Job('80', 128, 1, 100, 0)  # nothing is trained
+    assert create_run(published, tmp_path).folder == create_run(published._replace(epochs=2), tmp_path).folder
 
 
 def test_the_command_writes_the_rows_of_all_scenes_and_seeds(run_main, tmp_path, monkeypatch):
-    monkeypatch.setattr(fidelity_run, 'ask_about_scene', lambda job: [{'scene': job.name, 'seed': job.seed}])
-    run_main(fidelity, '--scenes', 'digits', '--shares', 0.2, '--seeds', 2, '--jobs', 1, '--runs', tmp_path / 'runs',
+    monkeypatch.setattr(fidelity_run, 'make', lambda run, device: {
+        'rows': [{'scene': run.what.name, 'seed': run.what.seed}]})
+    run_main(fidelity, '--scenes', 'vit', '--shares', 0.2, '--seeds', 2, '--jobs', 1, '--runs', tmp_path / 'runs',
              '--out', tmp_path / 'fidelity.json')
     result = json.loads((tmp_path / 'fidelity.json').read_text())
     assert [(row['scene'], row['seed']) for row in result['rows']] == [
-        ('share 0.2', 0), ('digits', 0), ('share 0.2', 1), ('digits', 1)]
+        ('share 0.2', 0), ('vit', 0), ('share 0.2', 1), ('vit', 1)]
     assert len(result['commit']) == 1 and result['seed'] == [0, 1]

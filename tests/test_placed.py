@@ -28,23 +28,6 @@ def test_places_depend_on_the_seed_alone():
         place(objects, 9, size=40)
 
 
-def test_several_objects_of_one_class_share_a_canvas():
-    objects = Objects(np.ones((6, 4, 4), dtype=np.float32), np.array([0, 1, 2, 0, 1, 2]))
-    one, three = (place(objects, 12, canvas=64, size=4, copies=copies) for copies in (1, 3))
-    assert (one.masks.sum((1, 2)) == 16).all() and 16 < three.masks.sum((1, 2)).mean() <= 48
-    assert np.array_equal(one.labels, three.labels)
-    with pytest.raises(ValueError, match='copies must be 1 or greater, got 0'):
-        place(objects, 1, copies=0)
-
-
-def test_photographs_are_clutter_too():
-    objects = Objects(np.ones((2, 8, 8), dtype=np.float32), np.array([0, 1]))
-    placed = place(objects, 20, canvas=32, size=8, clutter='photographs')
-    assert len({image[~mask].mean() for image, mask in zip(placed.images, placed.masks)}) == 20
-    with pytest.raises(ValueError, match="clutter must be one of .*'photographs'"):
-        place(objects, 1, clutter='noise')
-
-
 def test_fashion_mnist_is_read_as_published_and_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f'must hold the files of Fashion-MNIST.*{FILES[0]}'):
         load_objects(tmp_path)
@@ -66,3 +49,8 @@ def test_digits_stand_in_where_fashion_mnist_is_not_at_hand(monkeypatch, tmp_pat
     write_image_folder(placed.images, placed.labels, classes, tmp_path)
     assert len(list(tmp_path.glob('*/*.png'))) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == [f'{digit}-{digit}' for digit in range(10)]
+
+
+def test_folders_of_more_than_ten_classes_are_sorted_by_label(tmp_path):
+    write_image_folder(np.zeros((12, 8, 8, 3), np.uint8), np.arange(12), tuple('abcdefghijkl'), tmp_path)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f'{i:02d}-{"abcdefghijkl"[i]}' for i in range(12)]

@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.common.markdown import interval
 from benchmarks.runs import TAKEN, make_runs, read_results
+from benchmarks.tables import __main__ as main
 from benchmarks.tables import cells, run, table
 from train_patch.patch import Patch
 from train_patch.script import load_script
@@ -102,13 +103,9 @@ def test_rows_choose_runs_and_unknown_ones_are_refused():
         cells.cells('cifar100', 'similarity', 3, ['resnet19'])
 
 
-@pytest.mark.parametrize('table', list(cells.SOURCES))
-def test_absent_data_is_said_with_layout_and_source(table, tmp_path):
-    layout, source = cells.SOURCES[table]
-    for folder in (None, tmp_path):
-        with pytest.raises(FileNotFoundError) as error:
-            cells.check_data(table, folder)
-        assert layout in str(error.value) and source in str(error.value)
+def test_data_that_is_not_there_is_an_error(run_main, tmp_path):
+    with pytest.raises(SystemExit, match='must hold cifar100 as docs/tables.md says, .*nothing is no folder'):
+        run_main(main, 'cifar100', '--data-dir', tmp_path / 'nothing')
 
 
 def _write_run(folder, tops, epochs=None, twice=()):
@@ -235,7 +232,6 @@ def fake_data(tmp_path, monkeypatch):
                     folder = tmp_path / split / f'class{label}'
                     folder.mkdir(parents=True)
                     Image.fromarray(pixels[label]).save(folder / 'image.png')
-        cells.check_data(table, tmp_path)
         return tmp_path
     return write
 

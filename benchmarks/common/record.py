@@ -19,10 +19,7 @@ _BEGAN = time.monotonic()
 def describe_run(command: str, seed: Union[int, List[int]], device: Union[str, torch.device] = 'cpu') -> Dict[str, Any]:
     """Return what made the figures: command, seed, versions, commit ('+' where files had changed since) and device.
 
-    Args:
-        command: Name of the module that was run; its arguments are taken from the command line.
-        seed: Seed of the run, or those of several.
-        device: Device of the run.
+    `command` is the name of the module that was run; its arguments are taken from the command line.
     """
     device = torch.device(device)
     on_gpu = device.type == 'cuda'

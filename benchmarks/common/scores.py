@@ -12,32 +12,13 @@ BINS = 15  # of the expected calibration error
 LOG_BOUNDS = (-3., 3.)  # of the natural logarithm of a temperature
 
 
-def top1(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the accuracy in percent of logits [N, C] for labels [N]."""
-    return 100 * multiclass_accuracy(logits, labels, num_classes=logits.shape[1], average='micro').item()
-
-
-def calibration_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the expected calibration error in percent, 15 bins, of logits [N, C] for labels [N]."""
-    probabilities = logits.softmax(-1)
-    return 100 * multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=BINS).item()
-
-
 def classification(logits: torch.Tensor, labels: torch.Tensor) -> Dict[str, float]:
-    """Return a classifier's scores.
-
-    Args:
-        logits: Class scores [N, C].
-        labels: Classes [N], int64.
-
-    Returns:
-        'top1' in percent, 'nll' (mean negative log-likelihood) in nats, and 'ece' (calibration error) in percent.
-    """
+    """Return 'top1' (percent), 'nll' (nats) and 'ece' (calibration error, percent) of logits [N, C] for labels [N]."""
+    probabilities, classes = logits.softmax(-1), logits.shape[1]
     return {
-        'top1': top1(logits, labels),
+        'top1': 100 * multiclass_accuracy(logits, labels, num_classes=classes, average='micro').item(),
         'nll': F.cross_entropy(logits, labels).item(),
-        'ece': calibration_error(logits, labels),
-    }
+        'ece': 100 * multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=BINS).item()}
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -52,14 +33,7 @@ def calibrated(logits: torch.Tensor, labels: torch.Tensor) -> Dict[str, float]:
 
     On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599. The temperature is fitted on
     every second image and used on the others, and the other way round, so that no image is scored by a temperature
-    that it helped to fit.
-
-    Args:
-        logits: Class scores [N, C].
-        labels: Classes [N], int64.
-
-    Returns:
-        'temperature' (mean of both), 'nll' and 'ece' of all images.
+    that it helped to fit. Returns 'temperature' (mean of both), 'nll' and 'ece' of all images.
     """
     scaled, temperatures = torch.empty_like(logits), []
     for own, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):

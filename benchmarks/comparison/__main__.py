@@ -13,11 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 from ..common.record import describe_run
 from ..common.results import ROOT
 from ..data.settings import SETTINGS
 from ..labels.arms import ALL_ARMS
-from ..runs import add_arguments, make_runs
+from ..runs import JOBS, make_runs
 from .run import collect, create_run
 from .sets import SETS, keys
 
@@ -33,7 +35,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, help="number of seeds, counted from 0, in place of the set's")
     parser.add_argument('--out', type=Path, default=ROOT / '.comparison', help='folder of the runs')
     parser.add_argument('--data-dir', type=Path, help='folder that holds the photographs of cifar100 and others')
-    add_arguments(parser)
+    parser.add_argument('--device', type=torch.device, default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--jobs', type=int, help=f'runs at a time (default: {JOBS["cpu"]}, on a GPU {JOBS["cuda"]})')
+    parser.add_argument('--budget', type=float, help='seconds: seed 0 first; begin no run that would end later')
     parser.add_argument(
         '--collect', type=Path,
         help='write the results of these runs in --out to this file instead, beside those that it holds')

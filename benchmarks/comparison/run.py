@@ -30,8 +30,8 @@ class What(NamedTuple):
 def create_run(key: Key, out: Path, data_dir: Optional[Path] = None) -> Run:
     """Return the run of a setting, arm and seed, below the folder of all runs; its photographs are in `data_dir`."""
     setting, arm, seed = key
-    return Run(out / setting, f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}', seed, make,
-        What(*key, data_dir))
+    folder = f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}'
+    return Run(out / setting, folder, seed, make, What(*key, data_dir))
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
@@ -44,17 +44,15 @@ def make(run: Run, device: torch.device) -> Dict[str, Any]:
     if setting.model == 'lite0':
         load_weights(model)
     teacher = None if ALL_ARMS[arm].teacher is None else _load_teacher(run, device)
-    start, epochs = time.time(), round(setting.epochs * ALL_ARMS[arm].epochs)
-    errors = train_arm(model, data.train, setting, ALL_ARMS[arm], epochs, seed, device, teacher)
+    start = time.time()
+    errors = train_arm(model, data.train, setting, ALL_ARMS[arm], setting.epochs, seed, device, teacher)
     seconds = time.time() - start
     torch.save({'state_dict': model.state_dict()}, run.folder / 'checkpoint.pth.tar')
     logits = predict(model, data.test.images)
-    scores = {part: classification(predict(model, own.images), own.labels) for part, own in data.others.items()}
     return {
-        'setting': name, 'arm': arm, 'seed': seed, 'epochs': epochs, 'seconds': seconds,
+        'setting': name, 'arm': arm, 'seed': seed, 'epochs': setting.epochs, 'seconds': seconds,
         'label_error': {'first epoch': errors[0], 'last epoch': errors[-1]},
-        **classification(logits, data.test.labels),
-        'calibrated': calibrated(logits, data.test.labels), **({'others': scores} if scores else {})}
+        **classification(logits, data.test.labels), 'calibrated': calibrated(logits, data.test.labels)}
 
 
 def train_arm(
@@ -71,8 +69,7 @@ def train_arm(
     options = {**arm.options, **({} if arm.ratio is None else {'ratio': RATIOS[arm.ratio](steps)})}
     return train(
         model, data, mixup, epochs=epochs, seed=seed, lr=LEARNING_RATES[setting.model], recipe=RECIPES[setting.recipe],
-        task_kwargs=options, labeller=labellers.get(arm.labeller),
-        device=device, teacher=teacher,
+        task_kwargs=options, labeller=labellers.get(arm.labeller), device=device, teacher=teacher,
         crop=setting.canvas if setting.is_real else None)
 
 
@@ -91,14 +88,10 @@ def _load_teacher(run: Run, device: torch.device) -> torch.nn.Module:
 def collect(runs: Sequence[Run], path: Path) -> int:
     """Write the results of runs to one file, with every command and commit that made some of them.
 
-    Runs that the file already holds stay in it, unless they have been made again.
-
-    Args:
-        runs: Which to collect; those that are not done are left out.
-        path: The file.
+    Runs that the file already holds stay in it, unless they have been made again; runs that are not done are left out.
 
     Returns:
-        How many of them the file lacks.
+        How many of the runs the file lacks.
 
     Raises:
         FileNotFoundError: If none is done.

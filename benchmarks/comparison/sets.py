@@ -1,7 +1,7 @@
 """The sets of runs, each of which is one command and one result file."""
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..labels.arms import DISTILLED, FEW, ONE_EACH, UNMIXING, WEIGHTS, weights_name
+from ..labels.arms import DISTILLED, ONE_EACH, UNMIXING, WEIGHTS, weights_name
 
 
 class Part(NamedTuple):
@@ -22,10 +22,9 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-narrow-sizes', ONE_EACH, 3)],
     'common': [
         Part('resnet18', UNMIXING, 3),
-        *(Part(f'resnet18-{name}', (*ONE_EACH, 'combined 2', 'clean'), 3) for name in ('sizes', 'emoji')),
-        Part('resnet18-alpha0.2', (*ONE_EACH[1:], 'clean'), 3),  # without mixing it is the first setting
-        Part('resnet18-plain', ('none', 'area', 'combined', 'evidence'), 3),
-        Part('resnet18-long', FEW, 1)],
+        Part('resnet18-sizes', (*ONE_EACH, 'combined 2'), 3),
+        Part('resnet18-alpha0.2', ONE_EACH[1:], 3),  # without mixing it is the first setting
+        Part('resnet18-plain', ('none', 'area', 'combined', 'evidence'), 3)],
     'deit': [Part('deit', ('none', 'area', 'evidence', 'true', 'transmix'), 3)],
     # the first are the teachers
     'distillation': [Part('resnet18-narrow', ('none', 'area', 'combined', *DISTILLED), 3)],
@@ -38,14 +37,7 @@ def keys(
         name: str, settings: Optional[Sequence[str]] = None, arms: Optional[Sequence[str]] = None,
         seeds: Optional[int] = None,
 ) -> List[Key]:
-    """Return (setting, arm, seed) in the order in which they are made.
-
-    Args:
-        name: One of SETS.
-        settings: Settings to take in place of the set's.
-        arms: Arms to run in each of them in place of the set's.
-        seeds: Number of seeds in place of the set's.
-    """
+    """Return (setting, arm, seed) of one of SETS in their order, settings, arms and seeds in place of the set's own."""
     parts = {part.setting: part for part in SETS[name]}
     chosen = settings or list(parts)
     unknown = [setting for setting in chosen if setting not in parts]

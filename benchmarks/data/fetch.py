@@ -6,12 +6,9 @@ from pathlib import Path
 
 
 def fetch(path: Path, command: str, made: str) -> Path:
-    """Return a file or folder, fetched by a command of the shell unless it is there.
+    """Return a file or folder; unless it is there, a command in an empty folder makes it as `made`.
 
-    Args:
-        path: The file or folder.
-        command: The command; it is run in an empty folder.
-        made: What becomes `path`, relative to that folder. Other processes see all of it or nothing.
+    Other processes see all of it or nothing.
 
     Raises:
         FileNotFoundError: If it is missing and cannot be fetched.

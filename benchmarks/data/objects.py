@@ -9,9 +9,7 @@ from typing import NamedTuple, Tuple, Union
 import numpy as np
 
 DEBIAN_FOLDER = '/usr/share/datasets/fashion-mnist'  # of Debian's package dataset-fashion-mnist
-FILES = (
-    'train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz',
-    't10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz')
+FILES = [f'{part}-{kind}-ubyte.gz' for part in ('train', 't10k') for kind in ('images-idx3', 'labels-idx1')]
 FASHION_CLASSES = (
     'T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle-boot')
 
@@ -36,24 +34,23 @@ def load_objects(data_dir: Union[str, Path, None] = None) -> Tuple[str, Tuple[st
     """
     folder = Path(data_dir or DEBIAN_FOLDER)
     missing = [name for name in FILES if not (folder / name).is_file()]
-    if not missing:
-        arrays = [_read_idx(folder / name) for name in FILES]
-        train, test = (
-            Objects(images.astype(np.float32) / 255, labels.astype(np.int64))
-            for images, labels in (arrays[:2], arrays[2:]))
-        return 'Fashion-MNIST', FASHION_CLASSES, train, test
-    if data_dir is not None:
+    if missing and data_dir is None:
+        return load_digits_objects()
+    if missing:
         raise FileNotFoundError(
-            f"{folder} must hold the files of Fashion-MNIST, {list(FILES)}; it lacks {missing} (they are in Debian's "
+            f"{folder} must hold the files of Fashion-MNIST, {FILES}; it lacks {missing} (they are in Debian's "
             'package dataset-fashion-mnist)')
-    return load_digits_objects()
+    arrays = [_read_idx(folder / name) for name in FILES]
+    train, test = (
+        Objects(images.astype(np.float32) / 255, labels.astype(np.int64))
+        for images, labels in (arrays[:2], arrays[2:]))
+    return 'Fashion-MNIST', FASHION_CLASSES, train, test
 
 
 def _read_idx(path: Path) -> np.ndarray:
     data = gzip.decompress(path.read_bytes())
-    dims = data[3]
-    shape = np.frombuffer(data, '>i4', dims, 4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
+    shape = np.frombuffer(data, '>i4', data[3], 4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
 
 
 def load_digits_objects() -> Tuple[str, Tuple[str, ...], Objects, Objects]:

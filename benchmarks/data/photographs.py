@@ -29,16 +29,11 @@ Pictures = List[Picture]
 
 
 class Source(NamedTuple):
-    """One data set.
-
-    Args:
-        is_here: Whether a folder holds it.
-        read: Folder -> its training pictures and its test pictures; None for the latter where it has no such split.
-        origin: Where it comes from, for the error.
-    """
-    is_here: Callable[[Path], bool]
+    """One data set."""
+    is_here: Callable[[Path], bool]  # whether a folder holds it
+    # folder -> its training pictures and its test pictures; None for the latter where it has no such split
     read: Callable[[Path], Tuple[Pictures, Optional[Pictures]]]
-    origin: str
+    origin: str  # where it comes from, for the error
 
 
 def _folders(folder: Path) -> List[Path]:
@@ -51,10 +46,6 @@ def _files(folder: Path) -> List[Path]:
 
 def _by_class(folders: List[Path]) -> Pictures:
     return [Picture(path, label) for label, folder in enumerate(folders) for path in _files(folder)]
-
-
-def _read_folders(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
-    return _by_class(_folders(folder / 'train')), _by_class(_folders(folder / 'test'))
 
 
 def _read_tiny(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
@@ -87,7 +78,7 @@ def _cifar(classes: int, own: str, dataset: Any) -> Source:
 
     def read(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
         if not (folder / own).is_dir():
-            return _read_folders(folder)
+            return _by_class(_folders(folder / 'train')), _by_class(_folders(folder / 'test'))
         splits = (dataset(str(folder), train=train) for train in (True, False))
         train, test = ([Picture(*row) for row in zip(split.data, split.targets)] for split in splits)
         return train, test
@@ -108,11 +99,7 @@ SOURCES: Dict[str, Source] = {
 
 
 def find_source(name: str, data_dir: Optional[Union[str, Path]]) -> Path:
-    """Return the folder that holds a set.
-
-    Args:
-        name: One of SOURCES.
-        data_dir: Holds it, or a folder that does, at most two levels up.
+    """Return the folder that holds one of SOURCES: data_dir, or one at most two levels below it.
 
     Raises:
         FileNotFoundError: If there is none; it says where the set comes from.
@@ -133,8 +120,8 @@ def load_photographs(
     Args:
         name: One of SOURCES.
         data_dir: See find_source.
-        images: Number of training pictures, the same of each class.
-        test_images: Number of test pictures at most, likewise; where the set has no split, of those that are left.
+        images: Number of training pictures.
+        test_images: Number of test pictures at most; where the set has no split, of those that are left.
         size: Height and width of test pictures: the middle of one whose shorter side is `stored` pixels.
         stored: Height and width of training pictures, of which training takes crops.
 

@@ -1,5 +1,5 @@
 """Real objects placed at random on cluttered canvases, so that the visible fraction of each object is known."""
-from typing import Callable, Dict, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,33 +46,7 @@ def _pieces(objects: np.ndarray, count: int, canvas: int, generator: np.random.G
     return field[..., None] * tint + noise
 
 
-def _photographs(objects: np.ndarray, count: int, canvas: int, generator: np.random.Generator) -> np.ndarray:
-    """Return canvases [count, canvas, canvas, 3] in [0, 1], random crops of photographs, dimmed as pieces are."""
-    from skimage import data
-    scale = 4  # a crop of canvas pixels shows a part of the scene, at a quarter of the photograph's resolution
-    photographs = [
-        F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float() / 255, scale).permute(1, 2, 0).numpy()
-        for image in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())]
-    usable = [image for image in photographs if min(image.shape[:2]) >= canvas]
-    if not usable:
-        raise ValueError(f'canvas must be at most {max(min(p.shape[:2]) for p in photographs)} with photographs')
-    result = np.empty((count, canvas, canvas, 3), dtype=np.float32)
-    for i, which in enumerate(generator.integers(0, len(usable), count)):
-        image = usable[which]
-        top, left = (generator.integers(0, side - canvas + 1) for side in image.shape[:2])
-        result[i] = image[top:top + canvas, left:left + canvas]
-    return result * generator.uniform(0.4, 0.9, (count, 1, 1, 1)).astype(np.float32)
-
-
-# backgrounds without objects: pieces of other objects, which have their textures, or crops of photographs
-# name: (objects [M, h, w], count, side of a canvas, generator) -> canvases
-CLUTTERS: Dict[str, Callable[..., np.ndarray]] = {'pieces': _pieces, 'photographs': _photographs}
-
-
-def place(
-        objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: int = 0, copies: int = 1,
-        clutter: str = 'pieces',
-) -> PlacedImages:
+def place(objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: int = 0) -> PlacedImages:
     """Place objects at random on cluttered canvases.
 
     Args:
@@ -81,48 +55,29 @@ def place(
         canvas: Height and width S of a canvas in pixels.
         size: Height and width of an object in pixels, at most S.
         seed: Seed of positions, colours and clutter.
-        copies: Number of objects on each canvas, all of one class; later ones may hide earlier ones.
-        clutter: What the background is made of: 'pieces' of other objects, or crops of scikit-image's 'photographs'.
 
     Returns:
         The canvases with their masks and labels.
 
     Raises:
-        ValueError: If the object does not fit on the canvas, or an argument is out of range.
+        ValueError: If the object does not fit on the canvas.
     """
     if not 1 <= size <= canvas:
         raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')
-    if copies < 1:
-        raise ValueError(f'copies must be 1 or greater, got {copies}')
-    if clutter not in CLUTTERS:
-        raise ValueError(f'clutter must be one of {list(CLUTTERS)}, got {clutter!r}')
     generator = np.random.default_rng(seed)
     index = np.arange(count) % len(objects.labels)
     resized = F.interpolate(
         torch.from_numpy(objects.images)[:, None], size=(size, size), mode='bilinear', antialias=True)[:, 0].numpy()
-    images = CLUTTERS[clutter](resized, count, canvas, generator)
+    images = _pieces(resized, count, canvas, generator)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
-    labels, chosen = objects.labels[index], index
-    for copy in range(copies):
-        if copy:
-            chosen = _of_same_class(objects.labels, labels, generator)
-        tops, lefts = generator.integers(0, canvas - size + 1, (2, count))
-        colours = generator.uniform(0.6, 1., (count, 3)).astype(np.float32)
-        for i, (top, left) in enumerate(zip(tops, lefts)):
-            pixels = resized[chosen[i]]
-            where = pixels > 0.2
-            window = np.s_[top:top + size, left:left + size]
-            masks[i][window] |= where
-            images[i][window][where] = pixels[where, None] * colours[i]
-    return PlacedImages((images * 255).round().astype(np.uint8), masks, labels)
-
-
-def _of_same_class(classes: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return positions in `classes` [M] of objects of the wanted labels [N], drawn at random [N]."""
-    order = np.argsort(classes, kind='stable')
-    starts = np.searchsorted(classes[order], labels)
-    ends = np.searchsorted(classes[order], labels, side='right')
-    return order[generator.integers(starts, ends)]
+    tops, lefts = generator.integers(0, canvas - size + 1, (2, count))
+    colours = generator.uniform(0.6, 1., (count, 3)).astype(np.float32)
+    for i, (top, left) in enumerate(zip(tops, lefts)):
+        pixels = resized[index[i]]
+        window = np.s_[top:top + size, left:left + size]
+        masks[i][window] = where = pixels > 0.2
+        images[i][window][where] = pixels[where, None] * colours[i]
+    return PlacedImages((images * 255).round().astype(np.uint8), masks, objects.labels[index])
 
 
 def plain(objects: Objects, count: int) -> PlacedImages:

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..common.results import ROOT
-from .drawn import in_turn
 from .fetch import fetch
 from .placed import PlacedImages
 
@@ -41,10 +40,7 @@ class Stamps(NamedTuple):
 
 
 def load_stamps(folder: Optional[Path] = None) -> Stamps:
-    """Return the photographs among the stamps of a folder, in the order of their names.
-
-    Args:
-        folder: Folder of stamps. None: Debian's if it is installed, else .stamps, into which it is fetched once.
+    """Return the photographs among the stamps of a folder (None: Debian's, or .stamps) in the order of their names.
 
     Raises:
         FileNotFoundError: If there are no stamps, and they cannot be fetched.
@@ -92,7 +88,7 @@ def place_stamps(
     generator = np.random.default_rng(seed)
     images = _backgrounds(count, canvas, background, generator)
     masks = np.zeros((count, canvas, canvas), dtype=bool)
-    labels = generator.permutation(len(stamps.images))[in_turn(count, len(stamps.images))]
+    labels = generator.permutation(len(stamps.images))[np.arange(count) % len(stamps.images)]
     for image, mask, label in zip(images, masks, labels):
         objekt = _resized(stamps.images[label], size, flip=generator.random() < 0.5)
         _blend(image, mask, objekt, *_position(objekt[..., 3] >= OPAQUE, canvas, anywhere, generator))

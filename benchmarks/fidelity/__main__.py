@@ -2,7 +2,7 @@
 
 python -m benchmarks.fidelity --grid --data-dir FOLDER         (weights of the formula, on photographs and canvases)
 python -m benchmarks.fidelity --scenes photographs            (an ImageNet network on photographed objects, see below)
-python -m benchmarks.fidelity [--scenes S ...] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
+python -m benchmarks.fidelity [--scenes vit] [--shares 0.05 0.2 0.4 0.6 1.0] [--seeds 1] [--jobs 2] [--out FILE]
 python -m benchmarks.fidelity --rescore tests/data/predictions.npz      (scores of saved predictions, beside them)
 
 Scene photographs asks a network with published weights about photographed objects; both are fetched by apt-get and pip.
@@ -13,26 +13,25 @@ difference between label and truth in ten bins of the label).
 import argparse
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from ..common.record import describe_run, wall_time
 from ..common.results import RESULTS, ROOT, write_result
 from ..runs import make_runs, read_results
 from .compare import compare
 from .grid import KINDS, combine
-from .photographs import PHOTOGRAPHS
+from .kinds import PHOTOGRAPHS
 from .predictions import read_predictions
 from .run import Job, create_run
-from .scenes import SCENES, Scene
 
 
-def main() -> None:
-    """Train and ask a probe model for each scene, and write the scores."""
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--shares', type=float, nargs='*', default=[0.05, 0.2, 0.4, 0.6, 1.0],
                         help="share of the canvas that an object's box takes, one scene each")
-    parser.add_argument('--scenes', nargs='*', choices=[*SCENES, 'photographs'], default=list(SCENES),
-                        help='further scenes, or photographs alone, which needs no training')
+    parser.add_argument('--scenes', nargs='*', choices=['vit', 'photographs'], default=['vit'],
+                        help='a transformer too, or photographs alone, which needs no training')
     parser.add_argument('--grid', action='store_true', help='weights of the formula, in place of scenes: see grid.py')
     parser.add_argument('--data-dir', type=Path, help='folder that holds Tiny-ImageNet, for --grid')
     parser.add_argument('--images', type=int, default=20000, help='training images of a probe model (default: 20000)')
@@ -45,36 +44,39 @@ def main() -> None:
     parser.add_argument('--predictions', type=Path, help="save a few predictions of share 0.2's model, seed 0, here")
     parser.add_argument('--rescore', type=Path, help='score these saved predictions instead')
     args = parser.parse_args()
+    if 'photographs' in args.scenes and len(args.scenes) > 1:
+        parser.error('--scenes photographs must stand alone: it has a result file of its own')
+    if not all(0. < share <= 1. for share in args.shares):
+        parser.error(f'--shares must be in (0, 1], got {args.shares}')
+    return args
+
+
+def create_jobs(args: argparse.Namespace) -> Tuple[str, List[Job]]:
+    """Return the name of the result, and the jobs that make it."""
+    seeds, published = range(args.seeds), args.test_images or 924
     if args.grid:
-        run(args, 'fidelity-grid', [
-            Job(kind, None, args.images, args.epochs, args.test_images or 924, seed, data_dir=args.data_dir, grid=True)
-            for seed in range(args.seeds) for kind in KINDS])
-        return
+        return 'fidelity-grid', [
+            Job(name, args.images, args.epochs, published, seed, True, args.data_dir)
+            for seed in seeds for name in KINDS]
+    if args.scenes == ['photographs']:
+        return 'fidelity-photographs', [
+            Job(name, args.images, args.epochs, published, seed) for seed in seeds for name in PHOTOGRAPHS]
+    return 'fidelity', [
+        Job(name, args.images, args.epochs, args.test_images or 5000, seed,
+            predictions=None if seed else args.predictions)
+        for seed in seeds for name in (*(f'share {share:g}' for share in args.shares), *args.scenes)]
+
+
+def main() -> None:
+    """Make the runs that are not done, and write the scores of all of them."""
+    args = parse_args()
+    description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
     if args.rescore:
         rows = compare(read_predictions(args.rescore), {})
-        description = describe_run('benchmarks.fidelity', 0)
         write_result(args.rescore.with_suffix('.json'), {**description, **wall_time(), 'rows': rows})
         return
-    if args.scenes == ['photographs']:
-        run(args, 'fidelity-photographs', [
-            Job(name, None, 0, 0, args.test_images or 924, seed)
-            for seed in range(args.seeds) for name in PHOTOGRAPHS])
-        return
-    if 'photographs' in args.scenes:
-        parser.error('--scenes photographs must stand alone: it has a result file of its own')
-    for share in args.shares:
-        if not 0. < share <= 1.:
-            parser.error(f'--shares must be in (0, 1], got {share}')
-    scenes = {**{f'share {share:g}': Scene(share) for share in args.shares}, **{n: SCENES[n] for n in args.scenes}}
-    run(args, 'fidelity', [
-        Job(name, scene, args.images, args.epochs, args.test_images or 5000, seed, None if seed else args.predictions)
-        for seed in range(args.seeds) for name, scene in scenes.items()])
-
-
-def run(args: argparse.Namespace, name: str, jobs: List[Job]) -> None:
-    """Make the runs that are not done, and write the rows of all of them."""
+    name, jobs = create_jobs(args)
     runs = [create_run(job, args.runs) for job in jobs]
-    description = describe_run('benchmarks.fidelity', list(range(args.seeds)))
     make_runs(runs, description, jobs=args.jobs)
     results = read_results(runs)
     if len(results) < len(runs):

@@ -1,4 +1,5 @@
 """Scores of each label against the truth."""
+import itertools
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -9,11 +10,7 @@ from ..common.scores import agreement
 from ..labels.truth import comparable
 from .probe import Answers
 
-# strengths of each ratio
-CHOSEN = {'combined': (4.,), 'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1.)}
-SWEEPS = {
-    'combined': (1., 2., 4., 8.), 'similarity': (0.5, 1., 2., 3., 4., 8.), 'feature': (1., 2., 4., 8., 16.),
-    'evidence': (0., 1., 2., 4., 8.)}
+STRENGTHS = {'combined': (4.,), 'similarity': (2.,), 'feature': (8.,), 'evidence': (0., 1.)}
 Key = Tuple[str, Optional[float], int]  # label, strength, passes
 
 
@@ -22,22 +19,19 @@ def usable(batches: List[Answers]) -> torch.Tensor:
     return torch.cat([comparable(batch.target, batch.true) for batch in batches])
 
 
-def compare(
-        batches: List[Answers], shares: Dict[str, List[torch.Tensor]], sweep: bool = False,
-) -> List[Dict[str, Any]]:
-    """Return a row of scores for each ratio, in one pass and in two, and for each labeller.
-
-    Args:
-        batches: Answers of a probe model.
-        shares: {name of a labeller: its shares of each batch}.
-        sweep: Score each ratio at many strengths.
-    """
-    strengths = SWEEPS if sweep else CHOSEN
-    labels = {
-        (name, value, passes): _labels(batches, name, value, passes)
-        for name in RATIOS for value in strengths.get(name, (None,)) for passes in _passes(batches, name)}
+def compare(batches: List[Answers], shares: Dict[str, List[torch.Tensor]]) -> List[Dict[str, Any]]:
+    """Return a row of scores for each ratio, in one pass and in two, and for each labeller, from what ask() returns."""
+    labels: Dict[Key, List[torch.Tensor]] = {}
+    for name in RATIOS:
+        for value, passes in itertools.product(STRENGTHS.get(name, (None,)), _passes(batches, name)):
+            ratio = create_ratio(name, value)
+            labels[name, value, passes] = [
+                ratio(b.mixed, b.unmixed if passes == 1 else b.original, b.target) for b in batches]
     labels.update({(name, None, 0): parts for name, parts in shares.items()})
-    return _score(batches, labels)
+    use, true = usable(batches), torch.cat([batch.true for batch in batches])
+    return [
+        {'label': name, 'strength': strength, 'passes': passes, **agreement(torch.cat(parts)[use], true[use])}
+        for (name, strength, passes), parts in labels.items()]
 
 
 def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
@@ -47,15 +41,3 @@ def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
         return (1,)
     has_one = unmixed is not None and ('logits' not in needs or unmixed.logits is not None or 'evidence' in needs)
     return (1, 2) if has_one and name != 'released' else (2,)
-
-
-def _labels(batches: List[Answers], name: str, strength: Optional[float], passes: int) -> List[torch.Tensor]:
-    ratio = create_ratio(name, strength)
-    return [ratio(b.mixed, b.unmixed if passes == 1 else b.original, b.target) for b in batches]
-
-
-def _score(batches: List[Answers], labels: Dict[Key, List[torch.Tensor]]) -> List[Dict[str, Any]]:
-    use, true = usable(batches), torch.cat([batch.true for batch in batches])
-    return [
-        {'label': name, 'strength': strength, 'passes': passes, **agreement(torch.cat(parts)[use], true[use])}
-        for (name, strength, passes), parts in labels.items()]

@@ -7,23 +7,13 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 
 class Arm(NamedTuple):
-    """One way to train.
-
-    Args:
-        options: Options of SUMixTask.
-        labeller: One of labellers.py, whose shares replace those by area before the task sees them.
-        ratio: One of controls.RATIOS, where `options` name none.
-        prob: Probability that a sample is mixed.
-        smoothing: Label smoothing.
-        epochs: Factor of the schedule's length.
-        teacher: Arm whose model of the same setting and seed is the teacher, for distillation by logits.
-    """
-    options: Dict[str, Any]
-    labeller: Optional[str] = None
-    ratio: Optional[str] = None
-    prob: float = 1.
-    smoothing: float = 0.
-    epochs: float = 1.
+    """One way to train."""
+    options: Dict[str, Any]  # options of SUMixTask
+    labeller: Optional[str] = None  # one of labellers.py, whose shares replace those by area before the task sees them
+    ratio: Optional[str] = None  # one of controls.RATIOS, where `options` name none
+    prob: float = 1.  # probability that a sample is mixed
+    smoothing: float = 0.  # label smoothing
+    # arm whose model of the same setting and seed is the teacher, for distillation by logits
     teacher: Optional[str] = None
 
 
@@ -52,7 +42,6 @@ ARMS: Dict[str, Arm] = {
     'visible': Arm({'ratio': 'visible'}),
     'evidence, two passes': Arm({'ratio': 'evidence', 'original_pass': 'no-grad'}),
     'evidence of the mixture': Arm(_AREA, labeller='evidence of the mixture'),
-    'clean': Arm({'ratio': 'evidence', 'clean': 0.5}, epochs=0.5),  # a step passes twice as many images
     'paper': Arm({'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'}),  # the preset
     'true': Arm(_AREA, labeller='true'),
     'transmix': Arm(_AREA, labeller='transmix'),  # for transformers alone
@@ -72,15 +61,12 @@ CONTROLS: Dict[str, Arm] = {
 DISTILLED: Dict[str, Arm] = {
     'distilled, area': Arm(_AREA, teacher='none'),
     'distilled, combined': Arm({'ratio': 'combined'}, teacher='none'),
-    'distilled, shares of the teacher': Arm({'ratio': 'combined', 'teacher_shares': True}, teacher='none'),
     'distilled, true': Arm(_AREA, labeller='true', teacher='none'),
 }
 ALL_ARMS: Dict[str, Arm] = {**ARMS, **CONTROLS, **DISTILLED}
 # labels of one pass and of two; those of most interest first, since a budget of time may end the runs
 UNMIXING = (
     'none', 'area', 'combined', 'true', 'similarity', 'evidence', 'feature', 'paper', 'similarity 4', 'combined 2',
-    'evidence 8', 'clean', 'area, half mixed', 'combined, half mixed', 'combined, shuffled', 'area, smoothing 0.1',
+    'evidence 8', 'area, half mixed', 'combined, half mixed', 'combined, shuffled', 'area, smoothing 0.1',
     'evidence, two passes', 'evidence 4', 'evidence, half mixed', 'evidence, shuffled', 'evidence of the mixture')
-# in the settings that show where the default helps
-FEW = ('none', 'area', 'combined', 'true')
-ONE_EACH = (*FEW, 'similarity', 'evidence', 'feature', 'evidence 8')
+ONE_EACH = ('none', 'area', 'combined', 'true', 'similarity', 'evidence', 'feature', 'evidence 8')

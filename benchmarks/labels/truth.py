@@ -32,10 +32,3 @@ def true_shares(masks: torch.Tensor, target: MixedTarget) -> torch.Tensor:
 def comparable(target: MixedTarget, true: torch.Tensor) -> torch.Tensor:
     """Return which samples are compared with the truth [N] bool: two classes, at least one of the objects visible."""
     return (target.labels != target.partner_labels) & ~true.isnan()
-
-
-def evenly_spaced(target: MixedTarget, true: torch.Tensor, count: int) -> torch.Tensor:
-    """Return positions [count] of comparable samples, evenly spaced by the difference of area and true share [N]."""
-    usable = comparable(target, true).nonzero().squeeze(1)
-    order = usable[(target.lam - true)[usable].argsort()]
-    return order[torch.linspace(0, len(order) - 1, count).round().long()]

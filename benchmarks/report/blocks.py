@@ -1,5 +1,6 @@
 """The blocks of the pages: what stands between the marks <!-- NAME --> and <!-- end -->."""
 import re
+from functools import partial
 from typing import Any, Callable, Dict, List
 
 from ..common.results import read_result
@@ -30,37 +31,29 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity by size': lambda: labels.fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
     'fidelity of scenes': lambda: labels.fidelity_table(
         'scene', 'scene', lambda row: not row['scene'].startswith('share ')),
-    'fidelity of policies': lambda: labels.fidelity_table('policies', 'policy'),
-    'fidelity by strength': lambda: labels.fidelity_table('strengths', 'scene'),
-    'fidelity by mode': lambda: labels.fidelity_table('modes', 'mode'),
-    'fidelity by epoch': lambda: labels.fidelity_table('epochs', 'epoch'),
+    'fidelity of policies': partial(labels.fidelity_table, 'policies', 'policy'),
     'real in short': real.real_in_short,
     'real': real.real_table,
     'strengths': real.strengths_table,
     'truth': real.truth_table,
     'truth grid': real.truth_grid,
     'photographs': labels.photographs_table,
-    'photographs in short': labels.photographs_in_short,
-    'photographs in full': lambda: labels.fidelity_table('photographs', 'images', name='fidelity-photographs'),
-    'judges': labels.probes_table,
-    'labels in short': labels.labels_in_short,
+    'photographs in short': partial(labels.photographs_table, in_short=True),
+    'photographs in full': partial(labels.fidelity_table, 'photographs', 'images', name='fidelity-photographs'),
     'demo': labels.demo_table,
-    'unmixing': lambda: models.test_sets_table('unmixing', UNMIXING),
-    **{name: lambda name=name: models.test_sets_table(name)
-       for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
+    'unmixing': partial(models.settings_table, 'unmixing', UNMIXING),
+    **{name: partial(models.settings_table, name) for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
     'common in short': models.common_in_short,
     'label errors': models.label_errors_table,
     'distillation': models.distillation_table,
     'steps': speed.steps_table,
-    'steps of two processes': lambda: speed.steps_table('speed-two-processes'),
-    'steps on a GPU': lambda: speed.steps_table('gpu'),
+    'steps of two processes': partial(speed.steps_table, 'speed-two-processes'),
+    'steps on a GPU': partial(speed.steps_table, 'gpu'),
     'growth': speed.growth_table,
-    'growth on a GPU': lambda: speed.growth_table('gpu'),
+    'growth on a GPU': partial(speed.growth_table, 'gpu'),
     'steps in short': speed.steps_in_short,
-    'loss': speed.loss_table,
     'mixing': speed.mixing_table,
     'policies': speed.policies_table,
-    'collate': speed.collate_ratio,
     'zoo': speed.zoo_table,
 }
 MADE_BY = 'made by '  # and the name of a result

@@ -6,9 +6,9 @@ from ..common.results import read_result
 
 
 def label_name(row: Dict[str, Any]) -> str:
-    """Return a label's name with its strength, and the number of passes where there are two (older files have none)."""
+    """Return a label's name with its strength, and the number of passes where there are two."""
     name = row['label'] if row['strength'] is None else f'{row["label"]} {row["strength"]:g}'
-    return f'{name}, two passes' if row.get('passes') == 2 else name
+    return f'{name}, two passes' if row['passes'] == 2 else name
 
 
 def fidelity_table(
@@ -23,10 +23,7 @@ def fidelity_table(
     """
     rows = [row for row in read_result(name)['rows'] if row['part'] == part and (keep is None or keep(row))]
     columns = list(dict.fromkeys(row[column] for row in rows))
-    if all(isinstance(value, (int, float)) or value.startswith('share ') for value in columns):
-        columns.sort(key=lambda value: float(str(value).replace('share ', '')))
-    header = [f'{column} {value}' if isinstance(value, int) else value for value in columns]
-    return table(['label', *header], [
+    return table(['label', *columns], [
         [label, *(_scores([row for row in own if row[column] == value]) for value in columns)]
         for label, own in _by_label(rows).items()])
 
@@ -43,17 +40,6 @@ def _scores(rows: List[Dict[str, Any]], scores: Sequence[str] = ('spearman', 'ma
     return ' / '.join(mean([row[score] for row in rows], 3) for score in scores) if rows else '-'
 
 
-def probes_table() -> str:
-    """Return the probe models' top-1, and how often neither object is visible."""
-    rows = [row for row in read_result('fidelity')['rows'] if row['part'] == 'scene']
-    found = {}
-    for row in rows:
-        found.setdefault(row['scene'], {})[row['seed']] = row
-    return table(['scene', 'top-1 % of the judge', 'pairs', 'neither object visible, % of mixed images'], [
-        [scene, mean([row['top1'] for row in own.values()], 1), str(sum(row['pairs'] for row in own.values())),
-         mean([100 * row['neither_visible'] for row in own.values()], 2)] for scene, own in found.items()])
-
-
 NAMES = {  # of the labels of most interest
     'area': 'area (CutMix)',
     'evidence of the mixture': 'evidence of the mixed image alone, as TransMix reads attention',
@@ -66,38 +52,23 @@ NAMES = {  # of the labels of most interest
     'similarity 2': "`similarity`, as the paper's abstract describes it, one pass",
     'similarity 2, two passes': '`similarity`, two passes',
     'released, two passes': "`released`, as the authors' code computes it",
-    'snapmix': 'SnapMix-style class activation map, two passes',
     'central Gaussian': 'control: a fixed Gaussian in the middle of the image',
 }
 IN_SHORT = ('area', 'combined 4', 'evidence 1', 'evidence 1, two passes', 'similarity 2', 'central Gaussian')
 
 
-def labels_in_short() -> str:
-    """Return the labels of most interest, on objects of a fifth of the canvas."""
-    found = _by_label([
-        row for row in read_result('fidelity')['rows'] if (row['part'], row['scene']) == ('scene', 'share 0.2')])
-    return table(['label', 'Spearman with the true share', 'mean absolute error'], [
-        [text, *(_scores(found[name], [score]) for score in ('spearman', 'mae'))]
-        for name, text in NAMES.items() if name in found])
+def photographs_table(in_short: bool = False) -> str:
+    """Return Spearman / mean absolute error of the labels of most interest, by what the photographs hold.
 
-
-def photographs_table() -> str:
-    """Return Spearman / mean absolute error of the labels of most interest, by what the photographs hold."""
+    Args:
+        in_short: The error alone, of a few labels, by the size of the objects.
+    """
     found = _by_label(read_result('fidelity-photographs')['rows'])
-    columns = list(dict.fromkeys(row['images'] for own in found.values() for row in own))
-    return table(['label', *columns], [
-        [text, *(_scores([row for row in found[name] if row['images'] == images], ('spearman', 'mae'))
-                 for images in columns)]
-        for name, text in NAMES.items() if name in found])
-
-
-def photographs_in_short() -> str:
-    """Return mean absolute errors of a few labels, by the size of the photographs' objects."""
-    found = _by_label(read_result('fidelity-photographs')['rows'])
-    sizes = sorted({row['images'] for row in found['area'] if row['images'].isdigit()}, key=int)
-    return table(['label', *(f'{size} pixels' for size in sizes)], [
-        [text, *(_scores([row for row in found[name] if row['images'] == size], ['mae']) for size in sizes)]
-        for name, text in NAMES.items() if name in found and name in IN_SHORT])
+    names, scores = (IN_SHORT, ['mae']) if in_short else (NAMES, ['spearman', 'mae'])
+    kinds = [kind for kind in dict.fromkeys(row['images'] for row in found['area']) if kind.isdigit() or not in_short]
+    return table(['label', *(f'{kind} pixels' if in_short else kind for kind in kinds)], [
+        [NAMES[name], *(_scores([row for row in found[name] if row['images'] == kind], scores) for kind in kinds)]
+        for name in names if name in found])
 
 
 def demo_table() -> str:

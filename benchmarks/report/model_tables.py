@@ -1,37 +1,29 @@
 """Tables of the models that each label makes."""
-from typing import Collection, Dict, List, Optional
+from typing import Collection, Dict, List
 
 from ..common.markdown import mean, table
 from ..labels.arms import ALL_ARMS
-from .runs import Rows, gains, grid, score_of, test_set_name, test_sets
-
-DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
-NO_ERROR = {'last epoch': None}  # of older runs, and of those whose truth is not known
+from .runs import DIGITS, Rows, gains, grid, scores
 
 
-def test_sets_table(name: str, order: Collection[str] = ALL_ARMS) -> str:
-    """Return the scores of a result's labels on each test set, and their change over CutMix with its 95 % interval.
+def settings_table(name: str, order: Collection[str] = ALL_ARMS) -> str:
+    """Return the scores of a result's labels in each setting, and their change over CutMix with its 95 % interval.
 
     Args:
         name: Name of the committed result. Arms that it lacks are left out, and seeds that an arm lacks.
         order: The arms, in their order in the table.
     """
-    lines = []
-    for setting, arms in grid(name, order).items():
-        base = arms.get('area', [])
-        for other in test_sets(arms):
-            for arm, runs in arms.items():
-                lines.append([
-                    test_set_name(setting, other), arm, str(len(runs)), *_scores_and_gains(runs, base, other)])
-    return table(['test set', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], lines)
+    return table(['setting', 'label', 'seeds', 'top-1 %', 'gain', 'NLL', 'change', 'ECE %', 'change'], [
+        [setting, arm, str(len(runs)), *_scores_and_gains(runs, arms.get('area', []))]
+        for setting, arms in grid(name, order).items() for arm, runs in arms.items()])
 
 
-def _scores_and_gains(runs: Rows, base: Rows, other: Optional[str] = None) -> List[str]:
+def _scores_and_gains(runs: Rows, base: Rows) -> List[str]:
     """Return each score's mean, and its change over the base at their common seeds with half of its 95 % interval."""
     cells = []
     for score, digits in DIGITS.items():
-        own = [score_of(run, score, other) for run in runs]
-        changes = [] if runs is base else gains(runs, base, score, other)
+        own = [run[score] for run in runs]
+        changes = [] if runs is base else gains(runs, base, score)
         cells += [mean(own, digits), mean(changes, 3 if score == 'nll' else 2, True, '+') if changes else '-']
     return cells
 
@@ -62,7 +54,6 @@ def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
     """Return the mean scores, and the gain in NLL over CutMix as a part of the truth's, at the seeds that all have."""
     if arm not in arms:
         return ['-', '-']
-    scores = ' / '.join(mean([run[score] for run in arms[arm]], digits) for score, digits in DIGITS.items())
     gain = '-'
     if arm != 'area' and 'true' in arms:
         seeds = set.intersection(*({run['seed'] for run in arms[name]} for name in (arm, 'area', 'true')))
@@ -70,29 +61,27 @@ def _in_short(arms: Dict[str, Rows], arm: str) -> List[str]:
             sum(gains([run for run in arms[name] if run['seed'] in seeds], arms['area'], 'nll'))
             for name in (arm, 'true'))
         gain = f'{100 * own / true:.0f} %'
-    return [scores + ('*' if len(arms[arm]) == 1 else ''), gain]
+    return [scores(arms[arm]) + ('*' if len(arms[arm]) == 1 else ''), gain]
 
 
 def label_errors_table() -> str:
     """Return the mean absolute error of the labels that were trained on, first epoch -> last, by label and setting."""
-    found: Dict[str, Dict[str, Rows]] = {}
+    found: Dict[str, Dict[str, str]] = {}
     for name in ('common', 'unmixing', 'fine-tuning'):
         for setting, arms in grid(name).items():
-            measured = {
-                arm: [run for run in runs if run.get('label_error', NO_ERROR)['last epoch'] is not None]
-                for arm, runs in arms.items() if arm not in ('none', 'true')}
-            found[setting] = {arm: runs for arm, runs in measured.items() if runs}
-    settings = [setting for setting, arms in found.items() if arms]
-    return table(['label', *settings], [
-        [arm, *(_first_and_last_error(found[setting].get(arm)) for setting in settings)]
-        for arm in ALL_ARMS if any(arm in found[setting] for setting in settings)])
+            for arm, runs in arms.items():
+                measured = [run for run in runs if 'label_error' in run]  # older runs have none
+                if measured and arm not in ('none', 'true'):
+                    found.setdefault(setting, {})[arm] = _first_and_last_error(measured)
+    return table(['label', *found], [
+        [arm, *(errors.get(arm, '-') for errors in found.values())]
+        for arm in ALL_ARMS if any(arm in errors for errors in found.values())])
 
 
 TAUGHT = {
     'none': 'no mixing, no teacher', 'area': 'CutMix, no teacher', 'combined': 'the default, no teacher',
     'distilled, area': 'a teacher, labels by area',
-    'distilled, combined': 'a teacher, shares of the student: `--kd-model-name`',
-    'distilled, shares of the teacher': 'a teacher, its shares: `--sumix-teacher-shares`',
+    'distilled, combined': 'a teacher, corrected shares: `--kd-model-name`',
     'distilled, true': 'a teacher, the true share'}
 
 
@@ -100,12 +89,10 @@ def distillation_table() -> str:
     """Return scores of students, and the mean absolute error of the labels they were trained on."""
     arms, = grid('distillation').values()
     return table(['training', 'seeds', 'top-1 %', 'NLL', 'ECE %', "labels' error, first epoch -> last"], [
-        [text, str(len(arms[arm])), *(mean([run[score] for run in arms[arm]], digits) for score, digits in
-                                      DIGITS.items()), '-' if arm == 'none' else _first_and_last_error(arms[arm])]
+        [text, str(len(arms[arm])), *scores(arms[arm]).split(' / '),
+         '-' if arm == 'none' else _first_and_last_error(arms[arm])]
         for arm, text in TAUGHT.items() if arm in arms])
 
 
-def _first_and_last_error(runs: Optional[Rows]) -> str:
-    if not runs:
-        return '-'
+def _first_and_last_error(runs: Rows) -> str:
     return ' -> '.join(mean([run['label_error'][f'{when} epoch'] for run in runs], 3) for when in ('first', 'last'))

@@ -4,9 +4,8 @@ from typing import Any, Dict, List
 from ..common.markdown import mean, table
 from ..common.results import read_result
 from ..labels.arms import DEFAULT, weights_name
-from .runs import Rows, gains, grid
+from .runs import Rows, gains, grid, scores
 
-DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}
 SETTINGS = {'cifar100': 'CIFAR-100, from scratch', 'caltech101': 'Caltech-101, fine-tuning'}
 TRAININGS = {
     'none': 'no mixing',
@@ -31,25 +30,20 @@ def _text(arm: str) -> str:
 
 
 def real_in_short() -> str:
-    """Return top-1 / NLL / ECE by training and setting, means over seeds, of the arms that both settings have."""
+    """Return top-1 / NLL / ECE by training and setting, means over seeds, of the arms that have all of CutMix's seeds."""
     found = {setting: arms for setting, arms in grid('real').items() if setting in SETTINGS}
-    common = [arm for arm in next(iter(found.values())) if all(arm in arms for arms in found.values())]
+    common = [arm for arm in next(iter(found.values())) if all(
+        len(arms.get(arm, [])) == len(arms['area']) for arms in found.values())]
     lines = []
     for arm in common:
-        lines.append([_text(arm), *(_scores(arms[arm]) for arms in found.values())])
+        lines.append([_text(arm), *(scores(arms[arm]) for arms in found.values())])
         if arm == 'area':
             lines.append([TRAININGS[arm] + CALIBRATED, *(_calibrated(arms[arm]) for arms in found.values())])
     return table(['training', *(SETTINGS[setting] for setting in found)], lines)
 
 
-def _scores(runs: Rows) -> str:
-    return ' / '.join(mean([run[score] for run in runs], digits) for score, digits in DIGITS.items())
-
-
 def _calibrated(runs: Rows) -> str:
-    parts = [mean([run['top1'] for run in runs], DIGITS['top1'])]
-    return ' / '.join(parts + [mean([run['calibrated'][score] for run in runs], DIGITS[score]) for score in (
-        'nll', 'ece')])
+    return scores([{**run, **run['calibrated']} for run in runs])
 
 
 def real_table() -> str:
@@ -58,9 +52,10 @@ def real_table() -> str:
     for setting, arms in grid('real').items():
         for arm, runs in arms.items():
             changes = ['-'] * 2 if arm == 'area' else [
-                mean(gains(runs, arms['area'], score), digits, True, '+') for score, digits in (('top1', 2), ('nll', 3))]
+                mean(gains(runs, arms['area'], score), digits, True, '+')
+                for score, digits in (('top1', 2), ('nll', 3))]
             lines.append([
-                setting, arm, str(len(runs)), _scores(runs), *changes, _calibrated(runs),
+                setting, arm, str(len(runs)), scores(runs), *changes, _calibrated(runs),
                 mean([run['calibrated']['temperature'] for run in runs], 2)])
     return table([
         'setting', 'label', 'seeds', 'top-1 / NLL / ECE', 'top-1 over CutMix', 'NLL over CutMix',
@@ -71,13 +66,13 @@ def strengths_table() -> str:
     """Return top-1 / NLL / ECE of each strength s, by the evidence's weight w, of one seed."""
     (_, arms), = grid('strengths').items()
     weights = (0., 0.5, 1.)
-    lines = [['0'] + [_scores(arms['area'])] + ['-'] * 2]
+    lines = [['0'] + [scores(arms['area'])] + ['-'] * 2]
     for s in (0.5, 1., 2., 3., 4.):
         names = [weights_name((w, s, 0.)) for w in weights]
-        lines.append([f'{s:g}', *(_scores(arms[name]) for name in names)])
+        lines.append([f'{s:g}', *(scores(arms[name]) for name in names)])
     growing = 'similarity, growing'
     if growing in arms:
-        lines.append(['2, from 0 in the first step', _scores(arms[growing]), '-', '-'])
+        lines.append(['2, from 0 in the first step', scores(arms[growing]), '-', '-'])
     return table(['s', *(f'w {w:g}' for w in weights)], lines)
 
 

@@ -1,49 +1,32 @@
-"""The runs of the comparison, by setting and arm, and what they gain over CutMix."""
-from typing import Any, Collection, Dict, List, Optional
+"""The runs of the comparison, by setting and arm: their scores as text, and what they gain over CutMix."""
+from typing import Any, Collection, Dict, List
 
+from ..common.markdown import mean
 from ..common.results import read_result
 from ..labels.arms import ALL_ARMS
 
 Rows = List[Dict[str, Any]]
-
-
-def by_arm(runs: Rows, setting: str, order: Collection[str] = ALL_ARMS) -> Dict[str, Rows]:
-    """Return {arm: its runs, by seed} of a setting, in the given order of the arms; arms without runs are left out."""
-    own = sorted((run for run in runs if run['setting'] == setting), key=lambda run: run['seed'])
-    found = {arm: [run for run in own if run['arm'] == arm] for arm in order}
-    return {arm: own for arm, own in found.items() if own}
-
-
-def score_of(run: Dict[str, Any], score: str, other: Optional[str] = None) -> float:
-    """Return a score of a run on its setting's own test set, or on a further one by its name."""
-    return (run if other is None else run['others'][other])[score]
-
-
-def gains(runs: Rows, base: Rows, score: str = 'top1', other: Optional[str] = None) -> List[float]:
-    """Return the change of a score at each seed that both have.
-
-    Args:
-        runs: Runs of an arm.
-        base: Runs of CutMix.
-        score: 'top1', 'nll' or 'ece'.
-        other: Name of a further test set; None: the setting's own.
-    """
-    values = {run['seed']: score_of(run, score, other) for run in base}
-    return [score_of(run, score, other) - values[run['seed']] for run in runs if run['seed'] in values]
+DIGITS = {'top1': 1, 'nll': 3, 'ece': 1}  # of each score in the tables
 
 
 def grid(name: str, order: Collection[str] = ALL_ARMS) -> Dict[str, Dict[str, Rows]]:
-    """Return {setting: {arm: its runs}} of the settings that a committed result has runs of, as by_arm does."""
+    """Return {setting: {arm: its runs, by seed}} of what a committed result has runs of, in the order of the arms."""
     result = read_result(name)
-    found = {setting: by_arm(result['runs'], setting, order) for setting in result['settings']}
+    runs = sorted(result['runs'], key=lambda run: run['seed'])
+    found: Dict[str, Dict[str, Rows]] = {setting: {} for setting in result['settings']}
+    for arm in order:
+        for run in runs:
+            if run['arm'] == arm:
+                found[run['setting']].setdefault(arm, []).append(run)
     return {setting: arms for setting, arms in found.items() if arms}
 
 
-def test_sets(arms: Dict[str, Rows]) -> List[Optional[str]]:
-    """Return the test sets of a setting's runs: None for its own, then the names of further ones."""
-    return [None, *next(iter(arms.values()))[0].get('others', {})]
+def gains(runs: Rows, base: Rows, score: str = 'top1') -> List[float]:
+    """Return the change of a score ('top1', 'nll' or 'ece') of an arm's runs over CutMix's, at the seeds of both."""
+    values = {run['seed']: run[score] for run in base}
+    return [run[score] - values[run['seed']] for run in runs if run['seed'] in values]
 
 
-def test_set_name(setting: str, other: Optional[str]) -> str:
-    """Return how tables name a test set."""
-    return setting if other is None else f'{setting}, {other}'
+def scores(runs: Rows) -> str:
+    """Return the means of an arm's 'top-1 / NLL / ECE'."""
+    return ' / '.join(mean([run[score] for run in runs], digits) for score, digits in DIGITS.items())

@@ -26,8 +26,7 @@ def steps_in_short() -> str:
     names = {
         'default': '`--sumix`', 'evidence': '`--sumix-ratio evidence`',
         'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
-        'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`',
-        'clean 0.5': '`--sumix-clean 0.5`'}
+        'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`'}
     for setting, text in names.items():
         lines.append([text, *(
             _range([own[setting][score] for own in steps.values() if setting in own])
@@ -67,21 +66,6 @@ def policies_table() -> str:
     names = list(dict.fromkeys(name.split(', ')[0] for name in rows))
     return table(["time over CutMix's", *MODES], [
         [name, *(f'{rows[f"{name}, {mode}"]["ratio"]:.1f}' for mode in MODES)] for name in names])
-
-
-def loss_table() -> str:
-    """Return the time of loss and ratio over that of soft-target cross-entropy alone, for each way of mixing."""
-    rows = read_result('speed')['loss']
-    settings = list(dict.fromkeys(name.split(', ')[0] for name in rows if ', ' in name))
-    modes = ('batch', 'elem')
-    return table(['loss and ratio over cross-entropy', *modes], [
-        [setting, *(f'{rows[f"{setting}, {mode}"]["ratio"]:.1f}' for mode in modes)] for setting in settings])
-
-
-def collate_ratio() -> str:
-    """Return one sentence of the loader workers' collate function."""
-    row = read_result('speed')['collate']['collate']
-    return f"In a loader worker `FastCollateSUMix` takes {row['ratio']:.2f} of `FastCollateMixup`'s time (mode elem)."
 
 
 def zoo_table() -> str:

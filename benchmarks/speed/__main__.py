@@ -7,21 +7,15 @@ Calls that are compared take turns in one run. A ratio is the median of time ove
 compare ratios, not milliseconds of different runs.
 """
 import argparse
-import re
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict
 
 import torch
 
-from .. import models  # noqa: F401 (registers them with timm)
-from ..common.markdown import table
 from ..common.record import describe_run, wall_time
-from ..common.results import RESULTS, ROOT, write_result
-from . import parts
-from .steps import SETTINGS, Workload, grow, measure, number_of_processes, operations
+from ..common.results import RESULTS, write_result
+from .mixing import NUM_CLASSES, mixing, policies
+from .steps import SETTINGS, Workload, grow, measure, number_of_processes
 
 MODELS = {
     'cpu': ('resnet18', 'vit_tiny_patch16_224', 'convnext_atto'),
@@ -32,14 +26,6 @@ GROWTH = {
     'cpu': {'batch_size': (2, 8, 16), 'size': (96, 160, 224), 'num_classes': (10, 1000, 21841)},
     'cuda': {'batch_size': (32, 128, 256), 'size': (128, 224, 288), 'num_classes': (10, 1000, 21841)},
 }
-# what a user changes in the first model's workload
-CASES: Dict[str, Dict[str, Any]] = {
-    'channels-last': {'channels_last': True},
-    'compiled, mode pair': {'compiled': True, 'mode': 'pair'},
-    'mode pair': {'mode': 'pair'},
-    'mode elem': {'mode': 'elem'},
-    'small images': {'model': 'resnet18_cifar', 'size': 32},
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,8 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', type=torch.device, default='cpu', help='cpu or cuda (default: cpu)')
     parser.add_argument('--amp', action='store_true', help='steps under autocast to bfloat16')
     parser.add_argument(
-        '--parts', nargs='+', choices=list(PARTS), default=DEFAULT_PARTS,
-        help=f'what to measure (default: {" ".join(DEFAULT_PARTS)})')
+        '--parts', nargs='+', choices=list(PARTS), default=list(PARTS), help='what to measure (default: all)')
     parser.add_argument('--models', nargs='+', help='timm models of the steps (default: three, by device)')
     parser.add_argument(
         '--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS),
@@ -69,67 +54,26 @@ def parse_args() -> argparse.Namespace:
 
 
 def _workload(args: argparse.Namespace, model: str) -> Workload:
-    return Workload(model, args.batch_size, args.size, parts.NUM_CLASSES, args.device, args.amp)
-
-
-def _steps(args: argparse.Namespace) -> Dict[str, Any]:
-    return {model: measure(_workload(args, model), args.settings, args.repeats) for model in args.models}
-
-
-def _growth(args: argparse.Namespace) -> Dict[str, Any]:
-    return grow(_workload(args, args.models[0]), args.repeats, GROWTH[args.device.type])
-
-
-def _cases(args: argparse.Namespace) -> Dict[str, Any]:
-    work = _workload(args, args.models[0])
-    cases = {**CASES, 'a quarter of the batch': {'batch_size': max(2, args.batch_size // 4)}}
-    return {name: measure(work._replace(**own), ['default'], args.repeats)['default'] for name, own in cases.items()}
+    return Workload(model, args.batch_size, args.size, NUM_CLASSES, args.device, args.amp)
 
 
 def _mixing(args: argparse.Namespace) -> Dict[str, Any]:
-    if find_spec('kornia') is None:
-        print("kornia is not installed, and left out: pip install '.[speed]'")
     x = torch.rand(args.batch_size, 3, args.size, args.size, device=args.device)
-    labels = torch.randint(0, parts.NUM_CLASSES, (args.batch_size,), device=args.device)
+    labels = torch.randint(0, NUM_CLASSES, (args.batch_size,), device=args.device)
     repeats = 3 * args.repeats
-    return {'others': parts.mixing(x, labels, repeats), 'policies': parts.policies(x, labels, repeats)}
-
-
-def _tests(args: argparse.Namespace) -> Dict[str, Any]:
-    """Run the tests marked gpu, and return how many there were of each outcome."""
-    command = [sys.executable, '-m', 'pytest', '-m', 'gpu', '-q', '--no-header']
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    print(run.stdout)
-    outcomes = re.findall(r"(\d+) (passed|failed|skipped|errors?)", run.stdout.strip().splitlines()[-1])
-    return {'marked gpu': {outcome: int(count) for count, outcome in outcomes}}
+    return {'others': mixing(x, labels, repeats), 'policies': policies(x, labels, repeats)}
 
 
 PARTS: Dict[str, Callable[[argparse.Namespace], Dict[str, Any]]] = {
-    'steps': _steps,
-    'growth': _growth,
-    'cases': _cases,
-    'operations': lambda args: operations(_workload(args, args.models[0])._replace(size=64), args.settings),
+    'steps': lambda args: {
+        model: measure(_workload(args, model), args.settings, args.repeats) for model in args.models},
+    'growth': lambda args: grow(_workload(args, args.models[0]), args.repeats, GROWTH[args.device.type]),
     'mixing': _mixing,
-    'collate': lambda args: {'collate': parts.collate(args.batch_size, args.size, 3 * args.repeats)},
-    'loss': lambda args: parts.loss(args.device, 3 * args.repeats),
-    'tests': _tests,
 }
-DEFAULT_PARTS = [part for part in PARTS if part != 'tests']
-
-
-def _show(title: str, rows: Dict[str, Any]) -> None:
-    """Print rows of figures, or each of several such tables."""
-    first = next(iter(rows.values()))
-    if isinstance(next(iter(first.values())), dict):
-        for name, own in rows.items():
-            _show(f'{title}: {name}', own)
-        return
-    print(table([title, *first], [
-        [name, *(f'{value:.3f}' for value in row.values())] for name, row in rows.items()]))
 
 
 def main() -> None:
-    """Measure, print, and write the figures; of several processes the first one writes."""
+    """Measure and write the figures; of several processes the first one writes."""
     args, processes = parse_args(), number_of_processes()
     if processes > 1:
         torch.distributed.init_process_group('gloo' if args.device.type == 'cpu' else 'nccl')
@@ -144,7 +88,7 @@ def main() -> None:
     for part in args.parts:
         figures[part] = PARTS[part](args)
         if is_first:
-            _show(part, figures[part])
+            print(f'{part}: {args.out}')
             write_result(args.out, {  # after each part: a GPU can be taken away before the last
                 **run, **wall_time(), 'processes': processes, 'batch_size': args.batch_size, 'size': args.size,
                 'amp': args.amp, 'repeats': args.repeats, **figures})

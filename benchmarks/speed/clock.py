@@ -35,12 +35,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def compare_times(times: Dict[str, List[float]], base: str) -> Dict[str, Row]:
-    """Return {'ms', 'ratio', 'low', 'high'} of each call: median time, and median and quartiles of time over base's.
-
-    Args:
-        times: Times of each call, those at one index taken in one turn.
-        base: The call that the others are divided by, turn by turn.
-    """
+    """Return {'ms', 'ratio', 'low', 'high'} of each call: median time, median and quartiles over base's by turn."""
     rows = {}
     for name, values in times.items():
         low, ratio, high = statistics.quantiles(

@@ -8,10 +8,8 @@ from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.task import ClassificationTask
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from timm_sumix import SUMixMixup, SUMixTask
-from timm_sumix.mixing import MODES
 from timm_sumix.options import PRESETS
 
 from .clock import Row, compare, peak_memory
@@ -24,50 +22,28 @@ SETTINGS: Dict[str, Dict[str, Any]] = {
     'similarity, gamma 0.5': {'ratio': 'similarity', 'gamma': 0.5},  # with a head
     'no-grad': {'original_pass': 'no-grad'},
     'grad (preset paper)': PRESETS['paper'],
-    'clean 0.5': {'clean': 0.5},
 }
 
 
 class Workload(NamedTuple):
-    """What a step works on.
-
-    Args:
-        model: Name of a timm model.
-        batch_size: Number of images in each process.
-        size: Height and width of the images in pixels.
-        num_classes: Number of classes.
-        device: Where.
-        amp: Whether the forward is under autocast to bfloat16.
-        mode: What mixing draws for: the 'batch', a 'pair', or each 'elem'.
-        channels_last: Whether model and images have that memory format.
-        compiled: Whether the task is compiled, by inductor.
-    """
-    model: str
-    batch_size: int
-    size: int
-    num_classes: int
+    """What a step works on."""
+    model: str  # of timm
+    batch_size: int  # number of images in each process
+    size: int  # height and width of the images in pixels
+    num_classes: int  # number of classes
     device: torch.device
-    amp: bool = False
-    mode: str = 'batch'
-    channels_last: bool = False
-    compiled: bool = False
+    amp: bool = False  # whether the forward is under autocast to bfloat16
+    mode: str = 'batch'  # what mixing draws for: the 'batch', a 'pair', or each 'elem'
 
 
 def make_step(work: Workload, setting: str) -> Callable[[], None]:
-    """Return one training step, as timm's train.py makes it: mix, forward, backward, step of SGD.
-
-    Args:
-        work: What it works on.
-        setting: BASE, or a key of SETTINGS.
-    """
+    """Return a training step of BASE or one of SETTINGS, as timm's train.py makes it: mix, forward, backward, SGD."""
     torch.manual_seed(0)
     # a class token's logits cannot be unmixed
     vit = {'dynamic_img_size': True, 'global_pool': 'avg', 'class_token': False}
     kwargs = vit if 'vit' in work.model else {}
     model = timm.create_model(work.model, num_classes=work.num_classes, **kwargs).to(work.device).train()
     images = torch.randn(work.batch_size, 3, work.size, work.size, device=work.device)
-    if work.channels_last:
-        model, images = (each.to(memory_format=torch.channels_last) for each in (model, images))
     labels = torch.randint(0, work.num_classes, (work.batch_size,), device=work.device)
     mixing = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': work.num_classes, 'mode': work.mode}
     if setting == BASE:
@@ -79,8 +55,6 @@ def make_step(work: Workload, setting: str) -> Callable[[], None]:
         task = SUMixTask(model, SUMixMixup(**mixing), device=work.device, verbose=False, **SETTINGS[setting])
     if torch.distributed.is_initialized():
         task.prepare_distributed(device_ids=None if work.device.type == 'cpu' else [work.device])
-    if work.compiled:
-        task.compile()
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=1e-3, momentum=0.9)
 
     def step():
@@ -113,53 +87,8 @@ def number_of_processes() -> int:
 
 
 def grow(work: Workload, repeats: int, values: Dict[str, Sequence[int]]) -> Dict[str, Dict[str, Row]]:
-    """Return the default's row as one part of the workload grows: {part: {value: row}}.
-
-    Args:
-        work: The workload that all others differ from in one part.
-        repeats: Number of turns.
-        values: {part of Workload: its values}.
-    """
+    """Return the default's row as one part of the workload takes each of its values: {part: {value: row}}."""
     return {
         part: {
             str(value): measure(work._replace(**{part: value}), ['default'], repeats)['default'] for value in own}
         for part, own in values.items()}
-
-
-# how the names of operations begin that launch nothing: views, and taking memory
-_FREE = (
-    'view', '_unsafe_view', 'reshape', 'expand', 'permute', 'transpose', 't.', 'unsqueeze', 'squeeze', 'slice',
-    'select', 'detach', 'alias', 'unbind', 'as_strided', 'split', 'empty')
-
-
-class _Counter(TorchDispatchMode):
-    """Counts the operations that are dispatched under it: on a GPU each is a kernel, whatever its size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not function.name().split('::')[1].startswith(_FREE)
-        return function(*args, **(kwargs or {}))
-
-
-def count_operations(work: Workload, setting: str) -> int:
-    """Return how many operations a training step dispatches, forward, backward and optimizer.
-
-    Args:
-        work: What it works on; its size hardly matters.
-        setting: BASE, or a key of SETTINGS.
-    """
-    step = make_step(work, setting)
-    step()  # the optimizer makes its state
-    with _Counter() as counter:
-        step()
-    return counter.count
-
-
-def operations(work: Workload, settings: Sequence[str]) -> Dict[str, Dict[str, int]]:
-    """Return how many operations a step of each setting dispatches, by mode of mixing: {setting: {mode: count}}."""
-    return {
-        setting: {mode: count_operations(work._replace(mode=mode), setting) for mode in MODES}
-        for setting in (BASE, *settings)}

@@ -3,7 +3,6 @@
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 [--train-script timm/train.py] [--nproc 4]
     python -m benchmarks.tables imagenet --data-dir /data/imagenet --ratio released --rows 'resnet18/cutmix*'
     python -m benchmarks.tables cifar100 --data-dir /data/cifar100 --dry-run > jobs.txt
-    python -m benchmarks.tables cifar100 --render .tables
 
 Further arguments go to the train script (--device cpu, --workers 8, --amp). Every run has a folder of its own; a rerun
 skips finished runs and resumes interrupted ones. Several runners, on one machine or on many that share the folder,
@@ -21,7 +20,7 @@ from timm_sumix.correction import RATIOS
 
 from ..common.results import ROOT
 from ..runs import Run, make_runs
-from .cells import cells, check_data, command
+from .cells import cells, command
 from .run import create_run
 from .table import TABLES, render
 
@@ -40,7 +39,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds (default: 3)')
     parser.add_argument('--out', type=Path, default=ROOT / '.tables', help='folder of all runs (default: .tables)')
     parser.add_argument('--dry-run', action='store_true', help='print the commands of what is not done, and stop')
-    parser.add_argument('--render', type=Path, metavar='FOLDER', help='only print the table of results below FOLDER')
     args, args.further = parser.parse_known_args()
     for name in ('data_dir', 'out', 'train_script'):  # the training runs in another folder
         value = getattr(args, name)
@@ -64,22 +62,23 @@ def create_runs(args: argparse.Namespace) -> List[Run]:
 
 def main() -> None:
     """Run or print the cells of a table, and render it."""
-    args, complete = parse_args(), True
-    if args.render is None:
-        try:
-            runs = create_runs(args)
-            # also without --dry-run: a command that cannot be made is an error before anything is trained
-            lines = [shlex.join(command(run.what[0], args)) for run in runs if not run.result.is_file()]
-            if args.dry_run:
-                print('\n'.join(lines))
-                return
-            check_data(args.table, args.data_dir)
-            complete = make_runs(runs, {}, jobs=1)
-        except (FileNotFoundError, ValueError) as error:
-            sys.exit(f'benchmarks.tables: {error}')
-        except KeyboardInterrupt:
-            sys.exit('benchmarks.tables: interrupted; the same command goes on from the last checkpoint')
-    found = (json.loads(path.read_text()) for path in sorted((args.render or args.out).rglob('result.json')))
+    args = parse_args()
+    try:
+        runs = create_runs(args)
+        # also without --dry-run: a command that cannot be made is an error before anything is trained
+        lines = [shlex.join(command(run.what[0], args)) for run in runs if not run.result.is_file()]
+        if args.dry_run:
+            print('\n'.join(lines))
+            return
+        if args.data_dir is None or not args.data_dir.is_dir():
+            raise FileNotFoundError(
+                f'--data-dir must hold {args.table} as docs/tables.md says, {args.data_dir} is no folder')
+        complete = make_runs(runs, {}, jobs=1)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'benchmarks.tables: {error}')
+    except KeyboardInterrupt:
+        sys.exit('benchmarks.tables: interrupted; the same command goes on from the last checkpoint')
+    found = (json.loads(path.read_text()) for path in sorted(args.out.rglob('result.json')))
     print(render(TABLES[args.table], [result for result in found if result['table'] == args.table]))
     sys.exit(0 if complete else 1)
 

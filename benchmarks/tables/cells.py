@@ -1,4 +1,4 @@
-"""The cells of the paper's tables: their runs, the command of each, and the data it needs."""
+"""The cells of the paper's tables: their runs, and the command of each."""
 import argparse
 import fnmatch
 import sys
@@ -11,20 +11,6 @@ from ..common.results import ROOT
 from .table import DEFINITION, TABLES
 
 RECIPES = ROOT / 'benchmarks' / 'recipes'
-FOLDERS = 'train/CLASS/IMAGE and validation/CLASS/IMAGE (or val/)'
-# table: what --data-dir must hold, and where it comes from
-SOURCES = {
-    'imagenet': (FOLDERS, 'https://image-net.org/download.php'),
-    'cifar100': ('cifar-100-python/{train,test,meta}', 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'),
-    'tiny_imagenet': (
-        f'{FOLDERS}; the validation images sorted into folders by val_annotations.txt',
-        'http://cs231n.stanford.edu/tiny-imagenet-200.zip'),
-    'cub200': (
-        f'{FOLDERS}; sorted by train_test_split.txt', 'https://data.caltech.edu/records/65de6-vp158'),
-    'fgvc_aircraft': (
-        f'{FOLDERS}; sorted by images_variant_trainval.txt and images_variant_test.txt',
-        'https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/'),
-}
 
 
 class Cell(NamedTuple):
@@ -40,15 +26,14 @@ class Cell(NamedTuple):
         """Name that --rows is matched against; also the run's path below the folder of its table."""
         return f'{self.row}/{self.policy}/{self.arm}/seed{self.seed}'
 
+    @property
+    def recipe(self) -> Path:
+        """Its timm -c file."""
+        return RECIPES / f'{self.table}-{self.row}.yaml'
+
 
 def cells(table: str, ratio: str, seeds: int, rows: Optional[List[str]] = None) -> List[Cell]:
-    """Return the runs of a table, those of one seed together.
-
-    Args:
-        table: A table's name.
-        ratio: Ratio of the SUMix arm.
-        seeds: Number of seeds, counted from 0.
-        rows: Shell patterns of cells to take, such as 'resnet18/cutmix*'; None: all.
+    """Return the runs of a table, those of one seed together; `rows` are shell patterns, such as 'resnet18/cutmix*'.
 
     Raises:
         ValueError: If a pattern matches no cell.
@@ -60,13 +45,11 @@ def cells(table: str, ratio: str, seeds: int, rows: Optional[List[str]] = None) 
         for policy in policies
         for arm in (['base'] if policy == 'vanilla' else ['base', ratio])
     ]
-    if rows is None:
-        return found
-    for pattern in rows:
+    for pattern in rows or []:
         if not any(_matches(cell, pattern) for cell in found):
             names = sorted({f'{cell.row}/{cell.policy}' for cell in found})
             raise ValueError(f'--rows {pattern!r} matches no run; there are {names}')
-    return [cell for cell in found if any(_matches(cell, pattern) for pattern in rows)]
+    return [cell for cell in found if rows is None or any(_matches(cell, pattern) for pattern in rows)]
 
 
 def _matches(cell: Cell, pattern: str) -> bool:
@@ -97,25 +80,20 @@ def sumix_flags(cell: Cell) -> List[str]:
         settings['uncertainty'], '--sumix-original-pass', 'grad']
 
 
-def recipe(cell: Cell) -> Path:
-    """Return the timm -c file of a cell."""
-    return RECIPES / f'{cell.table}-{cell.row}.yaml'
-
-
 def command(cell: Cell, args: argparse.Namespace) -> List[str]:
     """Return the whole command of a cell; it resumes the run where there is a checkpoint of it."""
     launcher = ['-m', 'benchmarks.launcher']
     batch = []
     if args.nproc > 1:
-        total = yaml.safe_load(recipe(cell).read_text())['batch_size']
+        total = yaml.safe_load(cell.recipe.read_text())['batch_size']
         if total % args.nproc:
-            raise ValueError(f'--nproc must divide the batch size {total} of {recipe(cell).name}, got {args.nproc}')
+            raise ValueError(f'--nproc must divide the batch size {total} of {cell.recipe.name}, got {args.nproc}')
         launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(args.nproc), *launcher]
         batch = ['--batch-size', str(total // args.nproc)]
     folder = run_folder(cell, args.out)
     checkpoint = folder / 'last.pth.tar'
     return [
-        sys.executable, *launcher, str(args.train_script), '-c', str(recipe(cell)), '--data-dir',
+        sys.executable, *launcher, str(args.train_script), '-c', str(cell.recipe), '--data-dir',
         str(args.data_dir), '--seed', str(cell.seed), '--output', str(folder.parent),
         '--experiment', folder.name, '--checkpoint-hist', '1', *batch, *sumix_flags(cell),
         *(['--resume', str(checkpoint)] if checkpoint.is_file() else []), *args.further,
@@ -125,14 +103,3 @@ def command(cell: Cell, args: argparse.Namespace) -> List[str]:
 def run_folder(cell: Cell, out: Path) -> Path:
     """Return the folder of a run."""
     return out / cell.table / cell.name
-
-
-def check_data(table: str, data_dir: Optional[Path]) -> None:
-    """Raise FileNotFoundError, which says what is expected and where to get it, unless the data is there."""
-    layout, source = SOURCES[table]
-    if data_dir is not None:
-        names = ['cifar-100-python'] if table == 'cifar100' else ['train']
-        found = all((data_dir / name).is_dir() for name in names)
-        if found and (table == 'cifar100' or any((data_dir / name).is_dir() for name in ('validation', 'val'))):
-            return
-    raise FileNotFoundError(f'{table}: --data-dir must hold {layout}, got {data_dir}. The data comes from {source}')

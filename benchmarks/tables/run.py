@@ -58,9 +58,8 @@ def _train(folder: Path, parts: list) -> Dict[str, Any]:
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     """Return a run's top-1 figures, or None while it is not finished.
 
-    Returns:
-        'top1' is the median over the last epochs, as OpenMixup reports ResNets: 5 of 100, 10 of 200 or more; 'final' is
-        that of the last epoch, and 'best', as OpenMixup reports transformers, that of the best, picked on test data.
+    'top1' is the median over the last epochs, as OpenMixup reports ResNets: 5 of 100, 10 of 200 or more; 'final' is
+    that of the last epoch, and 'best', as OpenMixup reports transformers, that of the best, picked on test data.
     """
     try:
         settings = yaml.safe_load((folder / 'args.yaml').read_text())

@@ -1,6 +1,6 @@
 """The paper's tables: their figures and settings, and our results beside them, as Markdown."""
 import statistics
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import yaml
 
@@ -29,13 +29,7 @@ def render(rows: Dict[str, Dict], results: List[Dict]) -> str:
             printed = paper['base' if arm == 'base' else 'sumix']
             gap = None if printed is None else statistics.mean(tops.values()) - printed
             lines.append([
-                row, policy, arm, _mean([*tops.values()]), _mean(gains), _number(printed), _number(gap, '+')])
+                row, policy, arm, *(f'{mean(own, 2, True)} ({len(own)})' if own else '-' for own in (
+                    [*tops.values()], gains)),
+                '-' if printed is None else f'{printed:.2f}', '-' if gap is None else f'{gap:+.2f}'])
     return table(HEADER, lines)
-
-
-def _mean(values: List[float]) -> str:
-    return f'{mean(values, 2, True)} ({len(values)})' if values else '-'
-
-
-def _number(value: Optional[float], sign: str = '') -> str:
-    return '-' if value is None else f'{value:{sign}.2f}'
