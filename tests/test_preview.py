@@ -1,9 +1,8 @@
 """The picture of mixed images with their labels."""
-import pytest
 import torch
 from PIL import Image
 
-from timm_sumix import SUMixMixup
+from timm_sumix import SUMixMixup, preview
 from timm_sumix.preview import COLUMNS, LINE, TILE, draw_preview
 from train_patch.preview import class_names
 
@@ -14,30 +13,32 @@ def _batch(channels=3, size=(32, 32)):
     return SUMixMixup(0., 1., mode='elem', num_classes=6)(x, torch.arange(6))
 
 
-def test_images_stand_in_the_order_of_how_far_the_shares_differ(tmp_path):
-    mixed, target = _batch()
-    grey = torch.arange(6.).view(-1, 1, 1, 1).expand(6, 3, 32, 32) / 5  # image i is of grey level i / 5
-    lam = target.lam - torch.tensor([0., 0.3, 0.1, 0.2, 0.05, 0.4])
-    draw_preview((grey - 0.5) / 0.25, target, lam, 6, tmp_path / 'all.png', (0.5,), (0.25,))
-    picture = Image.open(tmp_path / 'all.png').convert('RGB')
-    assert picture.size == (COLUMNS * (TILE + 8), 2 * (TILE + 4 * LINE))
-    corners = [
-        picture.getpixel((i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)))[0] for i in range(6)]
-    assert corners == pytest.approx([255, 51, 153, 102, 204, 0], abs=1)
-    draw_preview((grey - 0.5) / 0.25, target, lam, 3, tmp_path / 'three.png', (0.5,), (0.25,))
-    picture = Image.open(tmp_path / 'three.png').convert('RGB')
-    # evenly spaced: the first, the third and the last
-    assert [picture.getpixel((i * (TILE + 8), 0))[0] for i in range(3)] == pytest.approx([255, 153, 0], abs=1)
-
-
-def test_pairs_of_one_class_stand_last(tmp_path):
-    mixed, target = _batch()
-    target.labels = torch.tensor([0, 1, 2, 3, 4, 0])  # the first and the last are partners
+def _drawn(path, lam, target, count):
+    """Return the grey levels of the images of a preview, in which image i has i, and its size."""
     grey = torch.arange(6.).view(-1, 1, 1, 1).expand(6, 3, 32, 32) / 5
-    draw_preview(grey, target, target.lam - torch.tensor([0.9, 0.3, 0.1, 0.2, 0.05, 0.8]), 6, tmp_path / 'all.png')
-    picture = Image.open(tmp_path / 'all.png').convert('RGB')
-    corners = [picture.getpixel((i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)))[0] for i in range(6)]
-    assert corners[:4] == pytest.approx([51, 153, 102, 204], abs=1) and sorted(corners[4:]) == [0, 255]
+    draw_preview((grey - 0.5) / 0.25, target, lam, count, path, (0.5,), (0.25,))
+    picture = Image.open(path).convert('RGB')
+    corners = [(i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)) for i in range(count)]
+    return [round(picture.getpixel(corner)[0] / 51) for corner in corners], picture.size
+
+
+def test_images_stand_in_the_order_of_how_far_the_shares_differ(tmp_path):
+    _, target = _batch()
+    lam = target.lam - torch.tensor([0., 0.3, 0.1, 0.2, 0.05, 0.4])
+    size = (COLUMNS * (TILE + 8), 2 * (TILE + 4 * LINE))
+    assert _drawn(tmp_path / 'all.png', lam, target, 6) == ([5, 1, 3, 2, 4, 0], size)
+    assert _drawn(tmp_path / 'three.png', lam, target, 3)[0] == [5, 3, 0]  # evenly spaced: first, third and last
+
+
+def test_pairs_of_one_class_stand_last_and_are_all_of_it(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(preview, '_write', lambda sheet, left, top, names, *shares: written.append((names, shares)))
+    _, target = _batch()
+    target.labels = torch.tensor([0, 1, 2, 3, 4, 0])  # the first and the last are partners
+    order, _ = _drawn(
+        tmp_path / 'all.png', target.lam - torch.tensor([0.9, 0.3, 0.1, 0.2, 0.05, 0.8]), target, 6)
+    assert order[:4] == [1, 3, 2, 4] and sorted(order[4:]) == [0, 5]
+    assert [shares == (1., 1.) for _, shares in written] == [False] * 4 + [True] * 2
 
 
 def test_any_number_of_channels_size_and_dtype_is_drawn(tmp_path):

@@ -1,5 +1,6 @@
 """The launcher, on benchmarks/train.py or on the script named by --train-script (timm's own train.py)."""
 import argparse
+import re
 import runpy
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from helpers import read_summary
 from PIL import Image
 
 import timm_sumix.task
-import train_patch.data
+import train_patch.checks
+import train_patch.epochs
 import train_patch.patch
 import train_patch.preview
-import train_patch.versions
 from timm_sumix import MixedTarget, SUMixOptions, SUMixTask
+from timm_sumix.correction import RATIOS
+from train_patch.errors import check_timm, refuse
+from train_patch.flags import add_flags, resolve
 
 
 def _read_checkpoint(folder, name='last.pth.tar'):
@@ -47,13 +51,14 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--amp --amp-dtype bfloat16 --channels-last',
     '--torchcompile eager --model-ema',
     '--reprob 0.5',
-    '--sumix-ratio feature --sumix-strength 4 --sumix-uncertainty logits',
+    '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0',
     '--sumix-ratio released --smoothing 0',
     '--sumix-ratio area --sumix-gamma 0',
     '--sumix-ratio similarity --sumix-gamma 0.5 --mixup-mode pair',
     '--sumix-original-pass no-grad',
     '--sumix-preset paper --model-ema',
-    '--sumix-clean 0.5 --sumix-fade 0.6 --mixup-mode pair',
+    '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
+    '--sumix-ratio 0.5,1,0 --mixup-mode pair',
     '--seed 4294967295',
     '--sumix-policy mixup cutmix --mixup-mode elem',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
@@ -148,26 +153,30 @@ class _Random(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize('persistent', [False, True])
-def test_processes_and_epochs_draw_differently_in_the_loaders_workers(monkeypatch, persistent):
+def test_processes_and_epochs_draw_differently_in_the_loaders_workers(persistent):
     drawn = {}
     for rank in (0, 1):
-        monkeypatch.setattr(train_patch.patch, '_rank', lambda rank=rank: rank)
         for first in (0, 1):  # from the start, and resumed
-            patch = train_patch.patch.Patch()
+            generator = torch.Generator()
             loader = torch.utils.data.DataLoader(_Random(), num_workers=1, persistent_workers=persistent)
             for epoch in range(first, 2):
-                patch._seed_epoch(epoch, [loader])
+                train_patch.epochs.seed_epoch(epoch, 0, rank, [loader], generator)
                 values = torch.cat(list(loader))
                 assert torch.equal(drawn.setdefault((rank, epoch), values), values)  # the resumed run repeats it
     assert len({tuple(values.tolist()) for values in drawn.values()}) == 4
 
 
 def test_a_generator_of_the_scripts_own_is_left_alone():
-    patch = train_patch.patch.Patch()
     own = torch.Generator().manual_seed(7)
     state, loader = own.get_state(), torch.utils.data.DataLoader(_Random(), generator=own)
-    patch._seed_epoch(0, [loader])
+    train_patch.epochs.seed_epoch(0, 0, 0, [loader], torch.Generator())
     assert loader.generator is own and torch.equal(own.get_state(), state)
+
+
+def _parser(train_script):
+    parser = runpy.run_path(train_script, run_name='train')['parser']
+    add_flags(parser)
+    return parser
 
 
 @pytest.mark.parametrize('flag, said', [
@@ -175,18 +184,16 @@ def test_a_generator_of_the_scripts_own_is_left_alone():
     ('dataset: torch/cifar10', False)])
 def test_loaders_that_no_resumed_run_can_repeat_are_named(caplog, train_script, flag, said):
     caplog.set_level('INFO')
-    config = dict(sumix=True, **yaml.safe_load(flag or '{}'))
-    parser = runpy.run_path(train_script, run_name='train')['parser']
-    train_patch.flags.add_flags(parser)
-    parser.set_defaults(**config)
-    train_patch.flags.resolve(parser.parse_args([]), parser)
+    parser = _parser(train_script)
+    parser.set_defaults(**yaml.safe_load(flag or '{}'))
+    resolve(parser.parse_args([]))
     assert ('a resumed run will not repeat an uninterrupted one' in caplog.text) == said
 
 
 def test_batches_may_be_of_several_sizes(launch, train_script):
     if not hasattr(runpy.run_path(train_script, run_name='train')['parser'].parse_args([]), 'train_img_sizes'):
         pytest.skip('the script has no --train-img-sizes')
-    folder = launch('--sumix', '--sumix-fade', '0.6', '--epochs', 2, '--train-img-sizes', 32, 48, 64)
+    folder = launch('--sumix', '--epochs', 2, '--train-img-sizes', 32, 48, 64)
     assert all(row['train_sumix_shift'] > 0 for row in read_summary(folder))
     _assert_loads_into_plain_timm(folder)
 
@@ -216,7 +223,8 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     for line in (
-            'SUMix: epoch 0  lam:', 'mixing by CutMix', 'random erasing', 'labels corrected by', 'mixed images with',
+            "SUMix: epoch 0  first image's share", 'mixing by CutMix, alpha 1.0.', 'random erasing',
+            'labels corrected by', 'mixed images with',
             '48 of 64 images had a mask', 'of 64 pictures looked at have one'):
         assert result.stderr.count(line) == 1  # one process logs, for both
     _assert_loads_into_plain_timm(tmp_path / 'run')
@@ -224,106 +232,142 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     ('--mixup-mode half', "--mixup-mode must be one of ['batch', 'pair', 'elem'], got 'half'"),
-    ('--sumix-ratio area --sumix-strength 2', "ratio 'area' has no strength"),
-    ('--sumix-strength -1', 'strength must be 0 or greater'),
-    ('--sumix-gamma -1', 'gamma must be 0 or greater'),
-    ('--sumix-original-pass no-grad --sumix-ratio area', "original_pass 'no-grad' has no effect with ratio 'area'"),
-    ('--sumix-original-pass grad', "original_pass 'grad' has no effect with gamma 0 and clean 0"),
-    ('--sumix-clean 1', 'clean must be in [0, 1), got 1.0'),
-    ('--sumix-clean 0.5 --sumix-original-pass none', 'clean 0.5 passes the unmixed images with gradient'),
-    ('--sumix-fade 0.5 --sumix-ratio similarity', 'fade 0.5 needs the evidence'),
-    ('--sumix-uncertainty none', "invalid choice: 'none'"),
-    ('--sumix-ratio released --bce-loss', "ratio 'released' needs SoftTargetCrossEntropy"),
-    ('--sumix-ratio best', "got 'best'"),
-    ('--sumix-ratio 1,x,2', "must be a name or three numbers W,S,K, got '1,x,2'"),
+    ('--sumix-ratio area --sumix-strength 2', "--sumix-ratio 'area' has no strength"),
+    ('--sumix-strength -1', '--sumix-strength must be 0 or greater'),
+    ('--sumix-gamma -1', '--sumix-gamma must be 0 or greater'),
+    ('--sumix-gamma nan', '--sumix-gamma must be 0 or greater, got nan'),
+    ('--sumix-original-pass no-grad --sumix-ratio area',
+     "--sumix-original-pass 'no-grad' has no effect with --sumix-ratio 'area'"),
+    ('--sumix-original-pass grad', "--sumix-original-pass 'grad' has no effect with --sumix-gamma 0"),
+    ('--sumix-uncertainty none', "argument --sumix-uncertainty: invalid choice: 'none'"),
+    ('--sumix-uncertainty logits', "--sumix-uncertainty 'logits' needs --sumix-ratio 'released'"),
+    ('--sumix-ratio released --bce-loss', "--sumix-ratio 'released' needs SoftTargetCrossEntropy"),
+    ('--sumix-ratio best', "--sumix-ratio must be one of ['combined', "),
+    ('--sumix-ratio 1,x,2', "argument --sumix-ratio: must be a name or three numbers W,S,K, got '1,x,2'"),
     ('--sumix-ratio 1,2', 'must be three numbers (w, s, k)'),
-    ('--sumix-preset best', "invalid choice: 'best'"),
-    ('--sumix-original-pass none --sumix-ratio released', "ratio 'released' is of two passes"),
+    ('--sumix-preset best', "argument --sumix-preset: invalid choice: 'best'"),
+    ('--sumix-original-pass none --sumix-ratio released', "--sumix-ratio 'released' is of two passes"),
     ('--sumix-preview -1', '--sumix-preview must be a number of images, 0 or greater, got -1'),
-    ('--sumix-policy cutmux', 'policy must name one or more of'),
+    ('--sumix-policy cutmux', '--sumix-policy must name one or more of'),
     ('--sumix-policy cutmix --mixup 0.8', "needs 'mixup' among the policies"),
     ('--sumix-policy mixup --cutmix 0.5', "need 'cutmix' among the policies"),
-    ('--sumix-policy fmix cutmix --sumix-policy-probs 0.5 0.6', 'policy_probs must be 2 probabilities that sum to 1'),
+    ('--sumix-policy fmix cutmix --sumix-policy-probs 0.5 0.6',
+     '--sumix-policy-probs must be 2 probabilities that sum to 1'),
     ('--sumix-policy-probs 1', 'need --sumix-policy'),
-    ('--sumix-policy fmix --sumix-policy-kwargs alfa=1', "policy 'fmix' has the options ['alpha'"),
+    ('--sumix-policy fmix --sumix-policy-kwargs alfa=1', "--sumix-policy 'fmix' has the options ['alpha'"),
+    ('--sumix-policy fmix --sumix-policy-kwargs alpha', "--sumix-policy-kwargs: must be OPTION=VALUE, got 'alpha'"),
+    ('--sumix-policy fmix --sumix-policy-kwargs alpha=x', "kwargs alpha must be a number or several, got 'x'"),
     ('--sumix-policy fmix cutmix --sumix-policy-kwargs gridmix.alpha=1', "must have the policies ['fmix', 'cutmix']"),
-    ('--smoothing 1.5', 'label smoothing must be in [0, 1)'),
-    ('--mixup-prob 2', 'prob must be in [0, 1]'),
-    ('--cutmix-minmax 0.3', 'cutmix_minmax must be two numbers with 0 <= min <= max <= 1, got [0.3]'),
+    ('--smoothing 1.5', '--smoothing must be in [0, 1)'),
+    ('--mixup-prob 2', '--mixup-prob must be in [0, 1]'),
+    ('--cutmix-minmax 0.3', '--cutmix-minmax must be two numbers with 0 <= min <= max <= 1, got [0.3]'),
+    ('--cutmix 0', '--cutmix 0 was given, and nothing would be mixed by cutmix: --sumix needs an alpha'),
+    ('--cutmix=0. --sumix-policy fmix cutmix', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
+    ('--mixup 0 --sumix-policy mixup', '--mixup 0 was given, and nothing would be mixed by mixup'),
+    ('--aug-repeats 3', '--aug-repeats 3 needs several processes: in one, add --aug-repeats 0'),
+    ('-c sumix/deit-s.yaml', '--aug-repeats 3 needs several processes: in one, add --aug-repeats 0'),
+    ('--sumix-rato similarity', '--sumix-rato similarity, did you mean --sumix-ratio?'),
+    ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
+    ('--zzz', 'unrecognized arguments: --zzz'),
+    *((f'{flag}: true', f'--sumix cannot be combined with --{flag.replace("_", "-")}: ') for flag in (
+        'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript')),
+    ('task: regression', "--sumix needs --task classification or multilabel, got 'regression'"),
+    ('Sumix: true', "the config file has the key 'Sumix', which is none of SUMix, did you mean sumix?"),
+    ('sumix_temprature: 3', "the config file has the key 'sumix_temprature', which is none of SUMix"),
+    ('sumix-ratio: area', "the config file has the key 'sumix-ratio', which is none of SUMix, did you mean sumix_rat"),
+    ('sumix: "false"', "sumix must be true or false in the config file, got 'false'"),
+    ('sumix: 1', 'sumix must be true or false in the config file, got 1'),
+    ('sumix_ratio: best', '--sumix-ratio must be one of'),
+    ('sumix_ratio: 1', 'sumix_ratio must be a name or a list, each a number in the config file, got 1'),
+    ('sumix_ratio: ["1", 0, 0]', "sumix_ratio must be a name or a list, each a number in the config file, got ['1', 0"),
+    ('sumix_ratio: [1, 0]', 'must be three numbers (w, s, k)'),
+    ('sumix_gamma: "0.5"', "sumix_gamma must be a number in the config file, got '0.5'"),
+    ('sumix_gamma: true', 'sumix_gamma must be a number in the config file, got True'),
+    ('sumix_strength: [2]', 'sumix_strength must be a number in the config file, got [2]'),
+    ('sumix_uncertainty: false', 'sumix_uncertainty must be a name in the config file, got False'),
+    ('sumix_original_pass: [grad]', "sumix_original_pass must be a name in the config file, got ['grad']"),
+    ('sumix_preset: best', '--sumix-preset must be one of'),
+    ('sumix_preset: 1', 'sumix_preset must be a name in the config file, got 1'),
+    ('sumix_preview: "3"', "sumix_preview must be a whole number in the config file, got '3'"),
+    ('sumix_preview: true', 'sumix_preview must be a whole number in the config file, got True'),
+    ('sumix_masks: true', 'sumix_masks must be a name in the config file, got True'),
+    ('sumix_policy: 3', 'sumix_policy must be a name or a list, each a name in the config file, got 3'),
+    ('sumix_policy: [cutmix, cutmix]', '--sumix-policy must name one or more of'),
+    ('sumix_policy_probs: 1', 'sumix_policy_probs must be a list, each a number in the config file, got 1'),
+    ('sumix_policy: fmix\nsumix_policy_kwargs: {decay: -1}', 'decay must be 0 or greater'),
+    ('sumix_policy: fmix\nsumix_policy_kwargs: {decay: "1"}', "decay must be a number or several, got '1'"),
+    ('sumix_policy_kwargs: alpha=1', "must be option: value pairs in the config file, got 'alpha=1'"),
+    ('cutmix: 0', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
+    ('[1, 2]', 'the config file must hold key: value pairs'),
+    ('a: b: c', 'cannot read the config file'),
 ])
-def test_bad_arguments_stop_before_data_or_model(launch, capfd, arguments, message):
-    with pytest.raises(SystemExit):
-        launch('--sumix', *arguments.split(), model='no_such_model', data='/no/such/folder')
-    assert message in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    'flag', ['jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript'])
-def test_conflicting_flags_stop_before_data_or_model(launch, capfd, tmp_path, train_script, flag):
-    # as keys of a config file, since benchmarks/train.py has none of these flags
-    script = tmp_path / 'script.py'
+def test_what_is_wrong_is_told_in_one_line_before_data_or_model(
+        launch, capfd, tmp_path, train_script, arguments, message):
+    is_config, script = not arguments.startswith('-'), tmp_path / 'script.py'
+    # benchmarks/train.py takes no key that it has no flag for, as timm's does
     script.write_text(
         f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\n'
-        f'parser.set_defaults({flag}=True)\n')
-    with pytest.raises(SystemExit):
-        launch('--sumix', script=script, model='no_such_model', data='/no/such/folder')
-    assert f'cannot be combined with --{flag.replace("_", "-")}: ' in capfd.readouterr().err
+        'def _parse_args():\n'
+        '    config, rest = config_parser.parse_known_args()\n'
+        '    parser.set_defaults(**(yaml.safe_load(open(config.config)) if config.config else {}))\n'
+        '    return parser.parse_args(rest), ""\n'
+        'def main():\n    _parse_args()\n    raise AssertionError\n')
+    (tmp_path / 'config.yaml').write_text(arguments)
+    with pytest.raises(SystemExit) as end:
+        launch(
+            '--sumix', *(['-c', tmp_path / 'config.yaml'] if is_config else arguments.split()), script=script,
+            model='no_such_model', data='/no/such/folder')
+    assert str(end.value).startswith('train_patch: ') and message in str(end.value)
+    assert 'usage:' not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('config, message', [
-    ('sumix: true\nsumix_temprature: 3\n', "'sumix_temprature'"),
-    ('sumix: true\nsumix_original_scale: 0.5\n', "'sumix_original_scale'"),
-    ('sumix: true\nsumix_ratio: best\n', 'ratio must be one of'),
-    ('sumix: true\nsumix_gamma: much\n', "invalid float value: 'much'"),
-    ('sumix: true\nsumix_gamma: true\n', 'gamma must be a number, 0 or greater, got True'),
-    ('sumix: true\nsumix_preset: best\n', 'preset must be one of'),
-    ('sumix: true\nsumix_preview: many\n', "invalid int value: 'many'"),
-    ('sumix: true\nsumix_policy: fmix\nsumix_policy_kwargs: {decay: -1}\n', 'decay must be 0 or greater'),
-    ('sumix: true\nsumix_policy: [cutmix, cutmix]\n', 'policy must name one or more of'),
-])
-def test_bad_keys_of_a_config_file_stop_before_data_or_model(launch, capfd, tmp_path, config, message):
-    (tmp_path / 'config.yaml').write_text(config)
-    with pytest.raises(SystemExit):
-        launch('-c', tmp_path / 'config.yaml', model='no_such_model', data='/no/such/folder')
-    assert message in capfd.readouterr().err
+@pytest.mark.parametrize('text, expected', [
+    ("ratio 'similarity' needs logits: original_pass 'no-grad', another global_pool, or gamma 0",
+     "--sumix-ratio 'similarity' needs logits: --sumix-original-pass 'no-grad', another --gp, or --sumix-gamma 0"),
+    ('the ratio of a policy, in mode or strength', 'the ratio of a policy, in mode or strength'),
+    ('use --sumix-gamma and sumix_gamma: 1', 'use --sumix-gamma and sumix_gamma: 1')])
+def test_errors_of_the_library_name_the_flags(text, expected):
+    with pytest.raises(SystemExit) as end:
+        refuse(text)
+    assert str(end.value) == f'train_patch: {expected}'
 
 
-def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path):
-    for policy, expected in (('mixup', (1., 0., 'feature')), ('cutmix', (0., 0.2, 'feature'))):
-        (tmp_path / 'config.yaml').write_text(f'sumix: true\nsumix_policy: {policy}\nsumix_ratio: feature\n')
-        folder = launch('-c', tmp_path / 'config.yaml', name=policy)
-        saved = yaml.safe_load((folder / 'args.yaml').read_text())
-        assert (saved['mixup'], saved['cutmix'], saved['sumix_ratio']) == expected
-        # mixup's shares are right as they are
-        assert (read_summary(folder)[0]['train_sumix_shift'] > 0) == (policy == 'cutmix')
+@pytest.mark.parametrize('arguments, message', [
+    ('--sumix-ratio similarity', "train_patch: --sumix-ratio 'similarity' needs logits .*--sumix-original-pass.*--gp"),
+    ('--sumix-gamma 0.5', 'train_patch: the uncertainty term needs logits .*--sumix-original-pass .*--gp')])
+def test_a_model_that_a_ratio_cannot_read_is_refused_before_training(launch, capfd, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        launch('--sumix', *arguments.split(), '--model-kwargs', 'img_size=32', model='test_vit')
+    assert 'Train: 0' not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('config, message', [
-    ('sumix: yes please', "sumix must be true or false in the config file, got 'yes please'"),
-    ('sumix: true\nsumix_policy: fmix\nsumix_policy_kwargs: alpha=1',
-     "sumix_policy_kwargs must be pairs, option: value, got 'alpha=1'")])
-def test_a_config_file_of_other_types_is_told_in_one_line(launch, tmp_path, capfd, config, message):
-    (tmp_path / 'config.yaml').write_text(config)
-    with pytest.raises(SystemExit) as error:
-        launch('-c', tmp_path / 'config.yaml')
-    assert message in f'{error.value} {capfd.readouterr().err}'
+@pytest.mark.parametrize('policy, expected', [
+    ('mixup', (1., 0.)), ('cutmix', (0., 1.)), ('[mixup, cutmix]', (1., 1.)), ('fmix', (0., 1.)),
+    ('cutmix\nsumix_policy_kwargs: {alpha: 0.3}', (0., 0.3))])
+def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path, capfd, policy, expected):
+    (tmp_path / 'config.yaml').write_text(
+        f'sumix: true\nsumix_policy: {policy}\nsumix_ratio: [0.5, 1, 0]\nsumix_gamma: null\n')
+    folder = launch('-c', tmp_path / 'config.yaml')
+    saved = yaml.safe_load((folder / 'args.yaml').read_text())
+    assert ((saved['mixup'], saved['cutmix']), saved['sumix_ratio']) == (expected, [0.5, 1, 0])
+    # mixup's shares are right as they are
+    assert (read_summary(folder)[0]['train_sumix_shift'] > 0) == (policy != 'mixup')
+    log = capfd.readouterr().err
+    for name, alpha in zip(('MixUp', 'CutMix'), expected):
+        assert (f'{name}, alpha {alpha}' in log) == (name.lower() in policy)
 
 
-def test_newer_scripts_may_resolve_smoothing_later_and_other_tasks_are_refused(train_script, capsys):
-    parser = runpy.run_path(train_script, run_name='train')['parser']
-    train_patch.flags.add_flags(parser)
-    parser.set_defaults(sumix=True, smoothing=None, task='classification')
-    train_patch.flags.resolve(parser.parse_args([]), parser)
-    parser.set_defaults(task='regression')
-    with pytest.raises(SystemExit):
-        train_patch.flags.resolve(parser.parse_args([]), parser)
-    assert "needs --task classification or multilabel, got 'regression'" in capsys.readouterr().err
+def test_newer_scripts_may_resolve_smoothing_later(train_script):
+    parser = _parser(train_script)
+    parser.set_defaults(smoothing=None, task='classification')
+    resolve(parser.parse_args([]))
 
 
 @pytest.mark.parametrize('arguments, has_term', [((), False), (('--sumix-gamma', 0.5), True)])
 def test_the_log_has_the_term_only_where_there_is_one(launch, capfd, arguments, has_term):
     launch('--sumix', *arguments)
-    line, = (line for line in capfd.readouterr().err.splitlines() if 'SUMix: epoch 0  lam:' in line)
+    line, = (line for line in capfd.readouterr().err.splitlines() if 'SUMix: epoch 0  first' in line)
+    assert re.search(r"share 0\.\d{3} -> 0\.\d{3}, labels moved by 0\.\d{3} on average  Loss: \d", line)
     assert ('gamma * uncertainty' in line) == has_term and ' 0 *' not in line
 
 
@@ -332,7 +376,6 @@ def test_the_log_has_the_term_only_where_there_is_one(launch, capfd, arguments, 
     ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
     ('--sumix-preset released --sumix-gamma 0.25', SUMixOptions('released', gamma=0.25)),
     ('--sumix-preset paper --sumix-original-pass none', SUMixOptions('similarity', gamma=0.5, original_pass='none')),
-    ('--sumix-clean 0.5 --sumix-fade 0.6', SUMixOptions(clean=0.5, fade=0.6)),
     ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
 ])
 def test_a_preset_sets_what_is_not_given(launch, monkeypatch, arguments, expected):
@@ -471,7 +514,17 @@ def test_without_sumix_any_timm_will_do(tmp_path):
 @pytest.mark.parametrize('version', ['1.0.27', '1.0.100', '2.0', '1.0.28.dev0', '1.1.0rc1+local'])
 def test_versions_are_compared_by_number(version, monkeypatch):
     monkeypatch.setattr(timm, '__version__', version)
-    train_patch.versions.check_timm()
+    check_timm()
+
+
+def test_the_help_explains_each_ratio_and_gives_defaults_as_values(train_script):
+    text = ' '.join(_parser(train_script).format_help().split())
+    for name, create in RATIOS.items():
+        assert f'{name} ({create().origin})' in text and len(create().origin.split()) <= 10
+    for part in ('(default: combined): combined', 'the correction (default: depends on the ratio)', '(default: 0.0)'):
+        assert part in text
+    sections = ['SUMix: corrected labels', 'SUMix: which label', 'SUMix: what is mixed', 'SUMix: masks (distillation']
+    assert sorted(sections, key=text.index) == sections and 'None' not in text[text.index(sections[0]):]
 
 
 def test_the_scripts_own_help_ends_with_where_the_flags_are(train_script, monkeypatch, capsys):
@@ -499,7 +552,8 @@ def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, b
 
 def test_with_the_optimizer_another_head_is_refused_and_the_way_out_named(launch):
     first = launch(name='first')
-    with pytest.raises(ValueError, match='train_patch: --no-resume-opt'):
+    with pytest.raises(SystemExit, match='train_patch: the checkpoint was made without an uncertainty head, .*'
+                       'same --sumix-uncertainty and --sumix-gamma, .*--initial-checkpoint.*--no-resume-opt'):
         launch('--sumix', '--sumix-gamma', 0.5, '--epochs', 2, '--resume', first / 'last.pth.tar', name='resumed')
 
 
@@ -519,12 +573,22 @@ def test_too_few_classes_for_the_data_are_told_by_the_flag_before_training(launc
     ('--workers', 1), ('--no-prefetcher',)])
 @pytest.mark.parametrize('reads', [True, False])
 def test_where_the_data_does_not_tell_its_classes_the_first_batch_does(launch, monkeypatch, loading, reads):
-    monkeypatch.setattr(train_patch.data, 'class_index', lambda loader: None)
+    monkeypatch.setattr(train_patch.checks, 'class_index', lambda loader: {})
     if not reads:  # as where labels lie on a GPU
         monkeypatch.setattr('timm_sumix.labels.check_range', lambda *_: None)
-    said = 'a batch has labels from . to 3' if not reads else r'labels must be in \[0, 3\), got values from . to 3'
-    with pytest.raises(SystemExit, match=f'{TOO_FEW}{said}'):
+    with pytest.raises(SystemExit, match=rf'{TOO_FEW}labels must be in \[0, 3\), got values from . to 3'):
         launch('--sumix', '--num-classes', 3, *loading)
+
+
+@pytest.mark.parametrize('kind, message', [
+    (TypeError, 'labels must be an int64 tensor of class indices [N], got torch.int32 [8]; use labels.long()'),
+    (ValueError, 'with multi_label, labels must have shape [N, 4], got [8, 3]')])
+def test_labels_of_another_kind_are_told_in_one_line_from_a_worker_too(kind, message):
+    with pytest.raises(SystemExit) as end, train_patch.checks.exit_on_bad_label(4):
+        raise kind(f'Caught {kind} in DataLoader worker process 0.\n  labels must {{be}}\n{kind.__name__}: {message}\n')
+    assert str(end.value) == f'train_patch: {message.replace("multi_label", "--task multilabel")}'
+    with pytest.raises(kind, match='other'), train_patch.checks.exit_on_bad_label(4):
+        raise kind('other')
 
 
 def test_more_classes_than_the_data_has_are_fine(launch):

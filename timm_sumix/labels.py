@@ -2,6 +2,8 @@
 import torch
 from timm.data.mixup import one_hot
 
+INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def smoothed_labels(labels: torch.Tensor, num_classes: int, smoothing: float, multi_label: bool) -> torch.Tensor:
     """Return labels [N, C], float32, smoothed as timm does: classes towards 1 / C, several labels each towards 0.5."""
@@ -18,9 +20,9 @@ def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = Fal
         return
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
         got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise TypeError(
-            f'labels must be an int64 tensor of class indices [N], got {got}; a soft target, as timm.data.Mixup makes, '
-            'cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
+        remedy = 'use labels.long()' if getattr(labels, 'dtype', None) in INTEGERS else (
+            'a soft target, as timm.data.Mixup makes, cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
+        raise TypeError(f'labels must be an int64 tensor of class indices [N], got {got}; {remedy}')
     if labels.ndim != 1:
         raise ValueError(f'labels must have shape [N], one class for each image, got {list(labels.shape)}')
     check_range('labels', labels, num_classes)

@@ -73,11 +73,12 @@ class SUMixOptions:
     """
     ratio: AnyRatio = _choice('combined', list(RATIOS), 'how labels are corrected', or_ratio=True)
     strength: Optional[float] = _number(
-        None, _is_weight, '0 or greater', "strength of the correction (None: the ratio's own)")
-    gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term')
-    uncertainty: str = _choice('head', UNCERTAINTIES, 'what models uncertainty: a linear head, or the logits')
+        None, _is_weight, '0 or greater', 'strength of the correction (default: depends on the ratio)')
+    gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term; 0 leaves it out')
+    uncertainty: str = _choice(
+        'head', UNCERTAINTIES, 'what models uncertainty: a linear head, or with ratio released the logits')
     original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, "pass over the unmixed images (None: none, but for ratio 'released')")
+        None, ORIGINAL_PASSES, 'second pass, over the unmixed images (default: none, but for ratio released)')
 
     def __post_init__(self):
         for option in fields(self):

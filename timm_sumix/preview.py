@@ -26,7 +26,8 @@ def draw_preview(
 ) -> None:
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
-    They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last.
+    They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last,
+    at 100 %, since their label has that class alone.
     What is visible of objects is outlined where their masks are known.
 
     Args:
@@ -45,7 +46,8 @@ def draw_preview(
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
     if target.mask is not None and target.object_mask is not None:
         pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
-    shares = torch.stack([target.area, lam.float()], dim=1)[chosen].tolist()
+    both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
+    shares = both[chosen].tolist()
     labels = [_names(own, class_names) for own in (target.labels[chosen], target.partner_labels[chosen])]
     rows = -(-len(chosen) // COLUMNS)
     sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')

@@ -5,23 +5,21 @@ What an option may be is decided by the library; here are the flags' texts, and 
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Dict, NamedTuple, Tuple, Union
+from typing import Any, Collection, Dict, NamedTuple, NoReturn, Tuple, Union
 
 from timm.utils import ParseKwargs
+from timm.utils.distributed import world_info_from_env
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
-from timm_sumix.distillation import student_options
+from timm_sumix.correction import RATIOS
 from timm_sumix.mixing.mixup import MODES
-from timm_sumix.mixing.policies import POLICIES, default_options, policy_names
+from timm_sumix.mixing.policies import POLICIES, policy_names
 from timm_sumix.options import PRESETS
 
-from .criterion import JSD, is_multi_label, named_criterion
+from .checks import JSD, is_multi_label, named_criterion
+from .config import nearest
+from .errors import exit_on_user_error, refuse
 from .log import log_once
-
-OPTION_KEYS = {f'sumix_{option.name}': option for option in fields(SUMixOptions)}
-OTHER_KEYS = (
-    'sumix', 'sumix_preset', 'sumix_policy', 'sumix_policy_probs', 'sumix_policy_kwargs', 'sumix_preview',
-    'sumix_masks', 'sumix_teacher_shares')
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
@@ -30,203 +28,163 @@ CONFLICTS = {
     'naflex_loader': 'patches of various sizes are mixed by another class',
     'torchscript': 'a scripted model hides the features that the uncertainty head needs',
 }
-
-# timm's data sets that workers shuffle by themselves
-ITERABLE = ('wds/', 'tfds/', 'hfids/')
+MIXUP = {  # argument of SUMixMixup: that of the script
+    'mixup_alpha': 'mixup', 'cutmix_alpha': 'cutmix', 'cutmix_minmax': 'cutmix_minmax', 'prob': 'mixup_prob',
+    'switch_prob': 'mixup_switch_prob', 'mode': 'mixup_mode'}
+ITERABLE = ('wds/', 'tfds/', 'hfids/')  # timm's data sets that workers shuffle by themselves
 
 
 class Settings(NamedTuple):
-    """What the flags ask for.
-
-    Args:
-        mixup: Arguments for SUMixMixup that replace or extend those the script passes.
-        options: Options of the correction.
-        preview: Number of images in each epoch's preview, 0 for none.
-        masks: Folder of the objects' masks, '' for none.
-        teacher_shares: Whether a teacher tells the shares.
-    """
-    mixup: Dict[str, Any]
+    """What the flags ask for."""
+    mixup: Dict[str, Any]  # arguments for SUMixMixup beside those the script passes
     options: SUMixOptions
-    preview: int
-    masks: str
-    teacher_shares: bool
+    preview: int  # images in each epoch's preview, 0 for none
+    masks: str  # folder of the objects' masks, '' for none
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the --sumix flags to a train script's parser."""
-    group = parser.add_argument_group('SUMix', 'Correct the labels of mixed images (arXiv 2407.07805).')
-    group.add_argument('--sumix', action='store_true', default=False, help='turn SUMix on')
-    group.add_argument(
-        '--sumix-preset', choices=list(PRESETS), default='default',
-        help='settings of what is not given below: the defaults, as in the paper, or as in its released code')
-    for key, option in OPTION_KEYS.items():
-        choices = option.metadata['choices']
-        own: Dict[str, Any] = {'type': option.metadata['type'], 'choices': choices}
-        if option.name == 'ratio':
-            own = {'type': ratio_of, 'metavar': f'{{{",".join(choices)}}} or W,S,K'}
-        group.add_argument(
-            f'--{key.replace("_", "-")}', **own, default=None,
-            help=f'{option.metadata["help"]} (default: {option.default}, unless the preset sets it)')
-    group.add_argument(
-        '--sumix-policy', nargs='+', default=None, metavar='P',
-        help=f'mixing policies to draw from, of {list(POLICIES)} (default: by --mixup and --cutmix)')
-    group.add_argument(
-        '--sumix-policy-probs', nargs='+', type=float, default=None, metavar='P',
-        help='probability of each named policy (default: equal ones)')
-    group.add_argument(
-        '--sumix-policy-kwargs', nargs='*', action=ParseKwargs, default={}, metavar='OPTION=VALUE',
-        help='options of the named policy (alpha=1.0), of several (fmix.alpha=1.0); default: the papers\'')
-    group.add_argument(
-        '--sumix-preview', type=int, default=0, metavar='N',
-        help='once an epoch, save N images of a mixed batch with their labels (default: 0, none)')
-    group.add_argument(
-        '--sumix-masks', default='', metavar='FOLDER',
-        help='masks of the objects, a PNG for each picture in folders like those of the data: true labels')
-    group.add_argument(
-        '--sumix-teacher-shares', action='store_true', default=False,
-        help='with --kd-model-name: correct labels by what the teacher recognises, not the student')
+class _Pairs(ParseKwargs):
+    def __call__(self, parser, namespace, values, option_string=None):
+        for pair in values:
+            if '=' not in pair:
+                raise argparse.ArgumentError(self, f'must be OPTION=VALUE, got {pair!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
-def ratio_of(text: str) -> Union[str, Tuple[float, ...]]:
+def _ratio(text: str) -> Union[str, Tuple[float, ...]]:
     """Return the ratio that a flag names: a name as it is, or weights W,S,K as numbers."""
-    if ',' not in text:
-        return text
     try:
-        return tuple(float(weight) for weight in text.split(','))
+        return tuple(float(weight) for weight in text.split(',')) if ',' in text else text
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'must be a name or three numbers W,S,K, got {text!r}') from error
 
 
-def resolve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:
-    """Check the parsed arguments, complete them, and return what they ask for.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the --sumix flags to a train script's parser, whose errors become one line."""
+    add = parser.add_argument_group('SUMix: corrected labels of mixed images (arXiv 2407.07805)').add_argument
+    add('--sumix', action='store_true', default=False, help='turn SUMix on')
+    add('--sumix-preview', type=int, default=0, metavar='N',
+        help='once an epoch, save N images of a mixed batch with their labels (default: 0)')
+    add = parser.add_argument_group('SUMix: which label').add_argument
+    add('--sumix-preset', choices=list(PRESETS), default='default',
+        help='what is not given below: defaults, as in the paper, or as in its code (default: default)')
+    for option in fields(SUMixOptions):
+        text = option.metadata['help'] + ('' if option.default is None else f' (default: {option.default})')
+        own = {'type': option.metadata['type'], 'choices': option.metadata['choices']}
+        if option.name == 'ratio':
+            own = {'type': _ratio, 'metavar': 'RATIO'}
+            text += ': ' + ', '.join(f'{name} ({create().origin})' for name, create in RATIOS.items()) + '; or W,S,K'
+        add(f'--sumix-{option.name.replace("_", "-")}', **own, help=text)
+    add = parser.add_argument_group('SUMix: what is mixed').add_argument
+    add('--sumix-policy', nargs='+', metavar='P', help=f'{", ".join(POLICIES)} (default: by --mixup and --cutmix)')
+    add('--sumix-policy-probs', nargs='+', type=float, metavar='P', help='their probabilities (default: equal ones)')
+    add('--sumix-policy-kwargs', nargs='*', action=_Pairs, default={}, metavar='OPTION=VALUE',
+        help="alpha=1.0 of one policy, fmix.alpha=1.0 of several (default: the papers'; cutmix 1.0)")
+    add = parser.add_argument_group("SUMix: masks (distillation is timm's --kd-model-name)").add_argument
+    add('--sumix-masks', default='', metavar='FOLDER',
+        help='true labels by masks of the objects, a PNG for each picture, in folders like the data\'s (default: none)')
+    parser.error = lambda message: _refuse_arguments(message, parser)  # type: ignore[method-assign]
 
-    Where no mixing was asked for, `args` is given that of --sumix: CutMix at alpha 1, or the named policy at its own
-    alpha. Any error is the parser's, which ends the program, before data or model are built.
+
+def _refuse_arguments(message: str, parser: argparse.ArgumentParser) -> NoReturn:
+    wrong = [word for word in message.split() if word.startswith('--')] if message.startswith('unrecognized') else []
+    refuse(message + ''.join(nearest(word.split('=')[0], list(parser._option_string_actions)) for word in wrong))
+
+
+@exit_on_user_error()
+def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
+    """Check the parsed arguments, complete them, and return what they ask for; exits before data or model are built.
+
+    Args:
+        args: The arguments. Where no mixing was asked for, it is set to CutMix at alpha 1, or to the named policy.
+        given: Those that were given, by a flag or in the -c file.
     """
-    try:
-        _check_keys(args)
-        _check_conflicts(args)
-        given = {option.name: getattr(args, key, None) for key, option in OPTION_KEYS.items()}
-        options = SUMixOptions.preset(
-            args.sumix_preset, **{name: value for name, value in given.items() if value is not None})
-        _check_preview(args.sumix_preview)
-        masks = _masks_folder(args, options)
-        settings = Settings(_mixup_settings(args), options, args.sumix_preview, masks, args.sumix_teacher_shares)
-        _try_out(args, settings)
-    except (TypeError, ValueError) as error:
-        parser.error(f'--sumix: {error}')
+    _check_conflicts(args)
+    own = {option.name: getattr(args, f'sumix_{option.name}') for option in fields(SUMixOptions)}
+    options = SUMixOptions.preset(args.sumix_preset, **{key: value for key, value in own.items() if value is not None})
+    if (args.sumix_preview or 0) < 0:
+        raise ValueError(f'--sumix-preview must be a number of images, 0 or greater, got {args.sumix_preview}')
+    if args.sumix_masks:
+        _check_masks(args, options)
+    loss = SUMixLoss(named_criterion(args), options)
+    if is_multi_label(args):
+        loss.check_multi_label()
+    mixup = _resolve_mixing(args, given)
     if getattr(args, 'use_multi_epochs_loader', False) or (args.dataset or '').startswith(ITERABLE):
         log_once(
             'loader workers go on from one epoch to the next, so a resumed run will not repeat an uninterrupted one.')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
         log_once('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
-    return settings
-
-
-def _check_keys(args: argparse.Namespace) -> None:
-    known = [*OTHER_KEYS, *OPTION_KEYS]
-    unknown = [key for key in vars(args) if key.startswith('sumix') and key not in known]
-    if unknown:
-        raise ValueError(f'the config file may have the keys {known}, got {unknown}')
+    return Settings(mixup, options, args.sumix_preview or 0, args.sumix_masks or '')
 
 
 def _check_conflicts(args: argparse.Namespace) -> None:
     task = getattr(args, 'task', None)  # of newer scripts
     if task not in (None, 'classification', 'multilabel'):
-        raise ValueError(f'needs --task classification or multilabel, got {task!r}')
+        raise ValueError(f'--sumix needs --task classification or multilabel, got {task!r}')
     for name, reason in CONFLICTS.items():
         if getattr(args, name, None):
-            raise ValueError(f'cannot be combined with --{name.replace("_", "-")}: {reason}')
+            raise ValueError(f'--sumix cannot be combined with --{name.replace("_", "-")}: {reason}')
     if args.mixup_mode not in MODES:
         raise ValueError(f'--mixup-mode must be one of {list(MODES)}, got {args.mixup_mode!r}')
+    if is_multi_label(args) and getattr(args, 'kd_model_name', None):
+        raise ValueError('--task multilabel cannot be combined with --kd-model-name')
+    if getattr(args, 'aug_repeats', 0) and world_info_from_env()[2] == 1:
+        raise ValueError(f'--aug-repeats {args.aug_repeats:g} needs several processes: in one, add --aug-repeats 0')
 
 
-def _check_preview(count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f'--sumix-preview must be a number of images, 0 or greater, got {count!r}')
+def _check_masks(args: argparse.Namespace, options: SUMixOptions) -> None:
+    dataset, transform = args.dataset or '', str(getattr(args, 'aa', None))
+    saves = getattr(args, 'save_images', False) and not getattr(args, 'no_prefetcher', False)
+    for is_wrong, text in (
+            (not os.path.isdir(args.sumix_masks), f'must be a folder, got {args.sumix_masks!r}'),
+            (options.ratio == 'released', "gives each image a share of its own, ratio 'released' has one for a batch"),
+            (dataset.startswith(ITERABLE), f'needs pictures in folders or tar files, got --dataset {dataset}'),
+            (saves, 'cannot be combined with --save-images, unless with --no-prefetcher'),
+            (transform.startswith('augmix'), f'cannot follow --aa {transform}, which blends images'),
+            (getattr(args, 'train_img_sizes', None), 'cannot be combined with --train-img-sizes')):
+        if is_wrong:
+            raise ValueError(f'--sumix-masks {text}')
 
 
-def _masks_folder(args: argparse.Namespace, options: SUMixOptions) -> str:
-    folder = args.sumix_masks or ''
-    if not folder:
-        return ''
-    if not os.path.isdir(folder):
-        raise ValueError(f'--sumix-masks must be a folder, got {folder!r}')
-    if options.ratio == 'released':
-        raise ValueError("--sumix-masks gives each image a share of its own, and ratio 'released' has one for a batch")
-    if (args.dataset or '').startswith(ITERABLE):
-        raise ValueError(f'--sumix-masks needs pictures in folders or tar files, got --dataset {args.dataset}')
-    if getattr(args, 'save_images', False) and not getattr(args, 'no_prefetcher', False):
-        raise ValueError('--sumix-masks cannot be combined with --save-images, unless with --no-prefetcher')
-    if str(getattr(args, 'aa', None)).startswith('augmix'):
-        raise ValueError(f'--sumix-masks cannot follow --aa {args.aa}, which blends images that moved differently')
-    if getattr(args, 'train_img_sizes', None):
-        raise ValueError('--sumix-masks cannot be combined with --train-img-sizes: masks follow one transform')
-    return folder
-
-
-def _mixup_settings(args: argparse.Namespace) -> Dict[str, Any]:
-    asked = bool(args.mixup or args.cutmix or args.cutmix_minmax)
-    if args.sumix_policy is None:
-        if not asked:
-            args.cutmix = 1.
-            log_once('neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.')
-        if args.sumix_policy_probs or args.sumix_policy_kwargs:
-            raise ValueError('--sumix-policy-probs and --sumix-policy-kwargs need --sumix-policy')
-        return {}
-    names = policy_names(args.sumix_policy)
-    if args.mixup and 'mixup' not in names:
+def _resolve_mixing(args: argparse.Namespace, given: Collection[str]) -> Dict[str, Any]:
+    """Set --mixup and --cutmix, which turn the script's mixing on; return SUMixMixup's arguments by --sumix-policy."""
+    by_script, is_named = bool(args.mixup or args.cutmix or args.cutmix_minmax), args.sumix_policy is not None
+    names = policy_names(args.sumix_policy) if is_named else [] if by_script else ['cutmix']
+    if is_named and args.mixup and 'mixup' not in names:
         raise ValueError(f"--mixup {args.mixup} needs 'mixup' among the policies {names}")
-    settings = {
-        'policy': names,
-        'policy_probs': args.sumix_policy_probs,
-        'policy_kwargs': _by_policy(args.sumix_policy_kwargs),
-        'mixup_alpha': args.mixup,
-        'cutmix_alpha': args.cutmix,
-        'cutmix_minmax': args.cutmix_minmax,
-    }
-    mixup = SUMixMixup(**settings)
-    if not asked:  # the script mixes only where one of its own flags is set
-        flag = 'mixup' if names == ['mixup'] else 'cutmix'
-        setattr(args, flag, default_options(flag)['alpha'] if flag in names else 1.)
-    shares = zip(mixup.policies, mixup.policy_probs)
-    log_once(f'mixing by {", ".join(f"{policy} ({prob:.0%})" for policy, prob in shares)}.')
+    kwargs, probs = _by_policy(args.sumix_policy_kwargs or {}), args.sumix_policy_probs
+    if not is_named and (probs or kwargs):
+        raise ValueError('--sumix-policy-probs and --sumix-policy-kwargs need --sumix-policy')
+    settings = {'policy': names, 'policy_probs': probs, 'policy_kwargs': kwargs} if is_named else {}
+    for flag in {'mixup', 'cutmix'} & set(names):
+        if not getattr(args, flag) and not (flag == 'cutmix' and args.cutmix_minmax):
+            if flag in given:
+                raise ValueError(f'--{flag} 0 was given, and nothing would be mixed by {flag}: --sumix needs an alpha')
+            setattr(args, flag, 1.)
+    if not (args.mixup or args.cutmix or args.cutmix_minmax):
+        args.cutmix = 1.  # no policy's: the script mixes only where one of these is set
+    mixup = SUMixMixup(**{  # so that its errors come now
+        **{name: getattr(args, flag) for name, flag in MIXUP.items()},
+        'multi_label': is_multi_label(args),
+        'label_smoothing': args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
+        **settings})
+    parts = []
+    for policy, prob in zip(mixup.policies, mixup.policy_probs):
+        name, alpha = type(policy).__name__, getattr(policy, 'alpha', None)
+        if settings and name.lower() in ('mixup', 'cutmix'):
+            setattr(args, name.lower(), alpha)  # by --sumix-policy-kwargs, for the saved args.yaml
+        parts.append(name + ('' if alpha is None else f', alpha {alpha}') + ('' if prob == 1 else f' ({prob:.0%})'))
+    reason = '' if by_script or is_named else 'neither --mixup nor --cutmix was given: '
+    log_once(f'{reason}mixing by {"; ".join(parts)}.')
     return settings
 
 
 def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     """Return options with keys such as 'fmix.alpha' as {'fmix': {'alpha': ...}}, others as they are."""
-    if not isinstance(options or {}, dict):
-        raise ValueError(f'sumix_policy_kwargs must be pairs, option: value, got {options!r}')
     nested: Dict[str, Any] = {}
-    for key, value in (options or {}).items():
+    for key, value in options.items():
         policy, dot, option = key.partition('.')
-        if dot:
-            nested.setdefault(policy, {})[option] = value
-        else:
-            nested[key] = value
+        if isinstance(value, str):
+            raise ValueError(f'--sumix-policy-kwargs {key} must be a number or several, got {value!r}')
+        nested.update({policy: {**nested.get(policy, {}), option: value}} if dot else {key: value})
     return nested
-
-
-def _try_out(args: argparse.Namespace, settings: Settings) -> None:
-    """Build what needs neither data nor model, so that it raises now."""
-    loss = SUMixLoss(named_criterion(args), settings.options)
-    if is_multi_label(args):
-        loss.check_multi_label()
-        if getattr(args, 'kd_model_name', None):
-            raise ValueError('--task multilabel cannot be combined with --kd-model-name')
-    if settings.teacher_shares:
-        if not getattr(args, 'kd_model_name', None):
-            raise ValueError('--sumix-teacher-shares needs a teacher, --kd-model-name')
-        student_options(settings.options)
-    mixup = {
-        'mixup_alpha': args.mixup,
-        'cutmix_alpha': args.cutmix,
-        'cutmix_minmax': args.cutmix_minmax,
-        'prob': args.mixup_prob,
-        'switch_prob': args.mixup_switch_prob,
-        'mode': args.mixup_mode,
-        'multi_label': is_multi_label(args),
-        'label_smoothing': args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
-    }
-    SUMixMixup(**{**mixup, **settings.mixup})

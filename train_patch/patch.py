@@ -1,228 +1,166 @@
 """Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
 
-Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script runs, the
-classes also among the script's own globals, as are train_one_epoch and its parser's parse_args.
+Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script is loaded and
+runs; train_one_epoch and its parser's parse_args among the script's own globals.
 """
 import argparse
 import inspect
 import logging
 import sys
-from functools import wraps
+from functools import partial
 from types import MethodType, ModuleType
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Any, Callable, Dict, Optional
 
 import timm.task
 import torch
 from timm.data import FastCollateMixup, Mixup, create_loader, resolve_data_config
 from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
-from timm.utils import random_seed
-from torch.utils.data import DataLoader
 
 from timm_sumix import FastCollateSUMix, SUMixDistillationTask, SUMixMixup, SUMixTask
-from timm_sumix.maps import find_map
+from timm_sumix.compat import device_and_dtype
 
-from .criterion import check_criterion
-from .data import check_classes, check_first_labels, inner_loader, label_errors_told, loader_among
+from .checks import check_classes, check_criterion, check_first_labels, exit_on_bad_label, loader_among
+from .config import given_keys
+from .epochs import report, seed_epoch
+from .errors import Mismatch, exit_on_mismatch, exit_on_user_error, refuse, refuse_script
 from .flags import Settings, add_flags, resolve
 from .masks import MaskedMixup, carry_masks, look_at_some, with_masks
-from .preview import Preview
-from .resume import begin_head_anew
-from .script import TASK, load_script
-from .swap import StandIn, swapped
-from .versions import refuse_script, told_in_one_line
+from .preview import preview_of
+from .script import TASK, load_script, stand_in, swapped
 
 _logger = logging.getLogger('train_patch')
 
-EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
 MULTI_LABEL: Any = getattr(timm.task, 'MultiLabelClassificationTask', None)  # of newer timm
 DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
+TASKS = tuple(kind for kind in (ClassificationTask, MULTI_LABEL, *DISTILLATION) if kind is not None)
 OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
+PARTS = {'uncertainty': 'uncertainty head', 'projection': "projection to a teacher's features"}
 
 
 def run_with_sumix(script: str) -> None:
     """Load the train script, put SUMix in, and call its main()."""
     patch = Patch()
-    with told_in_one_line(script), swapped(patch.stand_ins):
+    with exit_on_mismatch(script), swapped(patch.stand_ins):
         module = load_script(script)
         patch.put_into(module)
         module.main()
 
 
 class Patch:
-    """Swaps SUMix into a train script, and holds the state that the replacements share.
-
-    Attributes:
-        stand_ins: What stands in for timm's classes and for create_loader, by the original.
-    """
+    """Swaps SUMix into a train script, and holds the state that the replacements share."""
 
     def __init__(self) -> None:
-        self.script = ''  # the file, once it is loaded
+        self.script: str  # the file, once it is loaded
         self.settings: Settings  # once the arguments are parsed
+        self.args: argparse.Namespace  # the script's own
         self.mixup: Optional[SUMixMixup] = None  # once the script makes it
         self.task: Optional[SUMixTask] = None
-        self.args: argparse.Namespace  # as the script gets them
-        self.seed = 0
         self.generator = torch.Generator()  # what the training loader's workers are seeded from
         self.has_masks = False  # once the script makes a loader of images with masks
-        self.stand_ins: Dict[Any, Any] = {
-            Mixup: StandIn.of(Mixup, self._create_mixup, OF_MIXUP),
-            FastCollateMixup: StandIn.of(FastCollateMixup, self._create_collate, OF_MIXUP),
-            ClassificationTask: StandIn.of(ClassificationTask, self._create_task, OF_TASK),
-            **{kind: self._stand_in_for(kind) for kind in DISTILLATION},
-            **({} if MULTI_LABEL is None else {
-                MULTI_LABEL: StandIn.of(MULTI_LABEL, self._create_multi_label_task, (*OF_TASK, 'threshold'))}),
-            create_loader: self._loads_masks(create_loader),
-        }
+        self.stand_ins: Dict[Any, Any] = {  # by timm's original
+            Mixup: stand_in(Mixup, self._create_mixup, OF_MIXUP),
+            FastCollateMixup: stand_in(FastCollateMixup, self._create_collate, OF_MIXUP),
+            create_loader: self._create_loader}
+        for kind in TASKS:
+            known = OF_TASK if kind is ClassificationTask else inspect.signature(kind).parameters
+            self.stand_ins[kind] = stand_in(kind, partial(self._create_task, kind), known)
 
     def put_into(self, module: ModuleType) -> None:
         """Put the flags and the replacements into a loaded train script."""
         self.script = str(module.__file__)
         add_flags(module.parser)
-        module.parser.parse_args = self._parse_args(module.parser, module.parser.parse_args)
-        module.train_one_epoch = self._train_one_epoch(module.train_one_epoch)  # type: ignore[attr-defined]
-        for original, stand_in in self.stand_ins.items():
-            if isinstance(stand_in, StandIn):
-                setattr(module, original.__name__, stand_in)
+        parse_args = module.parser.parse_args
 
-    def _parse_args(self, parser, parse_args: Callable) -> Callable:
         def parse_and_resolve(*args, **kwargs):
             parsed = parse_args(*args, **kwargs)
             if parsed.sumix:  # not so where a script asks for its defaults alone
-                self.settings = resolve(parsed, parser)
-                self.seed, self.args = parsed.seed, parsed
+                self.settings, self.args = resolve(parsed, given_keys(sys.argv[1:])), parsed
             return parsed
-        return parse_and_resolve
+        module.parser.parse_args = parse_and_resolve
+        module.train_one_epoch = partial(self._train_one_epoch, module.train_one_epoch)  # type: ignore[attr-defined]
 
+    @exit_on_user_error()
     def _create_mixup(self, **kwargs) -> SUMixMixup:
-        kind = MaskedMixup if self.settings.masks else SUMixMixup
-        self.mixup = kind(**self._mixup_arguments(kwargs))
+        if kwargs.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
+            raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
+        self.mixup = (MaskedMixup if self.settings.masks else SUMixMixup)(**{**kwargs, **self.settings.mixup})
         return self.mixup
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
-        collate = FastCollateSUMix(**self._mixup_arguments(kwargs))
-        if self.settings.masks:
-            collate.mixup = self._create_mixup(**kwargs)
-        self.mixup = collate.mixup
+        mixup, collate = self._create_mixup(**kwargs), FastCollateSUMix(**kwargs)
+        collate.mixup = mixup
         return collate
 
-    def _loads_masks(self, create_loader: Callable) -> Callable:
-        @wraps(create_loader)
-        def create(dataset, *args, **kwargs) -> Any:
-            given = {**dict(zip(inspect.signature(create_loader).parameters, (dataset, *args))), **kwargs}
-            if not self.settings.masks or not given.get('is_training'):
-                return create_loader(dataset, *args, **kwargs)
-            try:
-                dataset = with_masks(dataset, self.settings.masks, self.args.data_dir)
-                look_at_some(dataset)
-            except ValueError as error:
-                sys.exit(f'train_patch: --sumix-masks: {error}')
-            loader = create_loader(dataset, *args, **kwargs)
-            carry_masks(loader)
-            self.has_masks = True
-            return loader
-        return create
+    def _create_loader(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            given = inspect.signature(create_loader).bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise Mismatch(f'create_loader() {error}') from error
+        if not given.get('is_training') or not self.settings.masks:
+            return create_loader(*args, **kwargs)
+        try:
+            given['dataset'] = with_masks(given['dataset'], self.settings.masks, self.args.data_dir)
+            look_at_some(given['dataset'])
+        except ValueError as error:
+            refuse(f'--sumix-masks: {error}')
+        loader = create_loader(**given)
+        carry_masks(loader)
+        self.has_masks = True
+        return loader
 
-    def _mixup_arguments(self, given: Dict[str, Any]) -> Dict[str, Any]:
-        if given.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
-            raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
-        return {**given, **self.settings.mixup}
-
-    def _stand_in_for(self, kind: type) -> StandIn:
-        def create(student_model, verbose=True, **kwargs) -> SUMixTask:
-            own = kind(student_model=student_model, verbose=verbose, **kwargs)
-            is_teachers = self.settings.teacher_shares
-            mixup = self._mixup_for(own.teacher.model if is_teachers else student_model, student_model)
-            return self._started(SUMixDistillationTask(
-                own, mixup, self.settings.options, teacher_shares=is_teachers, verbose=verbose))
-        return StandIn.of(kind, create, inspect.signature(kind).parameters)
-
-    def _create_task(self, model, criterion=None, **kwargs) -> SUMixTask:
-        mixup = self._mixup_for(model, model)
-        return self._started(SUMixTask(model, mixup, criterion, self.settings.options, **kwargs))
-
-    def _create_multi_label_task(self, model, criterion=None, threshold=0.5, **kwargs) -> SUMixTask:
-        task: Any = self._create_task(model, criterion, **kwargs)
-        task.threshold, task.create_evaluator = threshold, MethodType(MULTI_LABEL.create_evaluator, task)
-        return task
-
-    def _mixup_for(self, model: Any, trained: Any) -> SUMixMixup:
-        """Return the script's mixup, and find the map that shares are read from, of this model."""
+    @exit_on_user_error()
+    def _create_task(self, kind: Any, verbose: bool = True, **kwargs: Any) -> SUMixTask:
+        """Return the task that takes the place of one of timm's; what cannot work is refused before training begins."""
         if self.mixup is None:
             refuse_script(self.script, 'makes its task without Mixup or FastCollateMixup')
-        # at the run's own size: small images may leave the model's last map a single place
-        if self.settings.options.unmixes:
-            find_map(model, resolve_data_config(vars(self.args), model=trained)['input_size'][1:])
-        return self.mixup
-
-    def _started(self, task: SUMixTask) -> SUMixTask:
-        self.task = task
+        options, threshold, task = self.settings.options, kwargs.pop('threshold', 0.5), None  # type: Any, Any, Any
+        if kind in DISTILLATION:
+            model: Any = kwargs['student_model']
+            task = SUMixDistillationTask(kind(verbose=verbose, **kwargs), self.mixup, options, verbose=verbose)
+        else:
+            model, criterion = kwargs.pop('model'), kwargs.pop('criterion', None)
+            task = SUMixTask(model, self.mixup, criterion, options, verbose=verbose, **kwargs)
+        if kind is MULTI_LABEL:
+            task.threshold, task.create_evaluator = threshold, MethodType(MULTI_LABEL.create_evaluator, task)
+        # an image of the run's own size: a smaller one may leave the model's last map a single place
+        size = resolve_data_config(vars(self.args), model=model)['input_size']
+        images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+        task.prepare(images.to(task.device, device_and_dtype(model)[1]))
         check_criterion(task.criterion.base, task.mixup.num_classes, task.device)
         check_first_labels(task, task.mixup.num_classes)
         if getattr(self.args, 'no_resume_opt', False):
-            begin_head_anew(task)
+            _begin_parts_anew(task)
+        for name in ('compile', 'load_task_state'):
+            setattr(task, name, exit_on_user_error()(getattr(task, name)))
+        self.task = task
         return task
 
-    def _train_one_epoch(self, train_one_epoch: Callable) -> Callable:
-        def train_and_report(epoch: int, *args, **kwargs) -> Dict[str, Any]:
-            if self.task is None:
-                refuse_script(self.script, f'made another task than {TASK}')
-            if self.settings.masks and not self.has_masks:
-                refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
-            arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
-            if not self.task.mixup.multi_label:  # else folders are no classes
-                check_classes(loader_among(arguments), num_classes)
-            self._seed_epoch(epoch, arguments)
-            self.task.after_batch = Preview.of_epoch(epoch, self.settings.preview, arguments)
-            with label_errors_told(num_classes):
-                metrics = train_one_epoch(epoch, *args, **kwargs)
-            self._report(epoch, metrics, self.task)
-            return metrics
-        return train_and_report
-
-    def _seed_epoch(self, epoch: int, arguments: Iterable[Any]) -> None:
-        """Make an epoch's draws depend on seed, epoch and process alone: a resumed run repeats an uninterrupted one."""
-        # NumPy's seeds end at 2 ** 32, and random_seed adds the rank
-        seed = (self.seed + EPOCH_SEEDS * (epoch + 1)) % (2 ** 32 - EPOCH_SEEDS)
-        for argument in arguments:
-            loader = inner_loader(argument)
-            if isinstance(loader, DataLoader):
-                self._seed_workers(loader, seed + _rank())
-        random_seed(seed, _rank())
-
-    def _seed_workers(self, loader: DataLoader, seed: int) -> None:
-        """Have the loader's workers draw anew from a seed, unless the script gave it a generator of its own."""
-        if loader.generator is None:
-            loader.generator = self.generator  # apart from the global one, which the workers' seed then leaves alone
-        if loader.generator is self.generator:
-            self.generator.manual_seed(seed)
-            loader._iterator = None  # persistent workers were seeded in an earlier epoch: new ones start
-
-    @staticmethod
-    def _report(epoch: int, metrics: Dict[str, Any], task: SUMixTask) -> None:
-        """Log how far labels moved in an epoch, and add it to the metrics, which the script writes to its summary."""
-        means = task.pop_metrics()
-        if not means:
-            return
-        with_mask, total = task.mixup.pop_counts() if isinstance(task.mixup, MaskedMixup) else (0, 0)
-        if total:
-            means['masks'] = with_mask / total
-        metrics.update({f'sumix_{name}': value for name, value in means.items()})
-        if not task.verbose:  # the script makes only the first process verbose
-            return
-        for part, step in task.metrics.not_finite.items():
-            _logger.warning(
-                f'SUMix: in epoch {epoch} the {part} loss was not finite, first in step {step}: images or weights are '
-                'NaN or too large; try a lower --lr, --clip-grad, or --amp-dtype bfloat16.')
-        gamma = task.criterion.options.gamma
-        term = f' + {gamma:g} * {means["uncertainty"]:#.3g} (classification + gamma * uncertainty)' if gamma else ''
-        _logger.info(
-            f'SUMix: epoch {epoch}  lam: {means["lam"]:.3f} -> {means["corrected_lam"]:.3f}  '
-            f'|shift|: {means["shift"]:.3f}  Loss: {means["classification"]:#.3g}{term}')
-        if total:
-            _logger.info(f'SUMix: epoch {epoch}  {with_mask:,} of {total:,} images had a mask of their object')
+    def _train_one_epoch(self, train_one_epoch: Callable, epoch: int, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        if self.task is None:
+            refuse_script(self.script, f'made another task than {TASK}')
+        if self.settings.masks and not self.has_masks:
+            refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
+        arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
+        if not self.task.mixup.multi_label:  # else folders are no classes
+            check_classes(loader_among(arguments), num_classes)
+        seed_epoch(epoch, self.args.seed, getattr(self.args, 'rank', 0), arguments, self.generator)
+        self.task.after_batch = preview_of(epoch, self.settings.preview, arguments)
+        with exit_on_bad_label(num_classes):
+            metrics = train_one_epoch(epoch, *args, **kwargs)
+        report(epoch, metrics, self.task)
+        return metrics
 
 
-def _rank() -> int:
-    """Return this process's rank, 0 where there is but one process."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if distributed else 0
+def _begin_parts_anew(task: SUMixTask) -> None:
+    """Let the task load a checkpoint that lacks a part of its own, or has another; else its optimizer would not fit."""
+    load = task.load_task_state
+
+    def load_what_fits(state: Optional[Dict[str, Any]], strict: bool = True, module: Any = None, ema: bool = False):
+        saved, own = set(state or {}), set(task.get_task_state())
+        for name in PARTS.keys() & (saved ^ own) if task.verbose and not ema else ():
+            _logger.info(
+                f'SUMix: the checkpoint has no {PARTS[name]}: it starts anew.' if name in own else
+                f'SUMix: the {PARTS[name]} of the checkpoint is left out: this run has none.')
+        load(state, strict and saved == own, module, ema)
+
+    task.load_task_state = load_what_fits  # type: ignore[method-assign]

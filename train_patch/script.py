@@ -1,11 +1,16 @@
-"""Loading a train script as the main module, without running it."""
+"""Loading a train script as the main module, with stand-ins in the places of timm's names while it runs."""
+import importlib
 import importlib.util
+import inspect
 import os
 import sys
+from abc import ABCMeta
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Callable, Collection, Dict, Iterator
 
-from .versions import refuse_script
+from .errors import Mismatch, refuse, refuse_script
 
 NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
 TASK = 'ClassificationTask'
@@ -19,15 +24,13 @@ def load_script(script: str) -> ModuleType:
     """
     spec = importlib.util.spec_from_file_location('__mp_main__', script)
     if spec is None or spec.loader is None:
-        sys.exit(f'train_patch: {script} must be a Python file, and its name end in .py')
+        refuse(f'{script} must be a Python file, and its name end in .py')
     module = importlib.util.module_from_spec(spec)
     module.__file__ = os.path.abspath(script)
     sys.modules['__main__'] = sys.modules['__mp_main__'] = module
     spec.loader.exec_module(module)
     module.__spec__ = None  # as of a script that is started directly: workers load it by its path
-    missing = [name for name in NAMES if not hasattr(module, name)]
-    if not _names_the_task(module):
-        missing.append(TASK)
+    missing = [name for name in NAMES if not hasattr(module, name)] + [TASK] * (not _names_the_task(module))
     if missing:
         refuse_script(script, f'has no {", ".join(missing)}')
     return module
@@ -35,10 +38,50 @@ def load_script(script: str) -> ModuleType:
 
 def _names_the_task(module: ModuleType) -> bool:
     """Whether the script, or a module below its folder that it imports, names timm's task, be it in a function."""
-    if hasattr(module, TASK):
-        return True
     folder = os.path.join(os.path.dirname(str(module.__file__)), '')
     files = {getattr(each, '__file__', None) or '' for each in list(sys.modules.values())}
-    return any(
+    return hasattr(module, TASK) or any(
         TASK.encode() in Path(file).read_bytes()
         for file in files if file.startswith(folder) and file.endswith('.py') and 'site-packages' not in file)
+
+
+def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
+    """Return a class whose call returns what `create` makes of the `known` arguments, each by its name.
+
+    It passes for the original elsewhere: instances and subclasses of the original are its own, and what a script
+    derives from it behaves as if derived from the original.
+    """
+    class StandIn(original, metaclass=ABCMeta):
+        __doc__ = original.__doc__
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if cls is not StandIn:
+                return super().__new__(cls)
+            parameters = inspect.signature(original).parameters
+            given = {**dict(zip(parameters, args)), **kwargs}
+            for name in given.keys() - set(known):  # of newer timm: without effect if it is timm's default
+                if name not in parameters or repr(given[name]) != repr(parameters[name].default):
+                    raise Mismatch(f'SUMix has no {name} for {cls.__name__}, got {given[name]!r}')
+            return create(**{name: value for name, value in given.items() if name in known})
+
+        @classmethod
+        def __subclasshook__(cls, other: type) -> Any:
+            return issubclass(other, original) if cls is StandIn else NotImplemented
+
+    StandIn.__name__ = original.__name__
+    return StandIn
+
+
+@contextmanager
+def swapped(stand_ins: Dict[Any, Any]) -> Iterator[None]:
+    """Put {original: stand-in} into the originals' modules and the packages of these; afterwards put all back."""
+    places = [
+        (importlib.import_module(name), original) for original in stand_ins
+        for name in (original.__module__, original.__module__.rpartition('.')[0])]
+    try:
+        for place, original in places:
+            setattr(place, original.__name__, stand_ins[original])
+        yield
+    finally:
+        for place, original in places:
+            setattr(place, original.__name__, original)

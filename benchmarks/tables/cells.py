@@ -67,7 +67,7 @@ def sumix_flags(cell: Cell) -> List[str]:
         flags += ['--mixup-prob', '0']
     else:
         flags += ['--sumix-policy', cell.policy]
-        alpha = DEFINITION['alpha'].get(cell.table)
+        alpha = DEFINITION['alpha'].get(cell.table, 0.2 if cell.policy == 'cutmix' else None)  # as the authors' code
         flags += ['--sumix-policy-kwargs', f'alpha={alpha}'] if alpha else []
     if cell.arm == 'base':
         return [*flags, '--sumix-ratio', 'area', '--sumix-gamma', '0']
