@@ -9,7 +9,7 @@ from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEn
 from torch.nn.functional import log_softmax, softmax
 
 from timm_sumix import MixedTarget, ModelOutput, SUMixLoss
-from timm_sumix.correction import visible_evidence
+from timm_sumix.correction.released import Released
 from timm_sumix.loss import uncertainty_term
 
 GOLDEN = np.load(Path(__file__).parent / 'data' / 'released_loss.npz')
@@ -86,8 +86,8 @@ def test_uncertainty_term_follows_the_formula(size, num_classes, head, released)
 @pytest.mark.parametrize('name', [name for name in FORMULAS if name != 'released'])
 def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
     mixed, original, target = random_batch(8, 5)
-    result = SUMixLoss(ratio=FORMULAS[name], gamma=0.)(mixed, original, target)
-    lam = FORMULAS[name](mixed, original, target)
+    original = None if name == 'area' else original  # which reads none of it
+    result, lam = SUMixLoss(ratio=name)(mixed, original, target), FORMULAS[name](mixed, original, target)
     expected = 0.
     for i, share in enumerate(lam.tolist()):
         log_p = log_softmax(mixed.logits[i].detach(), 0)
@@ -95,6 +95,17 @@ def test_classification_weighs_each_sample_by_its_own_corrected_share(name):
         expected -= (share * log_p[target.labels[i]] + (1 - share) * log_p[partner]).item() / len(lam)
     assert result['classification'].item() == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(result['lam'], lam)
+
+
+@pytest.mark.parametrize('options', [{}, {'gamma': 0.5}, {'ratio': 'released'}], ids=str)
+@pytest.mark.parametrize('is_mixed', [True, False])
+def test_a_loss_that_is_divided_in_place_leaves_its_parts_as_they_are(options, is_mixed):
+    mixed, original, target = random_batch(8, 5)
+    target = target if is_mixed else MixedTarget(target.labels, None, 5)
+    result = SUMixLoss(**options)(mixed, original, target)
+    before = result['classification'].item(), result['uncertainty'].item()
+    result['loss'] /= 4.  # as loops that accumulate gradients do
+    assert (result['classification'].item(), result['uncertainty'].item()) == before
 
 
 @pytest.mark.parametrize('name', list(FORMULAS))
@@ -125,13 +136,6 @@ def test_an_unmixed_batch_has_the_base_loss_alone(base):
     assert torch.equal(mixed.uncertainty.grad, torch.zeros(6, 5))  # DistributedDataParallel waits for one
 
 
-def test_area_without_uncertainty_needs_no_originals():
-    mixed, _, target = random_batch(6, 5)
-    result = SUMixLoss(ratio='area', gamma=0.)(mixed, None, target)
-    expected = SoftTargetCrossEntropy()(mixed.logits, target.soft_target())
-    torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
-
-
 @pytest.mark.parametrize('kwargs, message', [
     ({'ratio': 'best'}, 'ratio must be one of'),
     ({'strength': -1.}, 'strength must be 0 or greater, got -1'),
@@ -139,104 +143,43 @@ def test_area_without_uncertainty_needs_no_originals():
     ({'gamma': float('nan')}, 'gamma must be 0 or greater'),
     ({'base': LabelSmoothingCrossEntropy()}, 'base must take soft targets.*LabelSmoothingCrossEntropy'),
     ({'base': JsdCrossEntropy()}, 'base must take soft targets.*JsdCrossEntropy'),
-    ({'base': BinaryCrossEntropy(), 'ratio': 'released'}, 'needs SoftTargetCrossEntropy.*got BinaryCrossEntropy'),
+    *(({'base': BinaryCrossEntropy(), 'ratio': ratio}, 'needs SoftTargetCrossEntropy.*got BinaryCrossEntropy')
+      for ratio in ('released', Released())),
 ])
 def test_bad_options_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SUMixLoss(**kwargs)
 
 
-def test_outputs_that_do_not_fit_are_refused():
+@pytest.mark.parametrize('options, change, message', [
+    ({'ratio': 'similarity'}, None, "ratio 'similarity' with gamma 0 needs the outputs for the unmixed images, got None"),
+    ({'ratio': 'area', 'gamma': 0.5}, None, 'gamma 0.5 needs the outputs for the unmixed images, got None'),
+    ({}, {'mixed logits': torch.zeros(5, 5)}, r'mixed logits must be .* \[6, 5\], got \[5, 5\]'),
+    ({}, {'original uncertainty': torch.zeros(6, 4)}, r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'),
+    ({'ratio': 'area'}, {'mixed logits': None}, r'mixed logits must be .* \[6, 5\], got None'),
+    ({'ratio': 'area', 'gamma': 0.5}, {'original logits': None}, r'original logits must be .* \[6, 5\], got None'),
+    ({}, {'original logits': None, 'original evidence': None}, r'needs ModelOutput.logits \[6, C\] for the unmixed'),
+    ({}, {'original evidence': None}, r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
+    ({'ratio': 'feature'}, {'mixed features': None}, r'needs ModelOutput.features \[6, D\] for the mixed images, got None'),
+])
+def test_outputs_that_do_not_fit_are_refused_by_their_names(options, change, message):
     mixed, original, target = random_batch(6, 5)
-    for options, named in (
-            ({'ratio': 'similarity'}, "ratio 'similarity' with gamma 0 and clean 0"),
-            ({'ratio': 'area', 'gamma': 0.5}, 'gamma 0.5'), ({'ratio': 'area', 'clean': 0.25}, 'clean 0.25')):
-        with pytest.raises(ValueError, match=f'{named}.* needs the outputs for the unmixed images, got None'):
-            SUMixLoss(**options)(mixed, None, target)
-    with pytest.raises(ValueError, match=r'mixed logits must be .* \[6, 5\], got \[5, 5\]'):
-        SUMixLoss()(mixed._replace(logits=mixed.logits[:5]), original, target)
-    with pytest.raises(ValueError, match=r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'):
-        SUMixLoss(ratio='similarity')(mixed, ModelOutput(original.logits, original.uncertainty[:, :4]), target)
+    outputs = {'mixed': mixed, 'original': original if change else None}
+    for name, value in (change or {}).items():
+        which, part = name.split()
+        outputs[which] = outputs[which]._replace(**{part: value})
+    with pytest.raises(ValueError, match=message):
+        SUMixLoss(**options)(*outputs.values(), target)
 
 
-@pytest.mark.parametrize('base, rest', [(SoftTargetCrossEntropy(), 0.2), (BinaryCrossEntropy(), 0.)])
-@pytest.mark.parametrize('fade', [0.6, 1.])
-def test_a_target_fades_by_the_visible_evidence_to_equal_probabilities_or_for_binary_losses_to_none(base, rest, fade):
-    torch.manual_seed(0)
-    mixed, original, target = random_batch(16, 5)
-    original = original._replace(evidence=original.evidence ** 12)  # of few places, that may all be hidden
-    mask = (torch.rand(16, 1, 4, 4) < 0.4).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    target = MixedTarget(target.labels, mask.float().mean((1, 2, 3)), 5, index=target.index, mask=mask)
-    result = SUMixLoss(base, fade=fade)(mixed, original, target)
-    rows, weights = [], []
-    for i, lam in enumerate(result['lam'].tolist()):
-        j, visible = target.index[i].item(), 0.
-        for image, shown in ((i, target.mask[i, 0]), (j, ~target.mask[i, 0])):
-            evidence = original.evidence[image]
-            cells = [(y, x) for y in range(4) for x in range(4)]
-            visible += sum(
-                evidence[y, x].item() * shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item()
-                for y, x in cells) / evidence.sum().item()
-        weights.append(min(1., visible / fade))
-        row = [rest * (1 - weights[-1])] * 5
-        row[target.labels[i]] += weights[-1] * lam
-        row[target.labels[j]] += weights[-1] * (1 - lam)
-        rows.append(row)
-    assert min(weights) < 0.9
-    torch.testing.assert_close(result['classification'], base(mixed.logits, torch.tensor(rows)))
-
-
-def test_what_is_not_finite_does_not_fade():
-    mixed, original, target = random_batch(16, 5)
-    evidence = original.evidence.clone()
-    evidence[3, 0, 0], evidence[4] = float('nan'), float('inf')
-    result = SUMixLoss(fade=1.)(mixed, original._replace(evidence=evidence), target)
-    assert result['loss'].isfinite() and result['lam'].isfinite().all()
-    first, second = visible_evidence(original.evidence, target)
-    weight = (first + second).clamp(max=1.).unsqueeze(1)
-    hit = torch.isin(torch.arange(16), torch.tensor([3, 4])) | torch.isin(target.index, torch.tensor([3, 4]))
-    weight[hit] = 1.
-    expected = weight * target.soft_target(result['lam']) + (1 - weight) / 5
-    torch.testing.assert_close(result['classification'], SoftTargetCrossEntropy()(mixed.logits, expected))
-
-
-def test_an_unmixed_batch_does_not_fade():
-    mixed, original, target = random_batch(6, 5)
-    target = MixedTarget(target.labels, None, 5)
-    result = SUMixLoss(fade=1.)(mixed, original, target)
-    expected = SoftTargetCrossEntropy()(mixed.logits, target.soft_target())
-    torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
-
-
-@pytest.mark.parametrize('gamma', [0., 0.5])
-@pytest.mark.parametrize('ratio', ['evidence', 'similarity', 'area'])
-def test_clean_weighs_the_plain_loss_of_the_unmixed_images(ratio, gamma):
-    mixed, original, target = random_batch(8, 5)
-    target = MixedTarget(target.labels, target.lam, 5, 0.1, index=target.index, mask=target.mask)
-    result = SUMixLoss(ratio=ratio, gamma=gamma, clean=0.3)(mixed, original, target)
-    lam, expected = FORMULAS[ratio](mixed, original, target), 0.
-    for i, share in enumerate(lam.tolist()):
-        log_p, log_clean = (log_softmax(output.logits[i].detach(), 0) for output in (mixed, original))
-        first, second = (0.9 * log_p[label] + 0.1 * log_p.mean() for label in (
-            target.labels[i], target.partner_labels[i]))
-        plain = 0.9 * log_clean[target.labels[i]] + 0.1 * log_clean.mean()
-        expected -= (0.7 * (share * first + (1 - share) * second) + 0.3 * plain).item() / 8
-    assert result['classification'].item() == pytest.approx(expected, rel=1e-5)
-    term = uncertainty_term(mixed, original, target).item()
-    assert result['loss'].item() == pytest.approx(expected + gamma * term, rel=1e-5)
-    result['loss'].backward()
-    assert original.logits.grad.abs().max() > 0
-
-
-def test_without_clean_no_gradient_flows_into_the_unmixed_images_logits():
+def test_no_gradient_flows_into_the_unmixed_images_logits():
     mixed, original, target = random_batch(8, 5)
     SUMixLoss()(mixed, original, target)['loss'].backward()
     assert original.logits.grad is None and mixed.logits.grad is not None
 
 
 def test_its_repr_holds_the_settings():
-    assert 'ratio=combined (1, 4, 0), gamma=0.5, clean=0.25, fade=0.6' in repr(
-        SUMixLoss(gamma=0.5, clean=0.25, fade=0.6))
+    assert 'ratio=combined (1, 4, 0), gamma=0.5' in repr(SUMixLoss(gamma=0.5))
 
 
 def test_a_head_that_overflows_in_a_batch_that_is_not_mixed_leaves_the_loss_finite():

@@ -1,21 +1,15 @@
-"""Where the last feature map of a model is found, at construction, and what is said where there is none."""
+"""Where the last feature map of a model is found, with its first images, and what is said where there is none."""
+import copy
 import logging
+import re
 
 import pytest
 import timm
 import torch
+from torch import nn
 
-from timm_sumix import SUMixMixup, SUMixTask, correct
-from timm_sumix.maps import (
-    FEATURES,
-    INTERMEDIATES,
-    NO_MAP,
-    Found,
-    features_by_place,
-    find_map,
-    watch_features,
-    with_features,
-)
+from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask, correct
+from timm_sumix.maps import FEATURES, INTERMEDIATES, NO_MAP, features_by_place, find_map, with_features
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +17,18 @@ def seeded():
     torch.manual_seed(0)
 
 
-def _task(model, **options):
-    return SUMixTask(model, SUMixMixup(0., 1., mode='pair', num_classes=10), verbose=False, **options)
+def _model(name='test_resnet', **kwargs):
+    if not timm.is_model(name):
+        pytest.skip(f'timm {timm.__version__} has no {name}')
+    return timm.create_model(name, num_classes=10, **kwargs)
+
+
+def _task(model, verbose=False, **options):
+    return SUMixTask(model, SUMixMixup(0., 1., mode='pair', num_classes=10), verbose=verbose, **options)
+
+
+def _images(count, side):
+    return torch.randn(count, 3, side, side), torch.arange(count)
 
 
 @pytest.mark.parametrize('name, side, grid', [
@@ -33,17 +37,14 @@ def _task(model, **options):
 @pytest.mark.parametrize('original_pass', ['none', 'no-grad'])
 def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_output(
         name, side, grid, original_pass):
-    if not timm.is_model(name):
-        pytest.skip(f'timm {timm.__version__} has no {name}')
-    model = timm.create_model(name, num_classes=10)
+    model = _model(name)
     if not hasattr(model, 'forward_intermediates'):  # CrossViT of timm 1.0.27: no map, and a warning says so
         pytest.skip(f'timm {timm.__version__} gives no maps of {name}')
     task = _task(model, original_pass=original_pass)
-    images = torch.randn(2, 3, side, side)
-    module = task.get_trainable_module()
+    images, labels = _images(2, side)
+    mixed, target = task.mixup(images, labels)
+    result, module = task(mixed, target), task.get_trainable_module()
     assert module.found.source == INTERMEDIATES and not module.found.head_reads_map
-    mixed, target = task.mixup(images, torch.arange(2))
-    result = task(mixed, target)
     result['loss'].backward()
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
@@ -53,8 +54,22 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0
     if original_pass == 'none':
         assert unmixed.features.std() > 0
-    else:  # which tells the logits, so that features need not be averaged
+    else:  # which gives the logits, so that features need not be averaged
         assert unmixed.features is None and unmixed.logits.std() > 0
+
+
+@pytest.mark.parametrize('name', ['coat_lite_tiny', 'volo_d1_224', 'tnt_s_legacy_patch16_224'])
+def test_a_class_token_is_found_for_images_of_another_size_than_the_models_usual_one(name):
+    model = _model(name, img_size=160).eval()
+    mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*_images(2, 160))
+    assert find_map(model, mixed[:1])[:2] == (FEATURES, False)
+    with pytest.raises(ValueError, match='the uncertainty term needs logits of the unmixed images'):
+        _task(model, gamma=0.5).prepare(mixed)
+    combined, evidence, two = (
+        correct(model, mixed, target, SUMixOptions(ratio, original_pass=made))
+        for ratio, made in (('combined', 'none'), ('evidence', 'none'), ('evidence', 'no-grad')))
+    assert torch.equal(combined, evidence)  # no prediction is compared
+    assert ((evidence - two).abs() < (target.lam - two).abs()).all()
 
 
 @pytest.mark.parametrize('name, size, grid, kwargs', [
@@ -65,91 +80,141 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     ('test_vit', (32, 96), (2, 6), {'dynamic_img_size': True}),
 ])
 def test_the_grid_of_tokens_is_the_models_own(name, size, grid, kwargs):
-    model = timm.create_model(name, num_classes=10, **kwargs)
+    model = _model(name, **kwargs)
     maps = model.forward_features(torch.randn(1, 3, *size))
     assert features_by_place(model, maps, size).shape[1:3] == grid
 
 
-def _marked_tokens(height, width):
-    """Return tokens [1, 1 + T, 1] that hold their own position; the class token first."""
-    return torch.arange(-1., height * width).view(1, -1, 1)
-
-
 def test_tokens_are_laid_out_row_by_row():
-    class Model(torch.nn.Module):
+    class Model(nn.Module):
         num_prefix_tokens = 1
         feature_info = [{'reduction': 16}]
 
-    features = features_by_place(Model(), _marked_tokens(2, 6), (32, 96))
+    features = features_by_place(Model(), torch.arange(-1., 12.).view(1, -1, 1), (32, 96))
     assert torch.equal(features[0, :, :, 0], torch.arange(12.).view(2, 6))
 
 
 def test_a_number_of_tokens_that_no_reduction_gives_is_refused():
     with pytest.raises(TypeError, match='grid of tokens'):
-        features_by_place(torch.nn.Identity(), torch.zeros(1, 14, 5), (64, 64))
+        features_by_place(nn.Identity(), torch.zeros(1, 14, 5), (64, 64))
 
 
-def test_with_patch_drop_labels_stay_by_area_and_it_is_said(caplog):
-    model = timm.create_model('test_vit', num_classes=10, img_size=128, patch_drop_rate=0.75)
-    with caplog.at_level(logging.WARNING):
-        task = _task(model)
-    assert 'drops patches' in caplog.text and 'by area' in caplog.text
-    mixed, target = task.mixup(torch.randn(4, 3, 128, 128), torch.arange(4))
-    result = task(mixed, target)
-    torch.testing.assert_close(result['lam'], target.lam)
-    result['loss'].backward()
+class _Parts(nn.Module):
+    """A model of two parts, whose head reads the last feature map [N, 4, 2, 2] of images of 8 x 8."""
+    num_classes = num_features = 10
+    num_prefix_tokens = 0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 10)
+
+    def forward_features(self, x):
+        return nn.functional.avg_pool2d(x, 4).mean(1, keepdim=True) * torch.arange(1., 5.).view(-1, 1, 1)
+
+    def forward_head(self, x, pre_logits=False):
+        return self.layer(x.mean((2, 3)))
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
 
 
-def test_a_model_without_any_map_keeps_labels_by_area_and_it_is_said(caplog):
-    class Pooled(torch.nn.Module):
-        num_classes = num_features = 10
-        pretrained_cfg = {'input_size': (3, 8, 8)}
+class _Pooled(_Parts):
+    def forward_features(self, x):
+        return super().forward_features(x).mean((2, 3))
 
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(192, 10)
-
-        def forward_features(self, x):
-            return self.layer(x.flatten(1))
-
-        def forward_head(self, x, pre_logits=False):
-            return x
-
-        def forward(self, x):
-            return self.forward_head(self.forward_features(x))
-
-    with caplog.at_level(logging.WARNING):
-        task = _task(Pooled())
-    assert 'no feature map' in caplog.text and task.get_trainable_module().found.source == NO_MAP
-    mixed, target = task.mixup(torch.randn(4, 3, 8, 8), torch.arange(4))
-    torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
+    def forward_head(self, x, pre_logits=False):
+        return self.layer(x)
 
 
-def test_looking_for_the_map_changes_nothing_in_the_model():
-    model = timm.create_model('test_resnet', num_classes=10, in_chans=1).train()
+class _Centred(_Parts):
+    """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
+    num_prefix_tokens = 1
+    feature_info = [{'reduction': 4}]
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.tensor([1., 2., 3., 6.]))
+
+    def forward_features(self, x):
+        return torch.cat([self.token.expand(len(x), 1, 4), super().forward_features(x).flatten(2).mT], dim=1)
+
+    def forward_head(self, x, pre_logits=False):
+        return x[:, 0] - x[:, 0].mean(1, keepdim=True)
+
+
+class _Out(_Parts):
+    def forward_head(self, x, pre_logits=False):
+        raise RuntimeError('out of memory')
+
+
+@pytest.mark.parametrize('create, side, reason', [
+    (lambda: _model('test_vit', img_size=128, patch_drop_rate=0.75), 128, 'patches are dropped at random'),
+    (_Pooled, 8, 'neither forward_features nor forward_intermediates returns a grid'),
+    (_model, 32, 'the map has a single place for images of 32 x 32 .--model-kwargs output_stride=8'),
+])
+def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwarn, create, side, reason):
+    for options in (
+            {}, {'ratio': 'feature'}, {'ratio': 'similarity'}, {'ratio': 'evidence', 'original_pass': 'no-grad'}):
+        caplog.clear()
+        task = _task(create(), verbose=True, **options)
+        mixed, target = task.mixup(*_images(4, side))
+        for _ in range(2):
+            result = task(mixed, target)
+        result['loss'].backward()
+        torch.testing.assert_close(result['lam'], target.lam)
+        torch.testing.assert_close(correct(task.get_eval_model(), mixed, target, SUMixOptions(**options)), target.lam)
+        warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+        assert re.search(f'{reason}.*labels stay as they are by area', warning) and not recwarn.list
+        assert task.get_trainable_module().found.source == NO_MAP
+    task = _task(create(), gamma=0.5)
+    for _ in range(2):  # in a later step too
+        with pytest.raises(ValueError, match=f"the uncertainty term needs logits .*{reason}.*use original_pass 'grad'"):
+            task(mixed, target)
+    task = _task(create(), ratio='similarity', original_pass='no-grad')  # which the warning names
+    assert not torch.allclose(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-7)
+
+
+def test_later_images_of_which_the_map_is_a_single_place_keep_the_area_which_one_warning_says(caplog):
+    task = _task(_model(), verbose=True)
+    task.prepare(_images(1, 64)[0])
+    mixed, target = task.mixup(*_images(4, 32))
+    for _ in range(2):
+        torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
+    warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert 'a single place for images of 32 x 32: labels stay as they are by area' in warning
+
+
+def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge():
+    for run in (lambda: find_map(_Out(), _images(1, 8)[0]), lambda: _task(_Out())(*_images(4, 8))):
+        with pytest.raises(RuntimeError, match='out of memory'):
+            run()
+
+
+def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
+    model, stems = _model(in_chans=1, drop_rate=0.5).train(), []
     model.bn1.eval()  # frozen by its user
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.get_rng_state()
-    assert find_map(model) == Found(FEATURES, head_reads_map=True, is_plain=True)
-    assert 'forward_features' not in vars(model)
+    state, parts = torch.get_rng_state(), dict(vars(model))
+    found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
+    assert found[:2] == (FEATURES, True) and torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
-    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    task = _task(_model())
+    task.prepare(_images(4, 64)[0])
+    task.get_eval_model().conv1.register_forward_hook(lambda *_: stems.append(1))
+    for count in (4, 6, 4):
+        task(*_images(count, 64))
+    assert len(stems) == 3
 
 
-def test_the_map_is_looked_for_once_in_each_model_and_pooling():
-    seen = []
-    model = timm.create_model('test_resnet', num_classes=10).eval()
-    model.register_forward_hook(lambda *_: seen.append('all'))
-    model.conv1.register_forward_hook(lambda *_: seen.append('stem'))
-    mixed, target = SUMixMixup(0., 1., num_classes=10)(torch.randn(4, 3, 64, 64), torch.arange(4))
-    for _ in range(3):
-        correct(model, mixed, target)
-    assert seen == ['stem'] * 3 + ['stem', 'all'] * 3  # a trial, which the model's own hooks do not see; three batches
-    vit = timm.create_model('test_vit', num_classes=10, img_size=32)
-    assert not find_map(vit).head_reads_map
-    vit.reset_classifier(10, 'avg')
-    assert find_map(vit).head_reads_map
+def test_looking_for_the_map_leaves_no_module_in_eval_mode():
+    model, modes = _model().train(), []
+    train = model.conv1.train
+    # as modules of timm 1.0.27 that clear there what they keep for eval mode
+    model.conv1.train = lambda mode=True: (modes.append(mode), train(mode))[1]
+    _task(model).prepare(_images(1, 64)[0])
+    assert modes == [False, True] and model.conv1.training
 
 
 @pytest.mark.parametrize('name, kwargs, reads_map', [
@@ -159,47 +224,22 @@ def test_the_map_is_looked_for_once_in_each_model_and_pooling():
     ('test_vit', {}, False), ('test_vit', {'global_pool': 'avg'}, True), ('test_vit', {'fc_norm': True}, False),
     ('test_vit', {'global_pool': 'avg', 'class_token': False}, True),
     ('test_vit', {'global_pool': 'avg', 'reg_tokens': 4}, True),
+    ('test_vit', {'global_pool': 'map', 'pool_include_prefix': True}, False),
     ('deit_tiny_distilled_patch16_224', {'depth': 2, 'embed_dim': 24}, False),
     ('cait_xxs24_224', {'depth': 2, 'embed_dim': 24, 'num_heads': 2}, False),
+    (_Centred, {}, False),
 ])
-@pytest.mark.parametrize('device', ['cpu', 'meta'])
-def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map, device):
-    model = timm.create_model(name, num_classes=10, **kwargs).to(device)
-    assert find_map(model) == Found(FEATURES, reads_map, is_plain=True)
-
-
-class _Centred(torch.nn.Module):
-    """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
-    num_features = num_classes = 4
-    num_prefix_tokens = 1
-    pretrained_cfg = {'input_size': (3, 8, 8)}
-    feature_info = [{'reduction': 4}]
-
-    def __init__(self):
-        super().__init__()
-        self.token = torch.nn.Parameter(torch.tensor([1., 2., 3., 6.]))
-
-    def forward_features(self, x):
-        places = torch.nn.functional.avg_pool2d(x, 4).mean(1).flatten(1)
-        return torch.cat([self.token.expand(len(x), 1, 4), places.unsqueeze(2).expand(-1, -1, 4)], dim=1)
-
-    def forward_head(self, x, pre_logits=False):
-        return x[:, 0] - x[:, 0].mean(1, keepdim=True)
-
-    def forward(self, x):
-        return self.forward_head(self.forward_features(x))
-
-
-def test_a_class_token_behind_a_norm_or_an_attention_is_found():
-    for model in (_Centred(), timm.create_model('test_vit', global_pool='map', pool_include_prefix=True)):
-        assert find_map(model) == Found(FEATURES, head_reads_map=False)
+def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map):
+    model = _model(name, **kwargs) if isinstance(name, str) else name()
+    side = model.pretrained_cfg['input_size'][-1] if isinstance(name, str) else 8
+    assert find_map(model, torch.randn(1, 3, side, side))[:2] == (FEATURES, reads_map)
 
 
 @pytest.mark.parametrize('name, kwargs', [
     ('test_resnet', {}), ('test_vit', {}), ('test_vit', {'class_token': False, 'global_pool': 'avg', 'reg_tokens': 3}),
     ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2), 'img_size': 64, 'window_size': 2})])
 def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
-    model = timm.create_model(name, num_classes=10, **({'img_size': 64} if 'vit' in name else {}), **kwargs)
+    model = _model(name, **({'img_size': 64} if 'vit' in name else {}), **kwargs)
     maps = model.forward_features(torch.randn(2, 3, 64, 64))
     features = features_by_place(model, maps, (64, 64))
     assert torch.equal(with_features(model, maps, features), maps)
@@ -209,63 +249,41 @@ def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
     assert torch.equal(changed[:, :prefix], maps[:, :prefix]) or not prefix
 
 
-def test_watching_leaves_the_model_as_it_was_and_sees_its_own_call():
-    model = timm.create_model('test_resnet', num_classes=10).eval()
-    x = torch.randn(2, 3, 64, 64)
-    with pytest.raises(ZeroDivisionError), watch_features(model, FEATURES) as seen:
-        logits = model(x)
-        raise ZeroDivisionError
-    assert 'forward_features' not in vars(model) and len(seen) == 1
-    assert torch.equal(model.forward_head(seen[0][0]), logits)
-    model.forward_features = own = lambda x: type(model).forward_features(model, x)
-    with watch_features(model, FEATURES) as seen:
-        model(x)
-    assert model.forward_features is own and len(seen) == 1
+# A head that is called again
+
+@pytest.mark.parametrize('name, side, options, compiled', [
+    *(('mobilenetv4_conv_small', 64, options, False) for options in ({}, {'ratio': 'similarity'}, {'gamma': 0.5})),
+    ('mobilenetv4_conv_small', 64, {'gamma': 0.5}, True), ('levit_128s', 128, {}, False)])
+def test_batch_norm_in_a_head_counts_the_mixed_batch_once(name, side, options, compiled):
+    torch._dynamo.reset()
+    model = _model(name, **({'img_size': side} if 'levit' in name else {}))
+    plain, task = copy.deepcopy(model), _task(model, **options)
+    mixed, target = task.mixup(*_images(6, side))
+    if compiled:
+        task.compile(backend='eager')
+    plain(mixed)
+    result = task(mixed, target)
+    result['loss'].backward()
+    assert any(isinstance(module, nn.modules.batchnorm._NormBase) for module in task.get_trainable_module().found.noisy)
+    assert (result['lam'] - target.lam).abs().max() > 1e-3
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, msg=key)
+        assert 'num_batches_tracked' not in key or value == 1
+    flags = [(one.training, getattr(one, 'track_running_stats', None)) for one in model.modules()]
+    assert flags == [(one.training, getattr(one, 'track_running_stats', None)) for one in plain.modules()]
 
 
-def test_a_model_made_for_images_of_which_the_map_is_one_place_is_told_of(caplog):
-    model = timm.create_model('test_resnet', num_classes=10)
-    model.pretrained_cfg = {**model.pretrained_cfg, 'input_size': (3, 32, 32)}
-    with caplog.at_level(logging.WARNING):
-        assert find_map(model).source == NO_MAP
-    assert 'single place' in caplog.text
-
-
-@pytest.mark.parametrize('size, source', [((32, 32), NO_MAP), ((32, 64), FEATURES), ((64, 64), FEATURES)])
-def test_the_map_is_looked_for_at_the_size_of_the_images_without_a_trace(size, source):
-    model = timm.create_model('test_resnet', num_classes=10).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert find_map(model, size).source == find_map(model).source == source
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and model.training
-    assert find_map(timm.create_model('test_vit', num_classes=10), (33, 33)) == Found()  # takes no such images
-
-
-@pytest.mark.parametrize('options', [
-    {}, {'ratio': 'feature'}, {'original_pass': 'no-grad'}, {'fade': 0.5}, {'gamma': 0.5}], ids=str)
-def test_a_single_place_keeps_the_area_and_the_logger_says_so_once(caplog, recwarn, options):
-    task = _task(timm.create_model('test_resnet', num_classes=10), **options)
-    mixed, target = task.mixup(torch.randn(4, 3, 32, 32), torch.arange(4))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            result = task(mixed, target)
-            result['loss'].backward()
-            torch.testing.assert_close(correct(task.get_eval_model(), mixed, target), target.lam)
-    torch.testing.assert_close(result['lam'], target.lam)
-    assert not recwarn.list
-    message, = (record.getMessage() for record in caplog.records if 'single place' in record.getMessage())
-    assert '32 x 32' in message and 'output_stride=8' in message
-
-
-def test_similarity_of_a_single_place_is_corrected_all_the_same():
-    task = _task(timm.create_model('test_resnet', num_classes=10), ratio='similarity')
-    mixed, target = task.mixup(torch.randn(4, 3, 32, 32), torch.arange(4))
-    assert not torch.allclose(task(mixed, target)['lam'], target.lam)
-
-
-def test_what_was_found_is_looked_for_anew_where_the_model_takes_another_size():
-    model = timm.create_model('test_vit', img_size=16, patch_size=16, global_pool='avg', num_classes=4)
-    assert find_map(model).source == NO_MAP  # a single place
-    model.set_input_size(img_size=64)
-    assert find_map(model).source == FEATURES and find_map(model).head_reads_map
-    model.reset_classifier(4, global_pool='token')
-    assert not find_map(model).head_reads_map
+@pytest.mark.parametrize('name', ['test_resnet', 'test_convnext', 'mobilenetv4_conv_small'])
+@pytest.mark.parametrize('options', [{}, {'ratio': 'similarity'}], ids=str)
+def test_dropout_in_a_head_draws_once(name, options):
+    model, states = _model(name, drop_rate=0.5), []
+    task = _task(model, **options)
+    mixed, target = task.mixup(*_images(6, 64))
+    task.prepare(mixed)
+    for run in (lambda: model(mixed), lambda: task(mixed, target)['output']):
+        torch.manual_seed(1)
+        output = run()
+        states.append(torch.get_rng_state())
+        torch.manual_seed(1)
+        assert not torch.equal(torch.get_rng_state(), states[-1]) and torch.equal(output, run())
+    assert torch.equal(*states)

@@ -111,7 +111,7 @@ def test_what_masks_do_not_tell_is_corrected(small_model):
     assert target.exact.sum() >= 2
     torch.testing.assert_close(corrected[target.exact], target.lam[target.exact])
     assert (corrected[~target.exact] != target.lam[~target.exact]).any()
-    task = SUMixTask(small_model, SUMixMixup(**CUTMIX), verbose=False, fade=0.5)
+    task = SUMixTask(small_model, SUMixMixup(**CUTMIX), verbose=False)
     result = task(mixed, target)
     result['loss'].backward()
     torch.testing.assert_close(result['lam'][target.exact], target.lam[target.exact])

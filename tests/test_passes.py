@@ -1,6 +1,4 @@
 """The passes: a model is called as it is, and what it does not tell is an error once it is read."""
-import copy
-
 import pytest
 import timm
 import torch
@@ -13,7 +11,7 @@ from timm_sumix.correction import RATIOS
 from timm_sumix.mixing import MODES
 
 OPTIONS = [
-    *({'ratio': ratio} for ratio in RATIOS), {'gamma': 0.5}, {'clean': 0.5}, {'original_pass': 'no-grad'},
+    *({'ratio': ratio} for ratio in RATIOS), {'gamma': 0.5}, {'original_pass': 'no-grad'},
     {'ratio': 'evidence', 'original_pass': 'no-grad'},
     {'ratio': 'similarity', 'gamma': 0.5, 'original_pass': 'grad'}]
 
@@ -39,14 +37,56 @@ def _images(count=6):
     return torch.randn(count, 3, 32, 32), torch.arange(count)
 
 
-class _Normalising(nn.Module):
-    """A timm model with a forward of its own, which normalises its input, and may scale its output."""
+def _compile(task, how):
+    """Return the task, compiled in one of the ways in which a user may do it."""
+    torch._dynamo.reset()
+    if how == 'task.compile':
+        task.compile(backend='eager')
+    elif how == 'trainable_module':
+        task.trainable_module = torch.compile(task.trainable_module, backend='eager')
+    return torch.compile(task, backend='eager') if how == 'task' else task
 
-    def __init__(self, scale=1.):
+
+@pytest.mark.parametrize('options, how', [
+    *((options, 'eager') for options in OPTIONS),
+    *(({}, how) for how in ('task.compile', 'trainable_module', 'task')),
+    ({'ratio': 'similarity', 'original_pass': 'no-grad'}, 'task.compile')], ids=str)
+def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(options, how):
+    model = _model().eval()
+    task = _task(model, **options)
+    passes = 1 if task.criterion.options.resolved_pass == 'none' else 2
+    mixed, target = task.mixup(*_images())
+    expected, calls = model(mixed), []
+    compiled = _compile(task, how)
+    model.register_forward_pre_hook(lambda _, inputs: calls.append('before') or (2. * inputs[0],))
+    model.register_forward_pre_hook(lambda _, inputs, kwargs: calls.append('keywords'), with_kwargs=True)
+    model.register_forward_hook(lambda _, inputs, kwargs, output: calls.append('after') or 3. * output, with_kwargs=True)
+    for _ in range(2):
+        result = compiled(mixed, target)
+    assert calls == ['before', 'keywords', 'after'] * 2 * passes
+    torch.testing.assert_close(result['output'], model(mixed))
+    torch.testing.assert_close(result['output'], 3. * model.forward_head(model.forward_features(2. * mixed)))
+    assert not torch.allclose(result['output'], expected)
+
+
+@pytest.mark.parametrize('register', ['register_full_backward_hook', 'register_full_backward_pre_hook'])
+def test_backward_hooks_of_the_model_itself_are_refused_and_those_of_its_parts_called(register):
+    model, calls = _model(), []
+    getattr(model.conv1, register)(lambda *_: calls.append(1) and None)
+    _task(model)(*_images())['loss'].backward()
+    assert calls == [1]
+    getattr(model, register)(lambda *_: None)
+    with pytest.raises(ValueError, match='has backward hooks, which are left out: put them on its parts'):
+        _task(model)(*_images())
+
+
+class _Scaling(nn.Module):
+    """A timm model with a forward of its own, which changes its input."""
+
+    def __init__(self):
         super().__init__()
-        self.scale, inner = scale, _model()
-        self.num_classes, self.num_features, self.pretrained_cfg = 10, inner.num_features, inner.pretrained_cfg
-        self.inner = inner
+        self.inner = _model()
+        self.num_classes, self.num_features = 10, self.inner.num_features
 
     def forward_features(self, x):
         return self.inner.forward_features(x)
@@ -55,130 +95,31 @@ class _Normalising(nn.Module):
         return self.inner.forward_head(x, pre_logits=pre_logits)
 
     def forward(self, x):
-        return self.scale * self.forward_head(self.forward_features((x - 0.5) / 0.1))
+        return self.forward_head(self.forward_features(3. * x))
 
 
-@pytest.mark.parametrize('options', OPTIONS, ids=str)
-def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(options):
-    model = _model().eval()
-    task = _task(model, **options)
-    passes = 1 if task.criterion.options.resolved_pass == 'none' else 2
-    mixed, target = task.mixup(*_images())
-    expected, calls = model(mixed), []
-    model.register_forward_pre_hook(lambda _, inputs: calls.append('before') or (2. * inputs[0],))
-    model.register_forward_hook(lambda _, inputs, output: calls.append('after') or 3. * output)
-    for _ in range(2):
-        result = task(mixed, target)
-    assert calls == ['before', 'after'] * 2 * passes
-    assert torch.equal(result['output'], model(mixed)) and not torch.allclose(result['output'], expected)
-
-
-@pytest.mark.parametrize('options', OPTIONS, ids=str)
-def test_a_forward_of_the_models_own_is_what_is_trained(options):
-    torch.manual_seed(0)
-    needs_logits = options.get('original_pass') is None and (
-        'gamma' in options or options.get('ratio') == 'similarity')
-    if needs_logits:  # what comes after the head cannot be known of unmixed logits
-        with pytest.raises(ValueError, match='needs logits of the unmixed images, which cannot be unmixed'):
-            _task(_Normalising(2.), **options)
-    model = _Normalising(1. if needs_logits else 2.).eval()
-    task = _task(model, **options)
-    mixed, target = task.mixup(*_images())
-    result = task(mixed, target)
-    assert torch.equal(result['output'], model(mixed))
-    assert not torch.allclose(result['output'], model.inner(mixed), atol=1e-2)
-    # the maps are those of the normalised images
-    plain = (mixed - 0.5) / 0.1, MixedTarget(
-        target.labels, target.lam, 10, original=(target.original - 0.5) / 0.1, mask=target.mixing)
-    if options.get('ratio') in ('evidence', 'feature'):  # of the maps alone, so that the scale after them is no matter
-        inner = correct(model.inner, *plain, SUMixOptions(**options))
-        torch.testing.assert_close(result['lam'], inner)
-        assert not torch.allclose(inner, correct(model.inner, mixed, target, SUMixOptions(**options)), atol=1e-4)
-
-
-class _Flipping(_Normalising):
+class _Flipping(_Scaling):
     def forward(self, x):
         return super().forward(x) + super().forward(x.flip(-1))
 
 
-class _Scaling(_Normalising):
-    """Its forward changes its input in a way that images of zeros would hide."""
-
-    def forward(self, x):
-        return self.forward_head(self.forward_features(3. * x))
-
-
-def test_a_model_that_calls_forward_features_twice_keeps_the_area_and_it_is_said(caplog):
-    task = _task(_Flipping())
-    assert 'calls forward_features 2 times' in caplog.text
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+@pytest.mark.parametrize('kind', [_Scaling, _Flipping])
+def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refused_elsewhere(kind, options):
+    model = kind().eval()
+    task = _task(model, **options)
     mixed, target = task.mixup(*_images())
-    torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
-
-
-@pytest.mark.parametrize('kind', [_Scaling, _Normalising])
-def test_compile_refuses_a_forward_that_changes_its_input(kind):
-    with pytest.raises(ValueError, match='a forward of its own, which the compiled task would leave out'):
-        _task(kind()).compile(backend='eager')
-    _task(_model()).compile(backend='eager')
-
-
-def test_looking_for_the_map_leaves_no_module_in_eval_mode():
-    model, modes = _model().train(), []
-    before = model.conv1.train
-
-    def train(mode=True):
-        modes.append(mode)
-        return before(mode)
-
-    model.conv1.train = train  # as those of timm 1.0.27 that clear in it what they keep for eval mode
-    _task(model)
-    assert modes == [False, True] and model.conv1.training
-
-
-class _Bypassing(_Normalising):
-    def forward(self, x):
-        return self.inner(x)
-
-
-def test_a_forward_that_leaves_out_forward_features_keeps_the_area_or_says_what_it_must_call(caplog):
-    task = _task(_Bypassing())
-    assert 'calls forward_features 0 times' in caplog.text and 'by area' in caplog.text
-    mixed, target = task.mixup(*_images())
-    result = task(mixed, target)
-    torch.testing.assert_close(result['lam'], target.lam)
-    result = _task(_Bypassing(), ratio='similarity', original_pass='no-grad')(mixed, target)
-    assert not torch.allclose(result['lam'], target.lam)
-    with pytest.raises(TypeError, match='the forward of _Bypassing must call forward_features'):
-        _task(_Bypassing(), ratio='similarity', gamma=0.5, original_pass='grad')(mixed, target)
-
-
-@pytest.mark.parametrize('options', [
-    {}, {'ratio': 'similarity', 'gamma': 0.5}, {'ratio': 'area'}, {'clean': 0.5}], ids=str)
-def test_a_model_compiled_beforehand_by_its_own_compile_is_used_as_it_is(options):
-    torch._dynamo.reset()
-    plain, graphs = _task(_model(), **options), []
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return graph
-
-    compiled = copy.deepcopy(plain)
-    compiled.get_eval_model().compile(backend=count)
-    mixed, target = plain.mixup(*_images())
-    seen = []
-    for _ in range(12):
-        results = [task(mixed, target) for task in (plain, compiled)]
-        torch.testing.assert_close(*(result['loss'] for result in results))
-        results[1]['loss'].backward()
-        seen.append(len(graphs))
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 11):
-        pytest.skip(f'torch {torch.__version__} compiles anew in each step: task.compile() is the way there')
-    assert seen[0] > 0 and seen[-1] == seen[0]  # one graph, not one a step
+    if options.get('ratio') in ('area', 'released') and 'gamma' not in options:
+        torch.testing.assert_close(task(mixed, target)['output'], model(mixed))
+        return
+    for run in (task.prepare, lambda images: task(images, target), lambda images: _compile(task, 'task')(images, target)):
+        with pytest.raises(ValueError, match=f'the forward of {kind.__name__} does more than forward_head.forward_feat'):
+            run(mixed)
 
 
 @pytest.mark.parametrize('options, mode', [
-    *(({}, mode) for mode in MODES), ({'fade': 0.6}, 'pair'), ({'ratio': 'area'}, 'pair'),
-    ({'ratio': 'similarity', 'gamma': 0.5}, 'elem'), ({'clean': 0.5}, 'pair')], ids=str)
+    *(({}, mode) for mode in MODES), ({'ratio': 'area'}, 'pair'), ({'ratio': 'similarity', 'gamma': 0.5}, 'elem')],
+    ids=str)
 def test_a_compiled_step_is_two_graphs_of_the_passes_and_of_ratio_and_loss(options, mode):
     torch._dynamo.reset()
     losses, graphs = [], []
@@ -194,14 +135,6 @@ def test_a_compiled_step_is_two_graphs_of_the_passes_and_of_ratio_and_loss(optio
         assert len(graphs) == 2 * compiled
         losses[-1] = losses[-1] + task(*_images(4))['loss']  # an epoch's last batch: still whole graphs
     torch.testing.assert_close(*losses)
-
-
-def test_compile_refuses_what_it_would_leave_out():
-    hooked = _model()
-    hooked.register_forward_hook(lambda *_: None)
-    for model in (hooked, _Normalising()):
-        with pytest.raises(ValueError, match=f'{type(model).__name__} has hooks or a forward of .*model.compile'):
-            _task(model).compile(backend='eager')
 
 
 def _distributed(model, folder):
@@ -266,7 +199,8 @@ def test_what_a_target_lacks_is_said():
 
 def _all(mixed, original, target):
     for output in (mixed, original):
-        assert output.logits.shape == (6, 10) and output.features.ndim == 2 and output.evidence.shape == (6, 4, 4)
+        assert output.logits.shape == (6, 10) and output.features.ndim == 2
+    assert original.evidence.shape == (6, 4, 4)
     return (target.lam + 0.5) / 2
 
 
@@ -284,15 +218,24 @@ class _Plain(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
 
 
+class _Logits(_Plain):
+    """A model of both parts, without a map or a number of features."""
+
+    def forward_features(self, x):
+        return self[0](x)
+
+    def forward_head(self, x, pre_logits=False):
+        return self[1](x)
+
+
 def _by_logits(mixed, original, target):
     first = (mixed.logits - original.logits).norm(dim=1)
     return torch.sigmoid(target.lam.logit() - first + (mixed.logits - target.partner(original.logits)).norm(dim=1))
 
 
-@pytest.mark.parametrize('options', [{}, {'gamma': 0.5, 'uncertainty': 'logits'}], ids=str)
-def test_a_function_that_reads_logits_alone_needs_no_more_of_a_model(options):
-    model = _Plain()
-    task = _task(model, ratio=_by_logits, original_pass='no-grad', **options)
+def test_a_function_that_reads_logits_alone_needs_no_more_of_a_model():
+    model = _Logits()
+    task = _task(model, ratio=_by_logits, original_pass='no-grad')
     mixed, target = task.mixup(*_images())
     result = task(mixed, target)
     result['loss'].backward()
@@ -301,29 +244,28 @@ def test_a_function_that_reads_logits_alone_needs_no_more_of_a_model(options):
     torch.testing.assert_close(result['lam'], torch.sigmoid(target.lam.logit() - distances[0] + distances[1]).detach())
     torch.testing.assert_close(
         correct(model, mixed, target, SUMixOptions(_by_logits, original_pass='no-grad')), result['lam'])
-    by_area = _task(model, ratio=lambda mixed, original, target: target.lam)(mixed, target)
-    assert torch.equal(by_area['lam'], target.lam)
 
 
-@pytest.mark.parametrize('model, options, field, which', [
-    (_Plain, {'original_pass': 'no-grad'}, 'features', 'mixed'), (_Plain, {}, 'logits', 'unmixed'),
-    (_Plain, {'original_pass': 'no-grad'}, 'evidence', 'unmixed'), (_Plain, {}, 'evidence', 'mixed'),
-    (_Bypassing, {'original_pass': 'no-grad'}, 'evidence', 'unmixed'), (_Bypassing, {}, 'features', 'unmixed'),
-    (lambda: timm.create_model('test_vit', num_classes=10, img_size=32), {}, 'logits', 'unmixed'),
-    (_model, {}, 'uncertainty', 'mixed'),
+@pytest.mark.parametrize('create, options, lacking', [
+    (_model, {}, {'mixed evidence', 'mixed uncertainty', 'unmixed uncertainty'}),
+    (lambda: timm.create_model('test_vit', num_classes=10, img_size=32), {}, {'unmixed logits'}),
+    (_Logits, {}, {'unmixed logits'}),
 ])
-def test_a_function_that_reads_what_a_model_does_not_tell_is_told_so(model, options, field, which):
-    def reads(mixed, original, target):
-        return getattr(mixed if which == 'mixed' else original, field).flatten(1).mean(1).sigmoid()
+def test_a_function_of_ones_own_is_given_none_of_what_a_model_lacks(create, options, lacking):
+    found = set()
 
-    task = _task(model(), ratio=reads, **options)
-    with pytest.raises(ValueError, match=f"ratio 'reads' reads {field} of the {which} images, which .* does not tell"):
-        task(*_images())
+    def reads(mixed, original, target):
+        for which, output in (('mixed', mixed), ('unmixed', original)):
+            found.update(f'{which} {name}' for name, value in output._asdict().items() if value is None)
+        return target.lam
+
+    result = _task(create(), ratio=reads, **options)(*_images())
+    result['loss'].backward()
+    assert lacking <= found and 'mixed logits' not in found
 
 
 class _Nearer(Ratio):
-    reads = ('features',)
-    reads_mixed = ('features',)
+    needs = ('features',)
 
     def distances(self, mixed, original, target):
         return (mixed.features - original.features).norm(dim=1), (

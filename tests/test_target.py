@@ -40,8 +40,8 @@ def test_behaves_like_labels_and_moves_whole():
     original = torch.rand(2, 3, 4, 4)
     labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    exact = torch.tensor([True, False])
-    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=Mixing(2, mask, ~mask, index, exact=exact))
+    mixing = Mixing(2, mask, ~mask, index, exact=torch.tensor([True, False]))
+    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mixing)
     assert target.visible_fraction((2, 2))[0].device.type == 'cpu'
     assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
     moved = target.to('meta')
@@ -68,12 +68,13 @@ def test_behaves_like_labels_and_moves_whole():
     ({'index': torch.tensor([0., 1.])}, TypeError, 'index must be int64'),
     ({'original': torch.rand(3, 3, 4, 4)}, ValueError, 'original must hold 2 images.*got 3'),
     ({'mask': torch.ones(3, 1, 4, 4)}, ValueError, r'mask must be \[1 or 2, 1, H, W\], got \[3, 1, 4, 4\]'),
-    ({'partner_mask': torch.ones(2, 4, 4)}, ValueError, r'partner_mask must be \[1 or 2, 1, H, W\]'),
 ])
 def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
         MixedTarget(**{**good, **change})
+    with pytest.raises(ValueError, match=r'partner_mask must be \[1 or 2, 1, H, W\], got \[2, 4, 4\]'):
+        Mixing(2, torch.ones(1, 1, 4, 4), torch.ones(2, 4, 4))
 
 
 def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
@@ -85,8 +86,7 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
     assert torch.equal(first, expected) and torch.equal(second, 1. - expected)
     first, second = target.visible_fraction((1, 3))
     assert torch.equal(first[0], torch.tensor([[1., 0.5, 0.]]))
-    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.5, 0.5]), 2, mask=mask, partner_mask=mask / 4)
-    assert torch.equal(target.visible_fraction((2, 2))[1], expected / 4)
+    assert torch.equal(Mixing(2, mask, mask / 4).visible_fraction((2, 2))[1], expected / 4)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -139,7 +139,23 @@ def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
     mask[..., :2] = 1.
     partner_mask = 1. - mask
     partner_mask[1], partner_mask[2] = 0.5, mask[2] / 2
-    labels, lam = torch.arange(4), torch.full((4,), 0.5)
-    target = MixedTarget(labels, lam, 4, mask=mask, partner_mask=partner_mask)
-    assert target.mixing.partner_in_place((2, 2)).tolist() == [True, False, False, True]
-    assert MixedTarget(labels, lam, 4, mask=mask).mixing.partner_in_place((2, 2)) is None
+    assert Mixing(4, mask, partner_mask).partner_in_place((2, 2)).tolist() == [True, False, False, True]
+    assert Mixing(4, mask).partner_in_place((2, 2)) is None
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)], ids=str)
+def test_whatever_the_default_dtype_the_same_is_drawn_and_labelled(policy, mode, dtype):
+    images, found = torch.rand(3, 3, 259, 263), []  # sides that half precision has not
+    mixup = SUMixMixup(policy=policy, mode=mode, prob=0.8, num_classes=10)
+    for default in (torch.float32, dtype):
+        torch.manual_seed(3)
+        torch.set_default_dtype(default)
+        try:
+            mixed, target = mixup(images, torch.arange(3))
+            found.append([mixed, target.lam, target.soft_target(), target.mask, target.partner_mask])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    for expected, own in zip(*found):
+        assert expected is own is None or expected.dtype == own.dtype and torch.equal(expected, own)

@@ -43,8 +43,8 @@ def num_features(model: nn.Module) -> int:
     size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
     if not size:
         raise TypeError(
-            f"uncertainty 'head' needs a model with head_hidden_size or num_features, {type(model).__name__} has "
-            "neither: use uncertainty 'logits', or gamma 0")
+            "the uncertainty term needs a model with head_hidden_size or num_features, "
+            f'{type(model).__name__} has neither: use gamma 0')
     return size
 
 
@@ -57,6 +57,22 @@ def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
 def has_sync_batch_norm(model: nn.Module) -> bool:
     """Whether processes wait for each other in each pass, so that all must make the same number of passes."""
     return any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+
+
+def check_model(model: nn.Module, needs_parts: bool) -> None:
+    """Raise TypeError for what wraps a model, or one without the parts that are needed."""
+    name = type(model).__name__
+    if hasattr(model, '_orig_mod'):
+        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
+    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
+        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
+    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
+        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
+    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
+    if missing and needs_parts:
+        raise TypeError(
+            f"{name} lacks {missing}: give it both, as docs/examples/with_torchvision.py does in eight lines, or use "
+            "ratio 'similarity' with original_pass 'no-grad'")
 
 
 def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:

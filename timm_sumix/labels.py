@@ -1,6 +1,5 @@
 """Labels as a loader gives them: classes [N], or which of the classes an image has [N, C]."""
 import torch
-from timm.data.mixup import one_hot
 
 INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -10,7 +9,9 @@ def smoothed_labels(labels: torch.Tensor, num_classes: int, smoothing: float, mu
     if multi_label:
         return labels.float() * (1. - smoothing) + 0.5 * smoothing
     off_value = smoothing / num_classes
-    return one_hot(labels, num_classes, 1. - smoothing + off_value, off_value)
+    # timm's one_hot is of torch's default dtype
+    rows = torch.full((len(labels), num_classes), off_value, device=labels.device, dtype=torch.float32)
+    return rows.scatter_(1, labels.unsqueeze(1), 1. - smoothing + off_value)
 
 
 def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = False) -> None:

@@ -98,7 +98,7 @@ class SUMixLoss(nn.Module):
                 raise ValueError(
                     f'ratio {self.ratio.name!r} with gamma {self.options.gamma:g} needs the outputs for the unmixed '
                     'images, got None')
-            _check_logits('original', original, target)
+            _check_logits('original', original, target, self.options.gamma > 0)
         if self.is_released and target.object_mask is not None:
             raise ValueError(
                 "ratio 'released' gives a batch one share, and masks of objects give each image its own: leave out "
@@ -202,9 +202,9 @@ def _uncertainty(output: ModelOutput) -> torch.Tensor:
     return F.normalize(output.uncertainty.float().softmax(dim=-1), dim=-1)
 
 
-def _check_logits(name: str, output: ModelOutput, target: MixedTarget) -> None:
+def _check_logits(name: str, output: ModelOutput, target: MixedTarget, is_needed: bool = True) -> None:
     expected = (len(target), target.num_classes)
     for part, value in (('logits', output.logits), ('uncertainty', output.uncertainty)):
-        if value is not None and tuple(value.shape) != expected:
-            raise ValueError(
-                f'{name} {part} must be [batch size, classes] = {list(expected)}, got {list(value.shape)}')
+        shape = None if value is None else list(value.shape)
+        if shape != list(expected) and (shape is not None or part == 'logits' and is_needed):
+            raise ValueError(f'{name} {part} must be [batch size, classes] = {list(expected)}, got {shape}')

@@ -11,7 +11,8 @@ import torch
 import torch.nn as nn
 
 FEATURES, INTERMEDIATES, NO_MAP = 'forward_features', 'forward_intermediates', 'none'
-_NOISY = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)  # what a further call in training changes
+_NORMS = nn.modules.batchnorm._NormBase
+_NOISY = (_NORMS, nn.modules.dropout._DropoutNd)  # what a further call in training changes
 
 
 class Found(NamedTuple):
@@ -50,24 +51,24 @@ def find_map(model: nn.Module, image: torch.Tensor) -> Found:
 
 def _search(model: Any, image: torch.Tensor) -> Found:
     logits, size, equals = model.forward(image), image_size(image), False
+    noisy: Tuple[nn.Module, ...] = ()
     for source in (FEATURES, INTERMEDIATES) if hasattr(model, 'forward_intermediates') else (FEATURES,):
         output, maps = output_and_map(model, source, image)
         if not _same(model.forward_head(output), logits):
             continue
-        equals = True
+        equals, noisy = True, _noisy_modules(model, output)
         features = _by_place(model, maps, size)
         if features is None:
             continue
         if features.shape[1:3] == (1, 1):
             return Found(reason=f'the map has a single place for images of {size[0]} x {size[1]} (--model-kwargs '
-                                'output_stride=8 gives a larger one, where the model takes it)')
-        reads_map = source == FEATURES and _head_reads_map(model, output, features)
-        return Found(source, reads_map, _noisy_modules(model, output) if reads_map else ())
+                                'output_stride=8 gives a larger one, where the model takes it)', noisy=noisy)
+        return Found(source, source == FEATURES and _head_reads_map(model, output, features), noisy)
     if not equals:
         raise ValueError(
             f'the forward of {type(model).__name__} does more than forward_head(forward_features(x)), which would be '
             "left out: put that into one of these, or use ratio 'similarity' with original_pass 'no-grad'")
-    return Found(reason='neither forward_features nor forward_intermediates returns a grid of places')
+    return Found(reason='neither forward_features nor forward_intermediates returns a grid of places', noisy=noisy)
 
 
 def output_and_map(model: Any, source: str, images: torch.Tensor) -> Tuple[Any, Any]:
@@ -125,14 +126,27 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def quiet(model: nn.Module, noisy: Tuple[nn.Module, ...]) -> Iterator[None]:
     """Call a model's head once more without a trace: its dropout draws nothing, its batch norm counts no batch."""
-    modules = [module for module in (model, *noisy) if module.training]
+    with _without('training', [module for module in (model, *noisy) if module.training]):
+        yield
+
+
+@contextmanager
+def uncounted(noisy: Tuple[nn.Module, ...]) -> Iterator[None]:
+    """Call a model's head once more on the same batch: normalised as before, which its batch norm counts no more."""
+    with _without('track_running_stats', [
+            module for module in noisy if isinstance(module, _NORMS) and module.track_running_stats]):
+        yield
+
+
+@contextmanager
+def _without(flag: str, modules: List[nn.Module]) -> Iterator[None]:
     for module in modules:
-        module.training = False
+        setattr(module, flag, False)
     try:
         yield
     finally:
         for module in modules:
-            module.training = True
+            setattr(module, flag, True)
 
 
 def features_by_place(model: nn.Module, maps: Any, size: Tuple[int, int]) -> torch.Tensor:

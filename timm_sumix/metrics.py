@@ -40,7 +40,7 @@ class Metrics:
 
     def _add_up(self) -> None:
         rows = torch.stack(self._rows)  # [steps, METRICS]
-        steps = torch.arange(self._steps, self._steps + len(rows), device=rows.device).unsqueeze(1)
+        steps = torch.arange(self._steps, self._steps + len(rows), device=rows.device, dtype=torch.float32).unsqueeze(1)
         first = torch.where(rows[:, -len(PARTS):].isfinite(), torch.inf, steps)
         self._totals = [torch.cat([rows, *self._totals]).sum(0, keepdim=True)]
         self._first = [torch.cat([first, *self._first]).amin(0, keepdim=True)]

@@ -9,12 +9,23 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
-from timm.models import group_parameters
 
-from .compat import call_with_hooks
+from .compat import call_with_hooks, check_model
 from .correction import Ratio, evidence_map, unmix
-from .maps import FEATURES, NO_MAP, Found, features_by_place, find_map, image_size, output_and_map, quiet, with_features
+from .maps import (
+    FEATURES,
+    NO_MAP,
+    Found,
+    features_by_place,
+    find_map,
+    image_size,
+    output_and_map,
+    quiet,
+    uncounted,
+    with_features,
+)
 from .options import SUMixOptions
+from .parameters import WithHeads
 from .region import Mixing
 from .target import MixedTarget, ModelOutput
 
@@ -30,7 +41,7 @@ class _Pass(NamedTuple):
     features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
 
 
-class SUMixModule(nn.Module):
+class SUMixModule(WithHeads):
     """A model and its uncertainty head. All is in one forward, as DistributedDataParallel and compile need it.
 
     Args:
@@ -54,17 +65,14 @@ class SUMixModule(nn.Module):
             has_term: bool = False,
             verbose: bool = True,
     ):
-        super().__init__()
-        self.model: Any = model  # forward_features, forward_head and more are timm's own
-        self.uncertainty: Optional[nn.Module] = uncertainty
-        self.projection: Optional[nn.Module] = None  # of the pre-logits features, to those of a teacher
+        super().__init__(model, uncertainty)
         self.ratio = ratio
         self.original_pass = original_pass
         self.has_term = has_term
         self.wants_logits = original_pass == 'none' and (has_term or 'logits' in ratio.needs)
         self.needs_map = self.wants_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
         self.found = Found()
-        self.is_prepared = not self.needs_map
+        self.is_prepared = False
         self._has_warned = not verbose
         check_model(model, self.needs_map or uncertainty is not None)
 
@@ -78,18 +86,17 @@ class SUMixModule(nn.Module):
         """
         if self.is_prepared:
             return
-        self.found, self.is_prepared = find_map(self.model, images[:1]), True
-        if self.found.source == NO_MAP:
-            self._warn(self.found.reason)
-        if not self.wants_logits or self.found.head_reads_map:
-            return
-        name = type(self.model).__name__
-        if self.has_term:
+        found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
+        name, lacks_logits = type(self.model).__name__, self.wants_logits and not found.head_reads_map
+        if lacks_logits and self.has_term:
+            reason = found.reason or 'the head reads more than the last feature map'
             raise ValueError(
-                "the uncertainty term needs logits of the unmixed images, which cannot be unmixed where the head reads "
-                f"more than the last feature map, as in {name}: use original_pass 'grad', another global_pool of the "
-                'model, or gamma 0')
-        if self.found.source != NO_MAP and not self._has_warned:
+                f'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of {name} ({reason})'
+                ": use original_pass 'grad', another global_pool of the model, or gamma 0")
+        self.found, self.is_prepared = found if self.needs_map else Found(noisy=found.noisy), True
+        if self.needs_map and found.source == NO_MAP:
+            self._warn(found.reason)
+        elif lacks_logits and not self._has_warned:
             _logger.warning(
                 f'SUMix: the head of {name} reads more than the last feature map, a class token for example: weaker '
                 "correction, by the map alone. Try global_pool 'avg' (--gp avg), or original_pass 'no-grad'.")
@@ -103,7 +110,7 @@ class SUMixModule(nn.Module):
 
     def _run(self, images: torch.Tensor) -> _Pass:
         """Pass images through the model."""
-        if self.found.source == NO_MAP and self.uncertainty is None and self.projection is None:
+        if self.found.source == NO_MAP and not self.reads_pre_logits:
             return self._pass(self.model(images))
         source = FEATURES if self.found.source == NO_MAP else self.found.source
         kept = []
@@ -127,7 +134,8 @@ class SUMixModule(nn.Module):
         projection = None if is_unmixed else self.projection
         pre_logits = None
         if self.uncertainty is not None or projection is not None:
-            pre_logits = self.model.forward_head(output, pre_logits=True)
+            with uncounted(self.found.noisy):
+                pre_logits = self.model.forward_head(output, pre_logits=True)
         if projection is not None:
             distilled = projection(pre_logits)
         return _Pass(logits, distilled, pre_logits, output, features)
@@ -187,51 +195,6 @@ class SUMixModule(nn.Module):
             return mixed_output, None
         unmixed, seen = self._unmix(made, mixing)
         return mixed_output, self._to_output(unmixed, mixed, fields, seen, mixing)
-
-    def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
-        """Yield the model's parameters by the names that they have in the model, then those of what is beside it.
-
-        So every option of an optimizer that goes by names means the same with and without SUMix.
-        """
-        if not recurse:
-            return
-        start = f'{prefix}.' if prefix else ''
-        yield from self.model.named_parameters(prefix, remove_duplicate=remove_duplicate)
-        for name, head in (('uncertainty', self.uncertainty), ('projection', self.projection)):
-            if head is not None:
-                yield from head.named_parameters(f'{start}{name}', remove_duplicate=remove_duplicate)
-
-    def no_weight_decay(self):
-        """Return the names of the parameters that the model keeps free of weight decay."""
-        return self.model.no_weight_decay() if hasattr(self.model, 'no_weight_decay') else set()
-
-    @property
-    def group_matcher(self):
-        """The model's own layer groups for layer decay, the head in the last; absent where the model has none."""
-        model_matcher = self.model.group_matcher
-
-        def group_matcher(coarse: bool = False):
-            layers = group_parameters(self.model, model_matcher(coarse=coarse), reverse=True)
-            last = max(layers.values())
-            return lambda name: layers.get(name, last)
-
-        return group_matcher
-
-
-def check_model(model: nn.Module, needs_parts: bool) -> None:
-    """Raise TypeError for what wraps a model, or one without the parts that are needed."""
-    name = type(model).__name__
-    if hasattr(model, '_orig_mod'):
-        raise TypeError(f'model must be the model itself, got one compiled ({name}): use task.compile()')
-    if not isinstance(model, nn.Module) or hasattr(model, 'get_eval_model'):
-        raise TypeError(f'model must be a timm model, got {name} (of a task, give task.get_eval_model())')
-    if isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'forward_features'):
-        raise TypeError(f'model must be the model itself, got {name} around it: give its .module')
-    missing = [part for part in ('forward_features', 'forward_head') if not hasattr(model, part)]
-    if missing and needs_parts:
-        raise TypeError(
-            f"{name} lacks {missing}: give it both, as docs/examples/with_torchvision.py does in eight lines, or use "
-            "ratio 'similarity' with original_pass 'no-grad'")
 
 
 def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:

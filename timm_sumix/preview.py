@@ -42,7 +42,8 @@ def draw_preview(
     """
     difference = (lam - target.area).abs() * ~target.same_labels
     order = difference.argsort(descending=True)
-    chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().to(order.device)]
+    places = torch.linspace(0, len(order) - 1, min(count, len(order)), dtype=torch.float32)
+    chosen = order[places.round().long().to(order.device)]
     pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
     if target.mask is not None and target.object_mask is not None:
         pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())

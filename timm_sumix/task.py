@@ -13,13 +13,13 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .compat import create_criterion, device_and_dtype, has_sync_batch_norm, num_features
+from .compat import check_model, create_criterion, device_and_dtype, has_sync_batch_norm, num_features
 from .labels import check_labels
 from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule, check_model, mixing_of, original_images
+from .passes import SUMixModule, mixing_of, original_images
 from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
@@ -83,6 +83,10 @@ class SUMixTask(ClassificationTask):
         has_term = options.gamma > 0
         if mixup.multi_label:
             loss.check_multi_label()
+        if mixup.labels_by_draw and ratio.name != 'area':
+            raise ValueError(
+                'correct_lam=False labels by the share that was drawn, which a ratio takes for that of the pixels: use '
+                "correct_lam=True, or ratio 'area'")
         has_head = has_term and options.uncertainty == 'head'
         check_model(model, has_head)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)
@@ -109,7 +113,7 @@ class SUMixTask(ClassificationTask):
         _logger.info(f'SUMix: labels corrected by {ratio.origin}; ratio {ratio}.{term}')
         _logger.info(f'SUMix: pass over the unmixed images: {made}; cost: {COSTS[made]}.')
         part = self.mixup.corrected_part
-        if part < 1. and options.ratio != 'area':
+        if part < 1. and ratio.name != 'area':
             _logger.log(logging.INFO if part else logging.WARNING, (
                 f'SUMix: labels of {part:.0%} of the images can be corrected. The others are not mixed, or by mixup, '
                 'whose share is right as it is.'))

@@ -32,9 +32,10 @@ class Draws(NamedTuple):
 
 def draw_for_batch(policies: Sequence[Policy], probs: Sequence[float], prob: float, x: torch.Tensor) -> Optional[Draws]:
     """Draw once for the whole batch x [N, C, H, W]; None if it is not to be mixed."""
-    if prob < 1. and torch.rand((), device='cpu').item() >= prob:
+    if prob < 1. and torch.rand((), device='cpu', dtype=torch.float32).item() >= prob:
         return None
-    policy = policies[int(torch.multinomial(torch.tensor(probs, device='cpu'), 1)) if len(policies) > 1 else 0]
+    weights = torch.tensor(probs, device='cpu', dtype=torch.float32)
+    policy = policies[int(torch.multinomial(weights, 1)) if len(policies) > 1 else 0]
     return Draws([Part(policy, policy.draw(1, x, len(x)))])
 
 
@@ -44,11 +45,11 @@ def draw_for_each(
     count = (len(x) + 1) // 2 if in_pairs else len(x)
     parts = [Part(policy, policy.draw(count, x, count)) for policy in policies]
     if len(parts) > 1:
-        uniform, start = torch.rand(count, device=x.device), 0.
+        uniform, start = torch.rand(count, device=x.device, dtype=torch.float32), 0.
         for i, share in enumerate(probs):
             parts[i] = parts[i]._replace(chosen=uniform >= start)
             start += share
-    active = None if prob == 1. else torch.rand(count, device=x.device) < prob
+    active = None if prob == 1. else torch.rand(count, device=x.device, dtype=torch.float32) < prob
     draws = Draws(parts, active)
     return _for_partners(draws, len(x) // 2) if in_pairs else draws
 

@@ -18,6 +18,7 @@ from ..target import MixedTarget
 from .blend import blend
 from .draws import Draws, draw_for_batch, draw_for_each
 from .policies import Policy, create_policy, policy_names, split_kwargs
+from .policies.cutmix import CutMix
 from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
@@ -133,6 +134,12 @@ class SUMixMixup(Mixup):
         """Part of the images, in [0, 1], mixed by a policy whose share a ratio can correct (not mixup's)."""
         return self.mix_prob * sum(
             prob for policy, prob in zip(self.policies, self.policy_probs) if not policy.exact_lam)
+
+    @property
+    def labels_by_draw(self) -> bool:
+        """Whether CutMix's lam is the share that was drawn, not that of the pixels kept (correct_lam=False)."""
+        return any(
+            isinstance(policy, CutMix) and not policy.correct_lam and policy.minmax is None for policy in self.policies)
 
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
         """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""

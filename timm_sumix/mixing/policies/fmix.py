@@ -80,8 +80,8 @@ def low_frequency_noise(count: int, size: Tuple[int, int], decay: float, device:
         device: Where to make them.
     """
     height, width = size
-    rows = torch.fft.fftfreq(height, device=device).view(-1, 1)
-    columns = torch.fft.rfftfreq(width, device=device)
+    rows = torch.fft.fftfreq(height, device=device, dtype=torch.float32).view(-1, 1)
+    columns = torch.fft.rfftfreq(width, device=device, dtype=torch.float32)
     # the constant part has frequency 0, and is given the lowest other one
     frequency = torch.hypot(rows, columns).clamp(min=1. / max(height, width))
     spectrum = torch.randn(count, height, width // 2 + 1, dtype=torch.complex64, device=device) / frequency ** decay

@@ -70,7 +70,7 @@ class GridMix(Policy):
         rows = _in_holes(params.top, params.bottom, params, height)
         columns = _in_holes(params.left, params.right, params, width)
         holes = rows.view(-1, 1, height, 1) & columns.view(-1, 1, 1, width)
-        return ~holes, 1. - rows.sum(1) * columns.sum(1) / (height * width)
+        return ~holes, 1. - (rows.sum(1) * columns.sum(1)).float() / (height * width)
 
 
 def _place(side: torch.Tensor, length: int) -> Tuple[torch.Tensor, torch.Tensor]:

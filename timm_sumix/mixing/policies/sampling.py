@@ -40,7 +40,7 @@ def draw_beta(alpha: float, count: int, device: Optional[torch.device]) -> Drawn
 
 def draw_uniform(bounds: Sequence[float], count: int, device: Optional[torch.device]) -> torch.Tensor:
     """Draw numbers [count] from [min, max), float32."""
-    return torch.empty(count, device=device).uniform_(*bounds)
+    return torch.empty(count, device=device, dtype=torch.float32).uniform_(*bounds)
 
 
 def draw_integers(low: Union[float, Drawn], high: Drawn, count: int) -> Drawn:
@@ -58,7 +58,7 @@ def both_sides(sides: Sequence[int], device: Optional[torch.device]) -> Drawn:
     height, width = sides
     if device is None:
         return np.array([[height], [width]], dtype=np.float32)
-    return torch.linspace(height, width, 2, device=device).unsqueeze(1)
+    return torch.linspace(height, width, 2, device=device, dtype=torch.float32).unsqueeze(1)
 
 
 def on_device_of(x: torch.Tensor, drawn: Drawn) -> torch.Tensor:
