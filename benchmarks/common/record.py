@@ -1,5 +1,6 @@
 """What every result file says of how its figures were made."""
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -24,12 +25,17 @@ def describe_run(command: str, seed: Union[int, List[int]], device: Union[str, t
     device = torch.device(device)
     on_gpu = device.type == 'cuda'
     return {
-        'command': f'python -m {command} {shlex.join(sys.argv[1:])}'.rstrip(),
+        'command': without_folders(f'python -m {command} {shlex.join(sys.argv[1:])}'),
         'seed': seed,
         'versions': {'timm': timm.__version__, 'torch': torch.__version__, 'timm-sumix': timm_sumix.__version__},
         'commit': _git('rev-parse', '--short', 'HEAD') + ('+' if _git('status', '--porcelain', '-uno') else ''),
         'device': torch.cuda.get_device_name(device) if on_gpu else f'{device.type}, {os.cpu_count()} cores',
     }
+
+
+def without_folders(command: str) -> str:
+    """Return a command line without the folders of the machine that ran it, which change no figure."""
+    return re.sub(r' --(data-dir|out|runs) \S+', '', command).rstrip()
 
 
 def wall_time() -> Dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 
+from ..common.record import without_folders
 from ..common.results import write_result
 from ..common.scores import calibrated, classification
 from ..data.lite0 import load_weights
@@ -99,7 +100,7 @@ def collect(runs: Sequence[Run], path: Path) -> int:
     """
     found = {_key(result): result for result in json.loads(path.read_text())['runs']} if path.is_file() else {}
     found.update({_key(result): result for result in read_results(runs)})
-    results = list(found.values())
+    results = [{**result, 'command': without_folders(result['command'])} for result in found.values()]
     if not results:
         raise FileNotFoundError(f'--out must hold results of runs, there is none as {runs[0].result}')
     for key in ('versions', 'device'):

@@ -30,7 +30,7 @@ def _text(arm: str) -> str:
 
 
 def real_in_short() -> str:
-    """Return top-1 / NLL / ECE by training and setting, means over seeds, of the arms that have all of CutMix's seeds."""
+    """Return top-1 / NLL / ECE by training and setting, means over the seeds, of the arms that have all of them."""
     found = {setting: arms for setting, arms in grid('real').items() if setting in SETTINGS}
     common = [arm for arm in next(iter(found.values())) if all(
         len(arms.get(arm, [])) == len(arms['area']) for arms in found.values())]
