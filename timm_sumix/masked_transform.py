@@ -4,6 +4,7 @@ import random
 import threading
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -56,7 +57,11 @@ class MaskedTransform:
         if not any(isinstance(leaf, _TO_TENSOR) for leaf, _ in leaves):
             raise ValueError(
                 f'transform must make a tensor of the image, got {[type(leaf).__name__ for leaf, _ in leaves]}')
-        self._steps = [_step(*leaf) for leaf in leaves]
+        self._steps: List[_Still] = []
+        for moves, group in groupby(leaves, lambda leaf: type(leaf[0]) in _MOVING):  # to rewind once for a group
+            same = list(group)
+            self._steps += (
+                [_Move(transforms.Compose([leaf for leaf, _ in same]))] if moves else [_step(*leaf) for leaf in same])
 
     def __call__(self, image: Image.Image, mask: Optional[Image.Image]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the image [C, H, W] and its mask [1, H, W], float32 in [0, 1], NaN where mask is None.
@@ -118,15 +123,13 @@ def _leaves(transform: Any) -> List[Any]:
 
 
 def _step(leaf: Any, may_be_own: bool) -> '_Still':
-    """Return the step (image, mask) -> (image, mask) for one transform."""
+    """Return the step (image, mask) -> (image, mask) for one transform that is not among _MOVING."""
     inner = leaf.transforms if isinstance(leaf, transforms.RandomApply) else [leaf]
     if all(isinstance(each, _STILL) for each in inner):
         return _Still(leaf)
     for step, kinds in ((_ToTensor, _TO_TENSOR), (_Erase, RandomErasing), (_Augment, (AutoAugment, RandAugment))):
         if isinstance(leaf, kinds):
             return step(leaf)
-    if type(leaf) in _MOVING:
-        return _Move(leaf)
     if isinstance(leaf, _MOVING) or may_be_own and not isinstance(leaf, AugMixAugment):
         return _Own(leaf)
     raise ValueError(

@@ -111,7 +111,7 @@ def _check_mask(mask: Any, image: Image.Image, name: str) -> None:
         raise ValueError(
             f"mask {name} must be a PIL image of mode '1' or 'L', of the size of its image, {image.size}, white where "
             f'the object is, got mode {mode!r}, {size}')
-    counts = mask.convert('L').histogram()
+    counts = mask.histogram() if mode == 'L' else []
     values = [value for value, count in enumerate(counts) if count and value]
     if 0 < len(values) <= _FEW and sum(counts[1:128]) > sum(counts[128:]):
         raise ValueError(
