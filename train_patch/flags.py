@@ -184,7 +184,7 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     nested: Dict[str, Any] = {}
     for key, value in options.items():
         policy, dot, option = key.partition('.')
-        if isinstance(value, str):
+        if any(isinstance(each, str) for each in (value.values() if isinstance(value, dict) else [value])):
             raise ValueError(f'--sumix-policy-kwargs {key} must be a number or several, got {value!r}')
         nested.update({policy: {**nested.get(policy, {}), option: value}} if dot else {key: value})
     return nested
