@@ -199,7 +199,7 @@ def test_a_script_that_is_newer_than_timm_is_told_in_one_line(launch, tmp_path, 
 
 @pytest.mark.parametrize('edits, message', [
     ([('= create_task(', '= Own('), ('\n\ndef main', '\n\nclass Own(ClassificationTask):\n    pass\n\n\ndef main')],
-     'made another task than ClassificationTask'),
+     'made no ClassificationTask, or another task'),
     ([('return args.mixup > 0 or ', 'return False and ')], 'makes its task without Mixup or FastCollateMixup'),
 ])
 def test_a_script_that_trains_without_the_replacements_is_refused_before_the_first_epoch(

@@ -11,8 +11,6 @@ from .errors import refuse
 
 RECIPES = Path(__file__).parent / 'recipes'
 OWN = 'sumix/'  # what the -c of such a recipe begins with
-
-
 KEYS: Dict[str, Tuple[Any, ...]] = {  # key of the file: what it may be; [type]: a list of such
     'sumix': (bool,), 'sumix_preview': (int,), 'sumix_preset': (str,), 'sumix_ratio': (str, [float]),
     'sumix_strength': (float,), 'sumix_gamma': (float,), 'sumix_uncertainty': (str,), 'sumix_original_pass': (str,),

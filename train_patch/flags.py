@@ -98,13 +98,9 @@ def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
         args: The arguments. Where no mixing was asked for, it is set to CutMix at alpha 1, or to the named policy.
         given: Those that were given, by a flag or in the -c file.
     """
-    _check_conflicts(args)
     own = {option.name: getattr(args, f'sumix_{option.name}') for option in fields(SUMixOptions)}
     options = SUMixOptions.preset(args.sumix_preset, **{key: value for key, value in own.items() if value is not None})
-    if (args.sumix_preview or 0) < 0:
-        raise ValueError(f'--sumix-preview must be a number of images, 0 or greater, got {args.sumix_preview}')
-    if args.sumix_masks:
-        _check_masks(args, options)
+    _check_conflicts(args, options)
     loss = SUMixLoss(named_criterion(args), options)
     if is_multi_label(args):
         loss.check_multi_label()
@@ -117,33 +113,31 @@ def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
     return Settings(mixup, options, args.sumix_preview or 0, args.sumix_masks or '')
 
 
-def _check_conflicts(args: argparse.Namespace) -> None:
-    task = getattr(args, 'task', None)  # of newer scripts
-    if task not in (None, 'classification', 'multilabel'):
-        raise ValueError(f'--sumix needs --task classification or multilabel, got {task!r}')
-    for name, reason in CONFLICTS.items():
-        if getattr(args, name, None):
-            raise ValueError(f'--sumix cannot be combined with --{name.replace("_", "-")}: {reason}')
-    if args.mixup_mode not in MODES:
-        raise ValueError(f'--mixup-mode must be one of {list(MODES)}, got {args.mixup_mode!r}')
-    if is_multi_label(args) and getattr(args, 'kd_model_name', None):
-        raise ValueError('--task multilabel cannot be combined with --kd-model-name')
-    if getattr(args, 'aug_repeats', 0) and world_info_from_env()[2] == 1:
-        raise ValueError(f'--aug-repeats {args.aug_repeats:g} needs several processes: in one, add --aug-repeats 0')
-
-
-def _check_masks(args: argparse.Namespace, options: SUMixOptions) -> None:
-    dataset, transform = args.dataset or '', str(getattr(args, 'aa', None))
-    saves = getattr(args, 'save_images', False) and not getattr(args, 'no_prefetcher', False)
-    for is_wrong, text in (
-            (not os.path.isdir(args.sumix_masks), f'must be a folder, got {args.sumix_masks!r}'),
-            (options.ratio == 'released', "gives each image a share of its own, ratio 'released' has one for a batch"),
-            (dataset.startswith(ITERABLE), f'needs pictures in folders or tar files, got --dataset {dataset}'),
-            (saves, 'cannot be combined with --save-images, unless with --no-prefetcher'),
-            (transform.startswith('augmix'), f'cannot follow --aa {transform}, which blends images'),
-            (getattr(args, 'train_img_sizes', None), 'cannot be combined with --train-img-sizes')):
+def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
+    def of(name: str) -> Any:  # what some scripts have
+        return getattr(args, name, None)
+    preview, dataset, masks = args.sumix_preview or 0, args.dataset or '', args.sumix_masks
+    problems = [
+        (of('task') not in (None, 'classification', 'multilabel'),
+         f'--sumix needs --task classification or multilabel, got {of("task")!r}'),
+        *((of(name), f'--sumix cannot be combined with --{name.replace("_", "-")}: {CONFLICTS[name]}')
+          for name in CONFLICTS),
+        (args.mixup_mode not in MODES, f'--mixup-mode must be one of {list(MODES)}, got {args.mixup_mode!r}'),
+        (is_multi_label(args) and of('kd_model_name'), '--task multilabel cannot be combined with --kd-model-name'),
+        (of('aug_repeats') and world_info_from_env()[2] == 1,
+         f'--aug-repeats {of("aug_repeats")} needs several processes: in one, add --aug-repeats 0'),
+        (preview < 0, f'--sumix-preview must be a number of images, 0 or greater, got {preview}')]
+    problems += [
+        (not os.path.isdir(masks), f'--sumix-masks must be a folder, got {masks!r}'),
+        (options.ratio == 'released', '--sumix-masks gives each image a share of its own, ratio \'released\' has one'),
+        (dataset.startswith(ITERABLE),
+         f'--sumix-masks needs pictures in folders or tar files, got --dataset {dataset}'),
+        (of('save_images') and not of('no_prefetcher'), '--sumix-masks with --save-images needs --no-prefetcher'),
+        (str(of('aa')).startswith('augmix'), f'--sumix-masks cannot follow --aa {of("aa")}, which blends images'),
+        (of('train_img_sizes'), '--sumix-masks cannot be combined with --train-img-sizes')] if masks else []
+    for is_wrong, text in problems:
         if is_wrong:
-            raise ValueError(f'--sumix-masks {text}')
+            raise ValueError(text)
 
 
 def _resolve_mixing(args: argparse.Namespace, given: Collection[str]) -> Dict[str, Any]:
@@ -184,7 +178,7 @@ def _by_policy(options: Dict[str, Any]) -> Dict[str, Any]:
     nested: Dict[str, Any] = {}
     for key, value in options.items():
         policy, dot, option = key.partition('.')
-        if isinstance(value, str):
+        if any(isinstance(each, str) for each in (value.values() if isinstance(value, dict) else [value])):
             raise ValueError(f'--sumix-policy-kwargs {key} must be a number or several, got {value!r}')
         nested.update({policy: {**nested.get(policy, {}), option: value}} if dot else {key: value})
     return nested

@@ -26,7 +26,7 @@ from .errors import Mismatch, exit_on_mismatch, exit_on_user_error, refuse, refu
 from .flags import Settings, add_flags, resolve
 from .masks import MaskedMixup, carry_masks, look_at_some, with_masks
 from .preview import preview_of
-from .script import TASK, load_script, stand_in, swapped
+from .script import load_script, stand_in, swapped
 
 _logger = logging.getLogger('train_patch')
 
@@ -137,7 +137,7 @@ class Patch:
 
     def _train_one_epoch(self, train_one_epoch: Callable, epoch: int, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         if self.task is None:
-            refuse_script(self.script, f'made another task than {TASK}')
+            refuse_script(self.script, 'made no ClassificationTask, or another task')
         if self.settings.masks and not self.has_masks:
             refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
         arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes

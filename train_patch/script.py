@@ -6,14 +6,12 @@ import os
 import sys
 from abc import ABCMeta
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Collection, Dict, Iterator
 
 from .errors import Mismatch, refuse, refuse_script
 
 NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
-TASK = 'ClassificationTask'
 
 
 def load_script(script: str) -> ModuleType:
@@ -30,19 +28,10 @@ def load_script(script: str) -> ModuleType:
     sys.modules['__main__'] = sys.modules['__mp_main__'] = module
     spec.loader.exec_module(module)
     module.__spec__ = None  # as of a script that is started directly: workers load it by its path
-    missing = [name for name in NAMES if not hasattr(module, name)] + [TASK] * (not _names_the_task(module))
+    missing = [name for name in NAMES if not hasattr(module, name)]
     if missing:
         refuse_script(script, f'has no {", ".join(missing)}')
     return module
-
-
-def _names_the_task(module: ModuleType) -> bool:
-    """Whether the script, or a module below its folder that it imports, names timm's task, be it in a function."""
-    folder = os.path.join(os.path.dirname(str(module.__file__)), '')
-    files = {getattr(each, '__file__', None) or '' for each in list(sys.modules.values())}
-    return hasattr(module, TASK) or any(
-        TASK.encode() in Path(file).read_bytes()
-        for file in files if file.startswith(folder) and file.endswith('.py') and 'site-packages' not in file)
 
 
 def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
