@@ -386,7 +386,8 @@ def test_shares_that_are_known_are_corrected_by_no_ratio():
     mixed, original, target = random_batch(16, 10)
     exact = torch.arange(16) % 2 == 0
     told = MixedTarget(
-        target.labels, target.lam, 10, index=target.index, mask=Mixing(16, target.mask, index=target.index, exact=exact))
+        target.labels, target.lam, 10, index=target.index,
+        mask=Mixing(16, target.mask, index=target.index, exact=exact))
     for name, ratio in FORMULAS.items():
         lam, free = ratio(mixed, original, told), ratio(mixed, original, target)
         assert torch.equal(lam[exact], target.lam[exact]) and torch.equal(lam[~exact], free[~exact]), name
