@@ -11,23 +11,23 @@ MOST_LINES = 260
 
 # part: the parts of the same package that it may import; a folder is one part
 LIBRARY = {
-    'shown': (),
+    'region': (),
     'labels': (),
-    'target': ('labels', 'shown'),
+    'target': ('labels', 'region'),
     'compat': (),
-    'maps': ('compat',),
+    'maps': (),
+    'parameters': (),
     'masks': ('masked_transform',),
     'masked_transform': (),
     'preview': ('target',),
     'metrics': ('target',),
-    'correction': ('shown', 'target'),
-    'mixing': ('labels', 'target'),
+    'correction': ('region', 'target'),
+    'mixing': ('labels', 'region', 'target'),
     'options': ('correction',),
-    'checks': ('correction', 'maps', 'shown', 'target'),
-    'passes': ('checks', 'compat', 'correction', 'maps', 'options', 'shown', 'target'),
+    'passes': ('compat', 'correction', 'maps', 'options', 'parameters', 'region', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
-    'task': ('checks', 'compat', 'loss', 'maps', 'metrics', 'mixing', 'options', 'passes', 'target'),
-    'distillation': ('checks', 'mixing', 'options', 'passes', 'target', 'task'),
+    'task': ('compat', 'labels', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
+    'distillation': ('mixing', 'options', 'target', 'task'),
     '__init__': ('correction', 'distillation', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
 }
 BENCHMARKS = {

@@ -29,13 +29,14 @@ def _reference(image):
     return (strength / strength.max()) ** 4
 
 
-def test_every_layout_gives_the_same_evidence():
-    maps = torch.randn(3, 5, 4, 6)
-    expected = torch.stack([_reference(image.permute(1, 2, 0)) for image in maps])
+def test_every_layout_gives_the_same_evidence_by_the_formula():
+    maps = torch.randn(3, 5, 4, 6, requires_grad=True)
+    expected = torch.stack([_reference(image.permute(1, 2, 0)) for image in maps.detach()])
     tokens = torch.cat([torch.randn(3, 1, 5), maps.flatten(2).transpose(1, 2)], dim=1)
     for layout in (maps, maps.permute(0, 2, 3, 1), tokens):
         found = evidence_map(features_by_place(_Model(), layout, (64, 96)))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert not found.requires_grad
 
 
 def test_a_class_token_that_the_model_does_not_tell_of_is_found_where_the_others_form_a_grid():
@@ -46,10 +47,13 @@ def test_a_class_token_that_the_model_does_not_tell_of_is_found_where_the_others
     assert features_by_place(model, tokens[:, 1:], (64, 64)).shape == (2, 4, 4, 5)
 
 
-@pytest.mark.parametrize('maps', [torch.zeros(3, 5), torch.zeros(3, 12, 5), [torch.zeros(3, 5, 4, 4)]])
-def test_what_has_no_place_is_refused(maps):
-    with pytest.raises(TypeError, match='forward_features must return maps'):
-        features_by_place(_Model(), maps, (64, 96))
+@pytest.mark.parametrize('model, maps', [
+    (_Model(), torch.zeros(3, 5)), (_Model(), torch.zeros(3, 12, 5)), (_Model(), [torch.zeros(3, 5, 4, 4)]),
+    (torch.nn.Identity(), torch.zeros(3, 2, 5)),  # tokens of a class and of distillation
+    (torch.nn.Identity(), torch.zeros(3, 14, 5))])
+def test_what_has_no_place_is_refused(model, maps):
+    with pytest.raises(TypeError, match="forward_features must return maps .*use ratio 'similarity'"):
+        features_by_place(model, maps, (64, 96))
 
 
 @pytest.mark.parametrize('name, kwargs', [
@@ -67,17 +71,5 @@ def test_models_of_every_kind_train_with_it(name, kwargs):
     assert not torch.allclose(result['lam'], target.lam)
 
 
-def test_a_class_and_a_distillation_token_are_not_taken_for_places():
-    with pytest.raises(TypeError, match="use ratio 'similarity'"):
-        features_by_place(torch.nn.Identity(), torch.zeros(3, 2, 5), (64, 64))
-
-
 def test_maps_of_a_model_that_does_not_tell_its_features_have_channels_first():
     assert features_by_place(torch.nn.Identity(), torch.randn(3, 5, 4, 6), (64, 96)).shape == (3, 4, 6, 5)
-
-
-def test_evidence_is_where_an_object_is():
-    features = torch.zeros(1, 8, 8, 4)
-    features[0, 2:4, 5:7] = 1.
-    evidence = evidence_map(features)
-    assert evidence[0, 2:4, 5:7].min() > 10 * evidence[0, :, :3].max() and evidence.max() == 1.

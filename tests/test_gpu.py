@@ -65,7 +65,7 @@ def test_the_same_draws_give_the_same_loss_and_gradient(device, policy, mode):
     images, labels = _batch('cpu', 7)
     draws, model, found = mixup.draw(images), _model(), []
     for where in ('cpu', device):
-        task = SUMixTask(copy.deepcopy(model).to(where), mixup, fade=0.6, verbose=False)
+        task = SUMixTask(copy.deepcopy(model).to(where), mixup, verbose=False)
         result = task(*mixup.mix(images.to(where), labels.to(where), _moved(draws, where)))
         result['loss'].backward()
         gradients = [parameter.grad.flatten() for parameter in task.get_trainable_module().parameters()]
@@ -102,7 +102,7 @@ def test_channels_last_changes_nothing(device):
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('options', [{}, {'fade': 0.6}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
 @pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])  # the latter records CUDA graphs
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=pytest.mark.slow), GPU])
 def test_compiled_by_inductor_it_learns_the_same(device, mode, options):

@@ -24,7 +24,7 @@ STEP = re.compile(r'Train: (\d+) \[\s*(\d+)/')
     '--channels-last', '--grad-checkpointing', '--clip-grad 0.02 --clip-mode agc', '--opt adamw --layer-decay 0.7',
     '--head-init-scale 0.1 --head-init-bias -1', '--model-ema --model-ema-warmup', '--bce-loss --bce-target-thresh 0.2',
     '--opt muon', '--grad-accum-steps 2 --model-ema', '--in-chans 1 --input-size 1 64 64',
-    '--sumix-clean 0.3 --sumix-gamma 0.5 --model-ema', '--sumix-gamma 0.5 --mixup-mode pair --amp --amp-dtype bfloat16',
+    '--sumix-gamma 0.5 --model-ema', '--sumix-gamma 0.5 --mixup-mode pair --amp --amp-dtype bfloat16',
     '--sumix-original-pass no-grad --mixup-mode elem'])
 def test_a_run_trains_and_resumes(launch, train_script, arguments):
     parser = runpy.run_path(train_script, run_name='train')['parser']
@@ -34,7 +34,7 @@ def test_a_run_trains_and_resumes(launch, train_script, arguments):
         if word.startswith('--') and not word.startswith('--sumix') and word not in known]
     if lacking:
         pytest.skip(f'the script has no {lacking}')
-    flags = ('--sumix', '--sumix-fade', '0.6', '--input-size', 3, 64, 64, *arguments.split())
+    flags = ('--sumix', '--input-size', 3, 64, 64, *arguments.split())
     model = 'test_vit' if 'grad-checkpointing' in arguments or 'muon' in arguments else 'test_resnet'
     kwargs = ('--model-kwargs', 'img_size=64') if model == 'test_vit' else ()
     first = launch(*flags, *kwargs, name='first', model=model)
@@ -55,8 +55,7 @@ def _start(script, images, out, name, *arguments, module=('-m', 'train_patch'), 
     command = [
         sys.executable, '-u', *module, script, '--data-dir', images, '--model', 'test_resnet', '--num-classes', 4,
         '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--output', out, '--experiment', name, '--input-size',
-        3, 32, 32, '--model-kwargs', 'output_stride=8', '--log-interval', 10, '--no-aug', '--sumix', '--sumix-fade',
-        0.6, *arguments]
+        3, 32, 32, '--model-kwargs', 'output_stride=8', '--log-interval', 10, '--no-aug', '--sumix', *arguments]
     log = open(out / f'{name}.log', 'w')  # noqa: SIM115
     return subprocess.Popen(
         [str(part) for part in command], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
@@ -161,17 +160,16 @@ def test_an_image_that_cannot_be_read_is_named_and_nan_pixels_are_found(launch, 
 
 @pytest.mark.parametrize('arguments', [
     '--sync-bn', '--dist-bn broadcast', '--dist-bn reduce --model-ema', '--grad-accum-steps 2 --sumix-gamma 0.5',
-    '--sumix-clean 0.5 --mixup-prob 0.5 --mixup-mode pair',
+    '--sumix-original-pass no-grad --mixup-prob 0.5 --mixup-mode pair',
     '--sync-bn --sumix-ratio similarity --sumix-original-pass no-grad --mixup-prob 0.5',
     '--torchcompile eager --mixup-prob 0.5 --mixup-mode elem'])
 def test_two_processes_train(train_script, images, tmp_path, arguments):
     if '--sync-bn' in arguments and not torch.cuda.is_available():
         pytest.skip('torch synchronises batch norm on GPUs alone')
     torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', 'train_patch']
-    ratio = [] if 'similarity' not in arguments else ['--sumix-fade', 0]
     run = _start(
-        train_script, images, tmp_path, 'two', '--epochs', 2, '--batch-size', 50, '--workers', 1, *ratio,
-        *arguments.split(), module=torchrun)
+        train_script, images, tmp_path, 'two', '--epochs', 2, '--batch-size', 50, '--workers', 1, *arguments.split(),
+        module=torchrun)
     assert run.wait(600) == 0, (tmp_path / 'two.log').read_text()[-3000:]
     rows = read_summary(tmp_path / 'two')
     assert len(rows) == 2 and all(row['train_sumix_shift'] > 0 for row in rows)

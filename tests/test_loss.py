@@ -152,7 +152,7 @@ def test_bad_options_are_refused(kwargs, message):
 
 
 @pytest.mark.parametrize('options, change, message', [
-    ({'ratio': 'similarity'}, None, "ratio 'similarity' with gamma 0 needs the outputs for the unmixed images, got None"),
+    ({'ratio': 'similarity'}, None, "'similarity' with gamma 0 needs the outputs for the unmixed images, got None"),
     ({'ratio': 'area', 'gamma': 0.5}, None, 'gamma 0.5 needs the outputs for the unmixed images, got None'),
     ({}, {'mixed logits': torch.zeros(5, 5)}, r'mixed logits must be .* \[6, 5\], got \[5, 5\]'),
     ({}, {'original uncertainty': torch.zeros(6, 4)}, r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'),
@@ -160,7 +160,7 @@ def test_bad_options_are_refused(kwargs, message):
     ({'ratio': 'area', 'gamma': 0.5}, {'original logits': None}, r'original logits must be .* \[6, 5\], got None'),
     ({}, {'original logits': None, 'original evidence': None}, r'needs ModelOutput.logits \[6, C\] for the unmixed'),
     ({}, {'original evidence': None}, r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
-    ({'ratio': 'feature'}, {'mixed features': None}, r'needs ModelOutput.features \[6, D\] for the mixed images, got None'),
+    ({'ratio': 'feature'}, {'mixed features': None}, r'ModelOutput.features \[6, D\] for the mixed images, got None'),
 ])
 def test_outputs_that_do_not_fit_are_refused_by_their_names(options, change, message):
     mixed, original, target = random_batch(6, 5)

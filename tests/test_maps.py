@@ -94,11 +94,6 @@ def test_tokens_are_laid_out_row_by_row():
     assert torch.equal(features[0, :, :, 0], torch.arange(12.).view(2, 6))
 
 
-def test_a_number_of_tokens_that_no_reduction_gives_is_refused():
-    with pytest.raises(TypeError, match='grid of tokens'):
-        features_by_place(nn.Identity(), torch.zeros(1, 14, 5), (64, 64))
-
-
 class _Parts(nn.Module):
     """A model of two parts, whose head reads the last feature map [N, 4, 2, 2] of images of 8 x 8."""
     num_classes = num_features = 10

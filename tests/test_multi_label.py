@@ -3,7 +3,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from timm.loss import SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from timm_sumix import FastCollateSUMix, MixedTarget, ModelOutput, SUMixLoss, SUMixMixup, SUMixTask, correct
 from timm_sumix.correction import RATIOS
@@ -49,12 +49,12 @@ def _reference_loss(logits, target):
     return total / target.numel()
 
 
-@pytest.mark.parametrize('smoothing', [0., 0.1])
+@pytest.mark.parametrize('smoothing, criterion', [(0., None), (0.1, None), (0.1, BinaryCrossEntropy(smoothing=0.))])
 @pytest.mark.parametrize('ratio', [ratio for ratio in RATIOS if ratio not in USES_CLASSES])
-def test_the_loss_is_binary_cross_entropy_under_corrected_shares(model, ratio, smoothing):
+def test_the_loss_is_binary_cross_entropy_under_corrected_shares(model, ratio, smoothing, criterion):
     torch.manual_seed(0)
     mixup = SUMixMixup(**CUTMIX, label_smoothing=smoothing)
-    task = SUMixTask(model, mixup, ratio=ratio, verbose=False)
+    task = SUMixTask(model, mixup, criterion, ratio=ratio, verbose=False)
     images, labels = _batch()
     mixed, target = mixup(images, labels)
     result = task(mixed, target)
@@ -91,16 +91,13 @@ def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(model, ratio):
     ({'criterion': SoftTargetCrossEntropy()}, 'the criterion must be a binary one, got SoftTargetCrossEntropy'),
     ({'criterion': torch.nn.CrossEntropyLoss()}, 'the criterion must be a binary one, got CrossEntropyLoss'),
     ({'criterion': F.cross_entropy}, 'the criterion must be a binary one, got cross_entropy')])
-def test_what_is_of_one_class_is_refused(model, kwargs, message):
+def test_what_is_of_one_class_is_refused_by_the_task_and_by_the_loss_alone(model, kwargs, message):
     with pytest.raises(ValueError, match=message):
         SUMixTask(model, SUMixMixup(**CUTMIX), ratio='evidence', verbose=False, **kwargs)
-
-
-def test_the_loss_alone_refuses_what_is_of_one_class(model):
-    mixed, target = SUMixMixup(**CUTMIX)(*_batch())
-    output = ModelOutput(torch.randn(6, 5))
-    with pytest.raises(ValueError, match='the criterion must be a binary one, got SoftTargetCrossEntropy'):
-        SUMixLoss(ratio='area')(output, None, target)
+    _, target = SUMixMixup(**CUTMIX)(*_batch())
+    base = kwargs.get('criterion', BinaryCrossEntropy())
+    with pytest.raises(ValueError, match=message):
+        SUMixLoss(base, ratio='area', gamma=kwargs.get('gamma', 0.))(ModelOutput(torch.randn(6, 5)), None, target)
 
 
 def test_masks_tell_the_shares(model):

@@ -59,8 +59,8 @@ def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(opt
     expected, calls = model(mixed), []
     compiled = _compile(task, how)
     model.register_forward_pre_hook(lambda _, inputs: calls.append('before') or (2. * inputs[0],))
-    model.register_forward_pre_hook(lambda _, inputs, kwargs: calls.append('keywords'), with_kwargs=True)
-    model.register_forward_hook(lambda _, inputs, kwargs, output: calls.append('after') or 3. * output, with_kwargs=True)
+    model.register_forward_pre_hook(lambda *_: calls.append('keywords'), with_kwargs=True)
+    model.register_forward_hook(lambda *parts: calls.append('after') or 3. * parts[-1], with_kwargs=True)
     for _ in range(2):
         result = compiled(mixed, target)
     assert calls == ['before', 'keywords', 'after'] * 2 * passes
@@ -112,8 +112,10 @@ def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refuse
     if options.get('ratio') in ('area', 'released') and 'gamma' not in options:
         torch.testing.assert_close(task(mixed, target)['output'], model(mixed))
         return
-    for run in (task.prepare, lambda images: task(images, target), lambda images: _compile(task, 'task')(images, target)):
-        with pytest.raises(ValueError, match=f'the forward of {kind.__name__} does more than forward_head.forward_feat'):
+    for run in (
+            task.prepare, lambda images: task(images, target),
+            lambda images: _compile(task, 'task')(images, target)):
+        with pytest.raises(ValueError, match=f'the forward of {kind.__name__} does more than forward_head.forward'):
             run(mixed)
 
 

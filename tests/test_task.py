@@ -1,10 +1,11 @@
 """The task: against timm's ClassificationTask, and in all that a train script does with a task."""
 import copy
-from unittest.mock import Mock
+import re
 
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -13,6 +14,8 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SUMixTask
+from timm_sumix.correction.released import Released
+from timm_sumix.mixing.policies.cutmix import CutMix
 
 SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
@@ -26,15 +29,17 @@ def _model(name='test_resnet', **kwargs):
 
 
 def _task(name='test_resnet', mixup=None, **kwargs):
-    """Return a task, with the uncertainty term unless it is left out by name."""
+    """Return a task that is prepared, with the uncertainty term unless it is left out by name."""
     torch.manual_seed(0)
-    return SUMixTask(
+    task = SUMixTask(
         _model(name), SUMixMixup(**{**SETTINGS, **(mixup or {})}), verbose=False, **{'gamma': 0.5, **kwargs})
+    task.prepare(_batch(side=32 if name in SMALL else 64)[0])
+    return task
 
 
-def _batch(size=6):
+def _batch(size=6, side=32):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(size, 3, 32, 32, generator=generator), torch.randint(0, 10, (size,), generator=generator)
+    return torch.randn(size, 3, side, side, generator=generator), torch.randint(0, 10, (size,), generator=generator)
 
 
 def _seen_shapes(module):
@@ -47,11 +52,11 @@ def _seen_shapes(module):
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
 @pytest.mark.parametrize('kwargs', [
-    {'ratio': 'feature'}, {'ratio': 'evidence'}, {'ratio': 'similarity'}, {'uncertainty': 'logits'},
-    {'original_pass': 'no-grad'}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
+    {}, {'ratio': 'feature'}, {'ratio': 'evidence'}, {'ratio': 'similarity'}, {'original_pass': 'no-grad'},
+    {'original_pass': 'grad'}], ids=str)
 def test_every_parameter_of_any_model_learns(name, kwargs):
     task = _task(name, **kwargs)
-    result = task(*_batch())
+    result = task(*_batch(side=32 if name in SMALL else 64))
     result['loss'].backward()
     assert result['output'].shape == (6, 10) and result['lam'].shape == (6,)
     torch.testing.assert_close(result['loss'], result['classification'] + 0.5 * result['uncertainty'])
@@ -87,8 +92,8 @@ def test_mixed_batches_and_mixed_targets_mean_the_same():
 
 @pytest.mark.parametrize('kwargs, passes', [
     ({}, 1), ({'gamma': 0.}, 1), ({'original_pass': 'none'}, 1), ({'ratio': 'similarity'}, 1), ({'ratio': 'area'}, 1),
-    ({'original_pass': 'no-grad'}, 2), ({'original_pass': 'grad'}, 2), ({'gamma': 0., 'clean': 0.5}, 2),
-    ({'ratio': 'released'}, 2), ({'ratio': 'released', 'gamma': 0.}, 2), ({'ratio': 'area', 'clean': 0.5}, 2)], ids=str)
+    ({'original_pass': 'no-grad'}, 2), ({'original_pass': 'grad'}, 2), ({'ratio': 'released'}, 2),
+    ({'ratio': 'released', 'uncertainty': 'logits'}, 2), ({'ratio': 'released', 'gamma': 0.}, 2)], ids=str)
 def test_originals_have_a_pass_of_their_own_where_an_option_asks_for_it_alone(kwargs, passes):
     task = _task(**kwargs)
     shapes = _seen_shapes(task.get_eval_model())
@@ -199,10 +204,11 @@ def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
     plain.load_checkpoint_state(task.get_checkpoint_state()['state_dict'])
 
 
-@pytest.mark.parametrize('kwargs', [
-    {}, {'ratio': 'similarity'}, {'fade': 0.6, 'gamma': 0.}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
-def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(kwargs):
-    task = _task(mixup={'label_smoothing': 0.1}, **kwargs).eval()
+@pytest.mark.parametrize('kwargs', [{}, {'ratio': 'similarity'}, {'gamma': 0.}, {'original_pass': 'grad'}], ids=str)
+@pytest.mark.parametrize('part', ['task', 'trainable_module', 'model'])
+def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(kwargs, part):
+    task = _task(mixup={'label_smoothing': 0.1}, **kwargs)
+    {'task': task, 'trainable_module': task.trainable_module, 'model': task.get_eval_model()}[part].eval()
     input, labels = _batch()
     shapes, previews = _seen_shapes(task.get_eval_model()), []
     task.after_batch = lambda *arguments: previews.append(arguments)
@@ -214,7 +220,9 @@ def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(k
     torch.testing.assert_close(result['loss'], expected['loss'])
     assert len(shapes) == 2 and not previews and task.pop_metrics() == {} and task.mixup.mixup_enabled
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
-    result = task.train()(input, labels)
+    if part == 'task':  # timm's train_one_epoch sets the mode of the trainable module alone
+        task.trainable_module.train()
+    result = (task if part == 'task' else task.train())(input, labels)
     assert (result['lam'] < 1).any() and task.pop_metrics()
 
 
@@ -251,7 +259,7 @@ def test_a_model_without_layer_groups_leaves_them_to_timm():
     create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)
 
 
-@pytest.mark.parametrize('kwargs', [{}, {'original_pass': 'grad'}, {'clean': 0.5}], ids=str)
+@pytest.mark.parametrize('kwargs', [{}, {'original_pass': 'grad'}], ids=str)
 def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path, kwargs):
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
     try:
@@ -300,6 +308,9 @@ class _Asking(nn.Module):
         super().__init__()
         self.model = model
 
+    def prepare(self, images):
+        pass
+
     def forward(self, mixed, original, mixing):
         raise _Asked(original)
 
@@ -319,18 +330,20 @@ def test_synchronised_batch_norm_makes_both_passes_always():
     assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
 
 
-@pytest.mark.parametrize('synchronised, calls', [(True, 2), (False, 1)])
-def test_synchronised_batch_norm_in_a_head_is_called_as_often_whether_a_batch_is_mixed_or_not(synchronised, calls):
-    model, found = _model(), []
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
-    forward_head = model.forward_head
+@pytest.mark.parametrize('gamma', [0., 0.5])
+def test_synchronised_batch_norm_in_a_head_waits_as_often_whether_a_batch_is_mixed_or_not(gamma):
+    model, found = nn.SyncBatchNorm.convert_sync_batchnorm(_model('mobilenetv4_conv_small')), []
     for prob in (1., 0.):
-        task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=prob), verbose=False)
-        model.forward_head = Mock(wraps=forward_head)
-        task(*_batch())['loss'].backward()
-        found.append(model.forward_head.call_count)
-        model.forward_head = forward_head
-    assert found == [2, calls]
+        task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=prob), gamma=gamma, verbose=False)
+        task.prepare(_batch(side=64)[0])
+        norm, = (one for one in task.get_trainable_module().found.noisy if isinstance(one, nn.SyncBatchNorm))
+        modes = []
+        hook = norm.register_forward_pre_hook(lambda module, _, modes=modes: modes.append(module.training))
+        task(*_batch(side=64))['loss'].backward()
+        hook.remove()
+        found.append(modes)
+    # in eval mode it waits for none
+    assert found[1] and all(found[1]) and found[0] == found[1] + [False] * len(found[1])
 
 
 def test_metrics_are_means_over_samples_since_the_last_call():
@@ -367,20 +380,26 @@ def test_a_step_in_bfloat16_autocast_is_finite():
     assert result['loss'].dtype == torch.float32 and result['loss'].isfinite()
 
 
-@pytest.mark.parametrize('kwargs, error, message', [
-    ({'uncertainty': 'both'}, ValueError, r"uncertainty must be one of \['head', 'logits'\], got 'both'"),
+@pytest.mark.parametrize('kwargs, error, message', [  # the others are in test_ratios.py
     ({'original_pass': 'half'}, ValueError, r"original_pass must be one of \['none', 'no-grad', 'grad'\], got 'half'"),
-    ({'original_scale': 0.5}, TypeError, r"options must be among \['ratio', .*'fade'\], got \['original_scale'\]"),
-    ({'clean': 1.}, ValueError, r'clean must be in \[0, 1\), got 1'),
-    ({'clean': 0.5, 'original_pass': 'none'}, ValueError, "clean 0.5 passes the unmixed images with gradient"),
-    ({'ratio': 'best'}, ValueError, 'ratio must be one of'),
-    ({'strength': -2.}, ValueError, 'strength must be 0 or greater'),
-    ({'gamma': -2.}, ValueError, 'gamma must be 0 or greater'),
-    ({'mixup': {'num_classes': 7}}, ValueError, 'mixup has num_classes 7, but ByobNet has 10'),
+    ({'temprature': 2.}, TypeError, r"options must be among \['ratio', 'strength', .*got \['temprature'\]"),
+    ({'mixup': {'num_classes': 7}}, ValueError, f'mixup has num_classes 7, but {type(_model()).__name__} has 10'),
+    ({'criterion': nn.CrossEntropyLoss(), 'criterion_kwargs': {'loss_type': 'bce'}}, ValueError, 'either crit'),
+    ({'mixup': {'correct_lam': False}}, ValueError, "use correct_lam=True, or ratio 'ar"),
+    ({'mixup': {'correct_lam': False}, 'ratio': 'similarity'}, ValueError, 'labels by the share that was drawn'),
+    ({'mixup': {'policy': [CutMix(correct_lam=False), 'fmix']}}, ValueError, 'correct_lam=False labels by the share'),
 ])
 def test_bad_options_are_refused(kwargs, error, message):
-    with pytest.raises(error, match=message.replace('ByobNet', type(_model()).__name__)):
+    with pytest.raises(error, match=message):
         _task(**kwargs)
+
+
+def test_shares_as_drawn_are_trained_on_by_area():
+    for mixup in ({'correct_lam': False}, {'correct_lam': False, 'cutmix_minmax': (0.2, 0.8)}):
+        ratio = 'evidence' if 'cutmix_minmax' in mixup else (0., 0., 0.)  # with minmax it has no effect
+        task = _task(mixup=mixup, ratio=ratio, gamma=0.)
+        mixed, target = task.mixup(*_batch())
+        assert torch.equal(task(mixed, target)['lam'], target.lam) == (ratio != 'evidence')
 
 
 def test_what_a_model_or_mixup_lacks_is_said():
@@ -389,10 +408,10 @@ def test_what_a_model_or_mixup_lacks_is_said():
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     for options in ({}, {'ratio': 'similarity'}, {'ratio': 'area', 'gamma': 0.5}, {'original_pass': 'no-grad'}, {
             'ratio': 'similarity', 'original_pass': 'grad', 'gamma': 0.5}):
-        with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.: use ratio 'simil"):
+        with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.") as error:
             SUMixTask(plain, SUMixMixup(**SETTINGS), **options)
-    with pytest.raises(ValueError, match='either criterion or criterion_kwargs'):
-        _task(criterion=BinaryCrossEntropy(), criterion_kwargs={'loss_type': 'bce'})
+    path, = re.findall(r'docs/\S+\.py', str(error.value))
+    assert (ROOT / path).is_file()
 
 
 @pytest.mark.skipif(not hasattr(timm.loss, 'create_classification_loss'), reason='newer timm has it')
@@ -412,7 +431,7 @@ def test_the_uncertainty_term_is_off_unless_a_preset_or_an_option_asks_for_it():
 @pytest.mark.parametrize('kwargs, has_graph', [
     ({'original_pass': 'no-grad'}, False), ({'original_pass': 'grad'}, True), ({}, True), ({'gamma': 0.}, False)])
 def test_a_graph_is_kept_of_the_unmixed_outputs_where_gradient_flows_through_them_alone(kwargs, has_graph):
-    task = _task(ratio='similarity', **{'uncertainty': 'logits', **kwargs})
+    task = _task(ratio='similarity', **kwargs)
     mixed, target = task.mixup(*_batch())
     inputs = (target.original,) if task.criterion.options.original_pass else (None, target.mixing)
     assert task.get_trainable_module()(mixed, *inputs)[1].logits.requires_grad == has_graph
@@ -464,11 +483,6 @@ def test_an_overflow_in_a_feature_map_leaves_the_epochs_means_finite():
     assert all(value == value for value in task.pop_metrics().values())
 
 
-def test_an_unknown_option_is_refused():
-    with pytest.raises(TypeError, match=r"options must be among \['ratio', 'strength', .*got \['temprature'\]"):
-        _task(temprature=2.)
-
-
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
 def test_the_default_sees_each_mixed_image_once_and_no_original(name, mode):
@@ -500,27 +514,10 @@ def test_the_default_learns_as_timm_does_from_the_corrected_target():
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_clean_learns_as_timm_does_from_both_batches():
-    task = _task('test_vit', gamma=0., clean=0.3)  # no batch norm, so that passes are as one
-    mixed, target = task.mixup(*_batch())
-    plain, base = copy.deepcopy(task.get_eval_model()), task.criterion.base
-    result = task(mixed, target)
-    result['loss'].backward()
-    parts = base(plain(mixed), target.soft_target(result['lam'])), base(
-        plain(target.original), target.soft_target(torch.ones(6)))
-    expected = 0.7 * parts[0] + 0.3 * parts[1]
-    expected.backward()
-    torch.testing.assert_close(result['loss'], expected)
-    for ours, theirs in zip(task.get_eval_model().parameters(), plain.parameters()):
-        torch.testing.assert_close(ours.grad, theirs.grad)
-    two_passes = SUMixTask(plain, task.mixup, original_pass='no-grad', verbose=False)
-    torch.testing.assert_close(result['lam'], two_passes(mixed, target)['lam'])
-
-
 def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
     mixup = SUMixMixup(**SETTINGS)
     before = copy.deepcopy(vars(mixup))
-    options = ({}, {'ratio': 'area'}, {'ratio': 'released'}, {'clean': 0.5}, {'original_pass': 'no-grad'})
+    options = ({}, {'ratio': 'area'}, {'ratio': 'released'}, {'original_pass': 'no-grad'})
     tasks = [SUMixTask(_model(), mixup, verbose=False, **part) for part in options]
     for task in (*tasks, *tasks[::-1]):
         assert task(*_batch())['loss'].isfinite()
@@ -533,12 +530,11 @@ def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
     ({'mixup_alpha': 0.8, 'switch_prob': 0.8, 'prob': 0.5}, {}, 'labels of 40% of the images can be corrected', 'INFO'),
     ({'mixup_alpha': 0.2, 'cutmix_alpha': 0.}, {}, 'labels of 0% of the images can be corrected', 'WARNING'),
     ({'policy': ['mixup', 'fmix', 'resizemix', 'gridmix']}, {}, 'labels of 75% of the images', 'INFO'),
-    ({}, {'gamma': 0.25, 'uncertainty': 'logits'}, 'Uncertainty term: gamma 0.25 (logits).', 'INFO'),
-    ({}, {'clean': 0.25}, 'Plain loss of the unmixed images: weight 0.25.', 'INFO'),
-    ({}, {'fade': 0.6}, 'Targets fade below 0.6 of one object.', 'INFO'),
+    ({}, {'gamma': 0.25}, 'Uncertainty term: gamma 0.25 (head).', 'INFO'),
     ({}, {}, 'pass over the unmixed images: none; cost: as CutMix', 'INFO'),
     ({}, {'original_pass': 'no-grad'}, 'pass over the unmixed images: no-grad; cost: a second forward.', 'INFO'),
-    ({}, {'clean': 0.5}, 'pass over the unmixed images: grad; cost: a second forward and backward', 'INFO'),
+    ({}, {'gamma': 0.5, 'ratio': Released()}, 'images: grad; cost: a second forward and backward', 'INFO'),
+    ({}, {'ratio': Released()}, "labels corrected by what the authors' released code computes", 'INFO'),
 ])
 def test_the_log_says_what_a_recipe_corrects_and_costs(caplog, mixup, kwargs, said, level):
     caplog.set_level('INFO')
@@ -547,7 +543,7 @@ def test_the_log_says_what_a_recipe_corrects_and_costs(caplog, mixup, kwargs, sa
 
 
 @pytest.mark.parametrize('mixup, kwargs', [
-    ({'mode': 'pair'}, {}), ({'mode': 'batch'}, {}), ({'mode': 'elem'}, {'ratio': 'area'}),
+    ({'mode': 'pair'}, {}), ({'mode': 'batch'}, {}), ({'mode': 'elem', 'prob': 0.5}, {'ratio': (0., 0., 0.)}),
     ({'mode': 'elem'}, {'original_pass': 'no-grad'})])
 def test_the_log_does_not_ask_for_pairs_where_nothing_would_be_truer(caplog, mixup, kwargs):
     caplog.set_level('INFO')
