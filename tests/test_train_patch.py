@@ -241,7 +241,7 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--mixup 0 --sumix-policy mixup', '--mixup 0 was given, and nothing would be mixed by mixup'),
     ('--aug-repeats 3', 'needs several processes: in one, add --aug-repeats 0'),
     ('-c sumix/deit-s.yaml', 'needs several processes: in one, add --aug-repeats 0'),
-    ('--sumix-rato similarity', '--sumix-rato similarity, did you mean --sumix-ratio?'),
+    ('--sumix-rato similarity', ', did you mean --sumix-ratio?'),
     ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
     *((f'{flag}: true', f'--sumix cannot be combined with --{flag.replace("_", "-")}: ') for flag in (
         'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript')),
