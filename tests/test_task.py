@@ -176,6 +176,12 @@ def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
     assert names == [*dict(_model(name).named_parameters()), 'uncertainty.weight', 'uncertainty.bias']
     assert [name for name, _ in with_head.named_parameters('a')] == [f'a.{name}' for name in names]
     assert list(map(id, with_head.parameters())) == [id(parameter) for _, parameter in with_head.named_parameters()]
+    head, decays = with_head.uncertainty, 'layer_decay' in kwargs
+    optimizer = create_optimizer_v2(with_head, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs)
+    found = {
+        parameter: (group.get('lr_scale', 1.), group['weight_decay'])
+        for group in optimizer.param_groups for parameter in group['params']}
+    assert found[head.weight] == (1., 0.05) and found[head.bias] == (1., 0. if opt == 'adamw' or decays else 0.05)
 
 
 # L-BFGS takes a closure and AdaHessian a graph of gradients; BNB and fused ones need other packages or a GPU
@@ -235,43 +241,12 @@ def test_a_criterion_that_does_not_reduce_is_refused(criterion):
         task(*_batch())
 
 
-@pytest.mark.parametrize('name', ['test_vit', 'test_resnet'])
-def test_layer_decay_treats_the_model_as_without_sumix(name):
-    task = _task(name)
-
-    def settings(module):
-        optimizer = create_optimizer_v2(module, opt='adamw', lr=1e-3, weight_decay=0.05, layer_decay=0.7)
-        return {
-            parameter: (group['lr_scale'], group['weight_decay'])
-            for group in optimizer.param_groups for parameter in group['params']}
-
-    plain, ours = settings(task.get_eval_model()), settings(task.get_trainable_module())
-    assert all(ours[parameter] == value for parameter, value in plain.items())
-    head = task.get_trainable_module().uncertainty
-    assert ours[head.weight] == (1., 0.05) and ours[head.bias] == (1., 0.)
-
-
 def test_a_model_without_layer_groups_leaves_them_to_timm():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     task = SUMixTask(model, SUMixMixup(**SETTINGS), ratio='similarity', original_pass='no-grad', verbose=False)
     assert not hasattr(task.get_trainable_module(), 'group_matcher')
     task(*_batch())['loss'].backward()
     create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)
-
-
-@pytest.mark.parametrize('kwargs', [{}, {'original_pass': 'grad'}], ids=str)
-def test_distributed_steps_go_on_whether_batches_are_mixed_or_not(tmp_path, kwargs):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
-    try:
-        task = _task(**kwargs)
-        task.prepare_distributed(device_ids=[torch.device('cpu')])
-        for enabled in (True, False, True, False, False):
-            task.mixup.mixup_enabled = enabled
-            task(*_batch())['loss'].backward()
-        assert list(task.get_checkpoint_state()['state_dict']) == list(_model().state_dict())
-        assert set(task.pop_metrics()) == {'lam', 'corrected_lam', 'shift', 'classification', 'uncertainty'}
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -349,8 +324,9 @@ def test_synchronised_batch_norm_in_a_head_waits_as_often_whether_a_batch_is_mix
 def test_metrics_are_means_over_samples_since_the_last_call():
     task, expected, count = _task(), {}, 0
     assert task.pop_metrics() == {}
-    for size in (4, 6):
-        input, target = task.mixup(*_batch(size))
+    for labels in ([0, 1, 2, 0], [1, 2, 3, 4, 2, 6]):  # pairs of one class do not count as moved
+        size = len(labels)
+        input, target = task.mixup(_batch(size)[0], torch.tensor(labels))
         result = task(input, target)
         parts = {
             'lam': target.lam.mean(), 'corrected_lam': result['lam'].mean(),
@@ -370,14 +346,6 @@ def test_clipping_leaves_out_both_heads_where_asked():
              for parameter in head.parameters()}
     everything = {id(parameter) for parameter in task.get_clip_parameters()}
     assert not clipped & heads and clipped | heads == everything
-
-
-def test_a_step_in_bfloat16_autocast_is_finite():
-    task = _task()
-    with torch.autocast('cpu', torch.bfloat16):
-        result = task(*_batch())
-    result['loss'].backward()
-    assert result['loss'].dtype == torch.float32 and result['loss'].isfinite()
 
 
 @pytest.mark.parametrize('kwargs, error, message', [  # the others are in test_ratios.py
@@ -443,16 +411,13 @@ def test_loss_and_task_without_arguments_mean_the_same():
     assert SUMixLoss().ratio == task.criterion.ratio
 
 
-@pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
-def test_a_head_has_its_models_dtype_and_device(name):
-    model = _model(name).to(torch.bfloat16)
+def test_a_head_has_its_models_dtype():
+    model = _model().to(torch.bfloat16)
     task = SUMixTask(model, SUMixMixup(**SETTINGS), gamma=0.5, verbose=False)
     input, labels = _batch()
     task(input.bfloat16(), labels)['loss'].backward()
     head = task.get_trainable_module().uncertainty
     assert head.weight.dtype == torch.bfloat16 and head.weight.grad.isfinite().all()
-    task = SUMixTask(_model(name).to('meta'), SUMixMixup(**SETTINGS), gamma=0.5, verbose=False)
-    assert task.get_trainable_module().uncertainty.weight.device.type == 'meta'
 
 
 def test_originals_have_the_memory_format_of_the_mixed_images():
@@ -481,23 +446,6 @@ def test_an_overflow_in_a_feature_map_leaves_the_epochs_means_finite():
     result = task(mixed, target)
     assert result['lam'].isfinite().all() and torch.equal(result['lam'][[2, 3]], target.lam[[2, 3]])
     assert all(value == value for value in task.pop_metrics().values())
-
-
-@pytest.mark.parametrize('mode', ['pair', 'elem'])
-@pytest.mark.parametrize('name', ['test_resnet', 'test_vit'])
-def test_the_default_sees_each_mixed_image_once_and_no_original(name, mode):
-    task = _task(name, mixup={'mode': mode}, gamma=0.)
-    model = task.get_eval_model()
-    shapes, norms = _seen_shapes(model), [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
-    mixed, target = task.mixup(*_batch())
-    target.original = None
-    result = task(mixed, target)
-    result['loss'].backward()
-    assert shapes == [(32, 32)] and not torch.equal(result['lam'], target.lam)
-    assert all(norm.num_batches_tracked == 1 for norm in norms) and (norms or name == 'test_vit')
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    with pytest.raises(ValueError, match="a second pass needs target.original, .* got None"):
-        _task(original_pass='no-grad')(mixed, target)
 
 
 def test_the_default_learns_as_timm_does_from_the_corrected_target():
@@ -558,14 +506,6 @@ def test_head_and_criterion_are_on_the_models_device_unless_another_is_given(dev
     task = SUMixTask(model, SUMixMixup(**SETTINGS), criterion, gamma=0.5, device=device, verbose=False)
     found = {task.criterion.base.weight.device.type, task.get_trainable_module().uncertainty.weight.device.type}
     assert found == {'meta' if device is None else 'cpu'} and next(model.parameters()).device.type == 'meta'
-
-
-def test_pairs_of_one_class_do_not_count_as_moved():
-    task = _task(gamma=0.)
-    input, _ = _batch()
-    for labels, moves in ((torch.zeros(6, dtype=torch.int64), False), (torch.arange(6), True)):
-        task(input, labels)
-        assert (task.pop_metrics()['shift'] > 0) == moves
 
 
 def test_timms_summed_binary_cross_entropy_trains_as_in_timm():

@@ -108,7 +108,7 @@ class SUMixModule(WithHeads):
                 f'SUMix: {type(self.model).__name__}: {reason}: labels stay as they are by area. Ratio '
                 "'similarity' with original_pass 'no-grad' needs no map.")
 
-    def _run(self, images: torch.Tensor) -> _Pass:
+    def _run(self, images: torch.Tensor, is_unmixed: bool = False) -> _Pass:
         """Pass images through the model."""
         if self.found.source == NO_MAP and not self.reads_pre_logits:
             return self._pass(self.model(images))
@@ -124,14 +124,14 @@ class SUMixModule(WithHeads):
         features = None if self.found.source == NO_MAP else features_by_place(self.model, maps, size)
         if features is not None and features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
             self._warn(f'the map has a single place for images of {size[0]} x {size[1]}')
-        return self._pass(logits, output, features)
+        return self._pass(logits, output, features, is_unmixed)
 
     def _pass(
             self, logits: Any, output: Any = None, features: Optional[torch.Tensor] = None, is_unmixed: bool = False,
     ) -> _Pass:
         # timm's models with a distillation head return its logits too
         logits, distilled = logits if isinstance(logits, tuple) else (logits, None)
-        projection = None if is_unmixed else self.projection
+        projection = None if is_unmixed else self.projection  # a teacher sees the mixed images alone
         pre_logits = None
         if self.uncertainty is not None or projection is not None:
             with uncounted(self.found.noisy):
@@ -189,7 +189,7 @@ class SUMixModule(WithHeads):
         mixed_output = self._to_output(made, mixed, tuple(field for field in fields if field != 'evidence'))
         if original is not None:
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
-                second = self._run(original)
+                second = self._run(original, is_unmixed=True)
             return mixed_output, self._to_output(second, original, fields)  # not in no_grad: a gradient for the head
         if mixing is None:
             return mixed_output, None

@@ -1,7 +1,7 @@
-"""A model that is not timm's: python docs/examples/with_torchvision.py --model vit_b_16 --data-dir FOLDER
+"""A model that is not timm's: python docs/examples/with_torchvision.py --model vit --data-dir FOLDER
 
-SUMixTask calls a model's forward_features, which returns its last feature map, then forward_head. Eight lines give
-these to torchvision's models, or to your own.
+SUMixTask calls a model's forward_features, which returns its last feature map, then forward_head, which returns logits
+or, with pre_logits, what they are made of. Eight lines give these to torchvision's models, or to your own.
 """
 import torch
 import torchvision
@@ -21,8 +21,9 @@ class ConvNet(nn.Module):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         return nn.Sequential(*list(self.model.children())[:-2])(x)  # all but avgpool and fc
 
-    def forward_head(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model.fc(self.model.avgpool(x).flatten(1))
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        x = self.model.avgpool(x).flatten(1)
+        return x if pre_logits else self.model.fc(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_head(self.forward_features(x))
@@ -36,16 +37,16 @@ class Transformer(ConvNet):
         class_token = self.model.class_token.expand(len(x), -1, -1)
         return self.model.encoder(torch.cat([class_token, self.model._process_input(x)], dim=1))
 
-    def forward_head(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model.heads(x[:, 0])
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        return x[:, 0] if pre_logits else self.model.heads(x[:, 0])
 
 
 args = parse_args()
 device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 train_loader, validation_loader = create_loaders(args)
 num_classes = len(train_loader.dataset.classes)
-if args.model.startswith('vit'):
-    model = Transformer(torchvision.models.get_model(args.model, num_classes=num_classes, image_size=args.size))
+if args.model == 'vit':  # ViT-Ti/16
+    model = Transformer(torchvision.models.VisionTransformer(args.size, 16, 12, 3, 192, 768, num_classes=num_classes))
 else:
     model = ConvNet(torchvision.models.get_model(args.model, num_classes=num_classes))
 mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=num_classes)

@@ -1,9 +1,8 @@
 """Drop-ins for timm.data.Mixup and timm.data.FastCollateMixup that mix on the device and keep labels correctable.
 
-Deviations from timm's classes: parameters are drawn from torch's generators, on x's device, or on the host
-what CutMix and mixup draw for a whole batch; x is left
-untouched; batches of any size are mixed (the middle image of an odd batch is its own partner); the target is a
-MixedTarget; and mode 'half' does not exist.
+Deviations from timm's classes: parameters are drawn from torch's generators, on x's device, or on the host what CutMix
+and mixup draw for a whole batch; x is left untouched; batches of any size are mixed (the middle image of an odd batch
+is its own partner); the target is a MixedTarget; and mode 'half' does not exist.
 """
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -81,8 +80,7 @@ class SUMixMixup(Mixup):
             label_smoothing=label_smoothing,
             num_classes=num_classes,
         )
-        self.multi_label = multi_label  # timm 1.0.28 and older have no such argument
-        self.policy = policy
+        self.multi_label, self.policy = multi_label, policy  # timm 1.0.28 and older have no multi_label
         if policy is None and (policy_kwargs or policy_probs):
             raise ValueError(
                 f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
@@ -137,9 +135,8 @@ class SUMixMixup(Mixup):
 
     @property
     def labels_by_draw(self) -> bool:
-        """Whether CutMix's lam is the share that was drawn, not that of the pixels kept (correct_lam=False)."""
-        return any(
-            isinstance(policy, CutMix) and not policy.correct_lam and policy.minmax is None for policy in self.policies)
+        """Whether a CutMix labels by the share that it drew, not by that of the pixels kept (correct_lam=False)."""
+        return any(isinstance(own, CutMix) and not own.correct_lam and own.minmax is None for own in self.policies)
 
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
         """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""
