@@ -43,7 +43,7 @@ def measure(name: str) -> Dict[str, Any]:
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
     places = _step(model, size, meta)
-    found = find_map(model)
+    found = find_map(model, torch.zeros(1, *size, device='meta' if meta else 'cpu'))
     if found.head_reads_map:
         _step(model, size, meta, ratio='similarity', gamma=0.5)
     gets = 'area' if found.source == NO_MAP else 'all' if found.head_reads_map else 'evidence'

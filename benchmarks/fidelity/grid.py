@@ -32,7 +32,7 @@ def labels() -> List[Label]:
     """Return the labels that are compared: names first, then the grid, powers, and two passes."""
     grid = [(w, s, k) for w in GRID_W for s in GRID_S for k in GRID_K]
     powers = [Label((w, s, 0.), power) for power in POWERS for w in GRID_W if w > 0 for s in (0., 1.)]
-    two = [Label(weights, passes=2) for weights in (*WEIGHTS.values(), (1., 0., 0.))]
+    two = [Label(weights, passes=2) for weights in (*WEIGHTS.values(), (1., 0., 0.)) if any(weights)]
     return list(dict.fromkeys([*map(Label, (*WEIGHTS.values(), *grid)), *powers, *two]))
 
 

@@ -21,6 +21,7 @@ NAMES = {  # weights (w, s, k) of the formula
     '1 4 0': '`combined`',
     '0 2 0': '`similarity`',
     '0 0 8': '`feature`',
+    '1 0 0': 'evidence alone',
 }
 
 
