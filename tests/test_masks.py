@@ -326,7 +326,7 @@ def test_a_mask_of_another_mode_or_size_or_of_numbers_is_named(mask, message):
 
 @pytest.mark.parametrize('mask', [
     Image.new('1', (80, 80), 1), Image.new('1', (80, 80)), Image.new('L', (80, 80)), _of_values(0, 255),
-    _of_values(0, 64, 255, 255), _of_values(*range(100))], ids=str)
+    _of_values(0, 64, 255, 255), _of_values(*range(100))])
 def test_masks_of_black_and_white_and_of_soft_edges_are_read(mask):
     assert MaskedDataset(IMAGES, lambda i: mask, _transform())[2][2].isfinite().all()
 
