@@ -196,4 +196,4 @@ def test_no_arm_has_two_meanings():
 
 def test_the_arm_of_the_paper_is_the_preset_and_unmixing_names_arms_that_there_are():
     assert SUMixOptions(**ARMS['paper'].options) == SUMixOptions.preset('paper')
-    assert set(UNMIXING) <= set(ALL_ARMS) and len(set(UNMIXING)) == len(UNMIXING) == 21
+    assert set(UNMIXING) <= set(ALL_ARMS) and len(set(UNMIXING)) == len(UNMIXING) == 20

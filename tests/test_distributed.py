@@ -39,7 +39,7 @@ def _batch(step, rows):
     mixed = torch.where(mask, images, images[partner])
     target = MixedTarget(
         labels[rows], mask.float().mean((1, 2, 3))[rows], 4, index=torch.arange(len(labels[rows])) ^ 1,
-        original=images[rows], mask=Mixing(len(rows), mask[rows], complementary=shared))
+        original=images[rows], mask=Mixing(len(labels[rows]), mask[rows], complementary=shared))
     return mixed[rows], target
 
 

@@ -157,7 +157,7 @@ def test_a_transform_of_the_data_set_comes_first_for_both(tmp_path):
 def test_loader_and_mixup_take_what_the_data_set_gives():
     dataset = MaskedDataset(IMAGES, _red, _transform(auto_augment='3a'))
     mixed, target = SUMixMixup(**CUTMIX)(*next(iter(DataLoader(dataset, 4, num_workers=1))))
-    assert mixed.shape == (4, 3, 32, 32) and target.known is not None
+    assert mixed.shape == (4, 3, 32, 32) and target.exact is not None
 
 
 def _moves(**kwargs):

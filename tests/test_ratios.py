@@ -331,10 +331,12 @@ def test_distances_of_ones_own_become_shares_by_the_common_formula():
 
 
 @pytest.mark.parametrize('options, made, name', [
-    ({}, 'none', 'combined'), ({'original_pass': 'none'}, 'none', 'combined'), ({'strength': 4.}, 'none', 'combined'),
-    ({'original_pass': 'no-grad'}, 'no-grad', 'combined'), ({'gamma': 0.5}, 'none', 'combined'),
-    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', 'combined'),
-    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', 'combined'),
+    ({}, 'none', 'similarity'), ({'original_pass': 'none'}, 'none', 'similarity'),
+    ({'strength': 2.}, 'none', 'similarity'),
+    ({'original_pass': 'no-grad'}, 'no-grad', 'similarity'), ({'gamma': 0.5}, 'none', 'similarity'),
+    ({'gamma': 0.5, 'original_pass': 'no-grad'}, 'no-grad', 'similarity'),
+    ({'gamma': 0.5, 'original_pass': 'grad'}, 'grad', 'similarity'),
+    ({'ratio': 'combined'}, 'none', 'combined'),
     ({'ratio': 'evidence'}, 'none', 'evidence'), ({'ratio': 'feature'}, 'none', 'feature'),
     ({'ratio': (0.5, 0., 0.)}, 'none', 'visible'), ({'ratio': [0, 2, 0]}, 'none', 'similarity'),
     ({'ratio': 'similarity', 'gamma': 0.5}, 'none', 'similarity'),

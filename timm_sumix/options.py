@@ -71,7 +71,7 @@ class SUMixOptions:
         TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
-    ratio: AnyRatio = _choice('combined', list(RATIOS), 'how labels are corrected', or_ratio=True)
+    ratio: AnyRatio = _choice('similarity', list(RATIOS), 'how labels are corrected', or_ratio=True)
     strength: Optional[float] = _number(
         None, _is_weight, '0 or greater', 'strength of the correction (default: depends on the ratio)')
     gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term; 0 leaves it out')

@@ -17,7 +17,7 @@ class Arm(NamedTuple):
     teacher: Optional[str] = None
 
 
-DEFAULT = 'combined'  # the library's; a test compares
+DEFAULT = 'similarity'  # the library's; a test compares
 _AREA = {'ratio': 'area'}
 WEIGHTS = tuple((w, s, 0.) for w in (0., 0.5, 1.) for s in (0.5, 1., 2., 3., 4.))  # the sweep of strengths
 

@@ -31,8 +31,8 @@ def _scores_and_gains(runs: Rows, base: Rows) -> List[str]:
 TRAININGS = {  # of the arms of most interest
     'none': 'no mixing',
     'area': 'CutMix',
-    'combined': "**this library's default, `combined`: `--sumix`**",
-    'similarity': "the paper's kind of label: `--sumix-ratio similarity`",
+    'combined': '`--sumix-ratio combined`',
+    'similarity': "**the default, the paper's kind of label: `--sumix`**",
     'evidence': '`--sumix-ratio evidence`',
     'paper': '`--sumix-preset paper`: two passes',
     'area, half mixed': 'CutMix of half of the samples: `--mixup-prob 0.5`',
@@ -79,7 +79,7 @@ def label_errors_table() -> str:
 
 
 TAUGHT = {
-    'none': 'no mixing, no teacher', 'area': 'CutMix, no teacher', 'combined': 'the default, no teacher',
+    'none': 'no mixing, no teacher', 'area': 'CutMix, no teacher', 'combined': '`combined`, no teacher',
     'distilled, area': 'a teacher, labels by area',
     'distilled, combined': 'a teacher, corrected shares: `--kd-model-name`',
     'distilled, true': 'a teacher, the true share'}

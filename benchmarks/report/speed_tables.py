@@ -13,7 +13,7 @@ def steps_table(name: str = 'speed') -> str:
     steps = read_result(name)['steps']
     settings = [setting for setting in next(iter(steps.values())) if setting != 'timm']
     return table(['SUMix', *(f'`{model}`' for model in steps)], [
-        [setting, *(_time_and_memory(rows[setting]) for rows in steps.values())] for setting in settings])
+        [setting.replace('default', 'combined'), *(_time_and_memory(rows[setting]) for rows in steps.values())] for setting in settings])
 
 
 def _time_and_memory(row: Dict[str, Any]) -> str:
@@ -24,7 +24,7 @@ def steps_in_short() -> str:
     """Return time and peak memory of a step over CutMix's, their range over the models, on a GPU and on a CPU."""
     devices, lines = [read_result(name)['steps'] for name in ('gpu', 'speed')], []
     names = {
-        'default': '`--sumix`', 'evidence': '`--sumix-ratio evidence`',
+        'default': '`--sumix-ratio combined`', 'evidence': '`--sumix-ratio evidence`',
         'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
         'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`'}
     for setting, text in names.items():
