@@ -13,7 +13,8 @@ def steps_table(name: str = 'speed') -> str:
     steps = read_result(name)['steps']
     settings = [setting for setting in next(iter(steps.values())) if setting != 'timm']
     return table(['SUMix', *(f'`{model}`' for model in steps)], [
-        [setting.replace('default', 'combined'), *(_time_and_memory(rows[setting]) for rows in steps.values())] for setting in settings])
+        [setting.replace('default', 'combined'), *(_time_and_memory(rows[setting]) for rows in steps.values())]
+        for setting in settings])
 
 
 def _time_and_memory(row: Dict[str, Any]) -> str:
