@@ -176,12 +176,12 @@ def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
     assert names == [*dict(_model(name).named_parameters()), 'uncertainty.weight', 'uncertainty.bias']
     assert [name for name, _ in with_head.named_parameters('a')] == [f'a.{name}' for name in names]
     assert list(map(id, with_head.parameters())) == [id(parameter) for _, parameter in with_head.named_parameters()]
-    head, decays = with_head.uncertainty, 'layer_decay' in kwargs
+    head = with_head.uncertainty
     optimizer = create_optimizer_v2(with_head, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs)
     found = {
         parameter: (group.get('lr_scale', 1.), group['weight_decay'])
         for group in optimizer.param_groups for parameter in group['params']}
-    assert found[head.weight] == (1., 0.05) and found[head.bias] == (1., 0. if opt == 'adamw' or decays else 0.05)
+    assert found[head.weight] == (1., 0.05) and found[head.bias] == (1., 0.)
 
 
 # L-BFGS takes a closure and AdaHessian a graph of gradients; BNB and fused ones need other packages or a GPU
