@@ -36,11 +36,11 @@ def _batch(step, rows):
     mask = torch.rand(SIZE, 1, 4, 4, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3) < 0.6
     labels, partner, shared = torch.arange(SIZE) % 3, torch.arange(SIZE) ^ 1, step % 2 == 1
     mask = mask[torch.arange(SIZE) // 2 * 2] if shared else mask
-    mixed = torch.where(mask, images, images[partner])
-    target = MixedTarget(
-        labels[rows], mask.float().mean((1, 2, 3))[rows], 4, index=torch.arange(len(labels[rows])) ^ 1,
-        original=images[rows], mask=Mixing(len(labels[rows]), mask[rows], complementary=shared))
-    return mixed[rows], target
+    mixed = torch.where(mask, images, images[partner])[rows]
+    index = torch.arange(len(mixed)) ^ 1
+    mixing = Mixing(len(mixed), mask[rows], index=index, complementary=shared)
+    lam = mask.float().mean((1, 2, 3))[rows]
+    return mixed, MixedTarget(labels[rows], lam, 4, index=index, original=images[rows], mask=mixing)
 
 
 def _gradients(setting, rows):

@@ -73,6 +73,11 @@ def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
         MixedTarget(**{**good, **change})
+    for mixing in (Mixing(3, torch.ones(1, 1, 4, 4)), Mixing(2, torch.ones(1, 1, 4, 4), index=torch.tensor([0, 1]))):
+        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images with the same index as the target'):
+            MixedTarget(**good, mask=mixing)
+        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images'):
+            MixedTarget(**good, mask=mixing, index=torch.tensor([1, 0]))
     with pytest.raises(ValueError, match=r'partner_mask must be \[1 or 2, 1, H, W\], got \[2, 4, 4\]'):
         Mixing(2, torch.ones(1, 1, 4, 4), torch.ones(2, 4, 4))
 

@@ -49,6 +49,12 @@ class Mixing:
             None if own is None else own.to(device, non_blocking=non_blocking) for own in tensors)
         return Mixing(self.size, mask, partner_mask, index, self.complementary, exact)  # type: ignore[arg-type]
 
+    def is_of(self, size: int, index: Optional[torch.Tensor]) -> bool:
+        """Whether it is of so many images with these partners; values are compared where they lie on the CPU."""
+        if self.index is None or index is None or self.index is index:
+            return self.size == size and self.index is index
+        return self.size == size and (index.device.type != 'cpu' or torch.equal(self.index, index))
+
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
         return tensor.flip(0) if self.index is None else tensor[self.index]

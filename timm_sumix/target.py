@@ -87,6 +87,8 @@ class MixedTarget:
         self.index = index
         self.original = original
         self.mixing = Mixing(len(labels), mask, index=index) if isinstance(mask, torch.Tensor) else mask
+        if self.mixing is not None and not self.mixing.is_of(len(labels), index):
+            raise ValueError(f'mask must be a Mixing of {len(labels)} images with the same index as the target')
         self.exact = None if self.mixing is None else self.mixing.exact
         self.object_mask = object_mask
         if object_mask is not None:
