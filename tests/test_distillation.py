@@ -186,7 +186,7 @@ def test_a_student_of_other_classes_is_an_error():
 def test_settings_are_logged(mixup, caplog):
     caplog.set_level('INFO')
     SUMixDistillationTask(_create(LogitDistillationTask), mixup)
-    assert 'what the model recognises; ratio combined (1, 4, 0).' in caplog.text
+    assert 'what the model recognises; ratio similarity (0, 2, 0).' in caplog.text
 
 
 def test_batch_norm_in_a_students_head_counts_a_batch_once(mixup, batch):

@@ -159,7 +159,7 @@ def test_bad_options_are_refused(kwargs, message):
     ({'ratio': 'area'}, {'mixed logits': None}, r'mixed logits must be .* \[6, 5\], got None'),
     ({'ratio': 'area', 'gamma': 0.5}, {'original logits': None}, r'original logits must be .* \[6, 5\], got None'),
     ({}, {'original logits': None, 'original evidence': None}, r'needs ModelOutput.logits \[6, C\] for the unmixed'),
-    ({}, {'original evidence': None}, r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
+    ({'ratio': 'combined'}, {'original evidence': None}, r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
     ({'ratio': 'feature'}, {'mixed features': None}, r'ModelOutput.features \[6, D\] for the mixed images, got None'),
 ])
 def test_outputs_that_do_not_fit_are_refused_by_their_names(options, change, message):
@@ -179,7 +179,7 @@ def test_no_gradient_flows_into_the_unmixed_images_logits():
 
 
 def test_its_repr_holds_the_settings():
-    assert 'ratio=combined (1, 4, 0), gamma=0.5' in repr(SUMixLoss(gamma=0.5))
+    assert 'ratio=similarity (0, 2, 0), gamma=0.5' in repr(SUMixLoss(gamma=0.5))
 
 
 def test_a_head_that_overflows_in_a_batch_that_is_not_mixed_leaves_the_loss_finite():

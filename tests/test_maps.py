@@ -40,7 +40,7 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     model = _model(name)
     if not hasattr(model, 'forward_intermediates'):  # CrossViT of timm 1.0.27: no map, and a warning says so
         pytest.skip(f'timm {timm.__version__} gives no maps of {name}')
-    task = _task(model, original_pass=original_pass)
+    task = _task(model, original_pass=original_pass, ratio='combined')
     images, labels = _images(2, side)
     mixed, target = task.mixup(images, labels)
     result, module = task(mixed, target), task.get_trainable_module()

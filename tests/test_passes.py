@@ -11,7 +11,7 @@ from timm_sumix.correction import RATIOS
 from timm_sumix.mixing import MODES
 
 OPTIONS = [
-    *({'ratio': ratio} for ratio in RATIOS), {'gamma': 0.5}, {'original_pass': 'no-grad'},
+    *({'ratio': ratio} for ratio in RATIOS), {'gamma': 0.5}, {'ratio': 'combined', 'original_pass': 'no-grad'},
     {'ratio': 'evidence', 'original_pass': 'no-grad'},
     {'ratio': 'similarity', 'gamma': 0.5, 'original_pass': 'grad'}]
 

@@ -341,7 +341,7 @@ LINE = r"SUMix: epoch 0  first image's share 0\.\d{3} -> 0\.\d{3}, labels moved 
 @pytest.mark.parametrize('arguments, said', [
     ('', [
         'SUMix: neither --mixup nor --cutmix was given: mixing by CutMix, alpha 1.0.', f'{LINE}\n',
-        r'SUMix: labels corrected by .* what the model recognises; ratio combined \(1, 4, 0\).',
+        r'SUMix: labels corrected by what the model recognises; ratio similarity \(0, 2, 0\).',
         'SUMix: pass over the unmixed images: none; cost: as CutMix.']),
     ('--sumix-gamma 0.5 --sumix-ratio evidence', [
         fr'{LINE} \+ 0.5 \* \d\.\d+ \(classification \+ gamma \* uncertainty\)',
@@ -457,7 +457,7 @@ def test_the_help_explains_each_ratio_and_gives_defaults_as_values(train_script)
     text = ' '.join(_parser(train_script).format_help().split())
     for name, create in RATIOS.items():
         assert f'{name} ({create().origin})' in text and len(create().origin.split()) <= 10
-    for part in ('(default: combined): combined', 'the correction (default: depends on the ratio)', '(default: 0.0)'):
+    for part in ('(default: similarity): combined', 'the correction (default: depends on the ratio)', '(default: 0.0)'):
         assert part in text
     sections = ['SUMix: corrected labels', 'SUMix: which label', 'SUMix: what is mixed', 'SUMix: masks (distillation']
     assert sorted(sections, key=text.index) == sections and 'None' not in text[text.index(sections[0]):]

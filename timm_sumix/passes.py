@@ -146,16 +146,20 @@ class SUMixModule(WithHeads):
             return _Pass(), None
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
             features, seen = unmix(made.features, mixing)
-            if not (self.wants_logits and self.found.head_reads_map):
+            if not (self.wants_logits and self._gives_logits(made)):
                 return _Pass(features=features), seen
             output = with_features(self.model, made.output, features)
             with quiet(self.model, self.found.noisy):
                 return self._pass(self.model.forward_head(output), output, features, is_unmixed=True), seen
 
-    @property
-    def _fields(self) -> Tuple[str, ...]:
-        """What is given of the unmixed images: without their logits, what takes their place."""
-        lacks_logits = self.wants_logits and not self.found.head_reads_map
+    def _gives_logits(self, made: _Pass) -> bool:
+        """Whether the unmixed images' logits can be had: by the head, of a map of several places unless a term asks."""
+        is_single = made.features is not None and made.features.shape[1:3] == (1, 1)
+        return self.found.head_reads_map and (self.has_term or not is_single)
+
+    def _fields(self, made: _Pass) -> Tuple[str, ...]:
+        """Return what is given of the unmixed images: without their logits, what takes their place."""
+        lacks_logits = self.wants_logits and not self._gives_logits(made)
         return ('features', 'evidence') if lacks_logits and self.ratio.needs else self.ratio.needs
 
     def _to_output(
@@ -185,7 +189,8 @@ class SUMixModule(WithHeads):
             original: The unmixed images [N, C, H, W], for a pass of their own.
             mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
         """
-        made, fields = self._run(mixed), self._fields
+        made = self._run(mixed)
+        fields = self._fields(made)
         mixed_output = self._to_output(made, mixed, tuple(field for field in fields if field != 'evidence'))
         if original is not None:
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
