@@ -159,7 +159,8 @@ def test_bad_options_are_refused(kwargs, message):
     ({'ratio': 'area'}, {'mixed logits': None}, r'mixed logits must be .* \[6, 5\], got None'),
     ({'ratio': 'area', 'gamma': 0.5}, {'original logits': None}, r'original logits must be .* \[6, 5\], got None'),
     ({}, {'original logits': None, 'original evidence': None}, r'needs ModelOutput.logits \[6, C\] for the unmixed'),
-    ({'ratio': 'combined'}, {'original evidence': None}, r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
+    ({'ratio': 'combined'}, {'original evidence': None},
+     r'needs ModelOutput.evidence \[6, h, w\] for the unmixed images, got None'),
     ({'ratio': 'feature'}, {'mixed features': None}, r'ModelOutput.features \[6, D\] for the mixed images, got None'),
 ])
 def test_outputs_that_do_not_fit_are_refused_by_their_names(options, change, message):

@@ -36,7 +36,8 @@ def test_what_the_script_asks_of_its_loss_reaches_the_task(launch, monkeypatch):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ('--task multilabel', "--sumix-ratio 'similarity' compares what is predicted of one class an image, and with --task"),
+    ('--task multilabel',
+     "--sumix-ratio 'similarity' compares what is predicted of one class an image, and with --task"),
     ('--task multilabel --sumix-ratio similarity', "--sumix-ratio 'similarity' compares what is predicted of"),
     ('--task multilabel --sumix-ratio released', "--sumix-ratio 'released' "),
     ('--task multilabel --sumix-ratio evidence --sumix-gamma 0.5', 'the uncertainty term is of one class an image'),

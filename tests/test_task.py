@@ -374,7 +374,8 @@ def test_what_a_model_or_mixup_lacks_is_said():
     with pytest.raises(TypeError, match='mixup must be a SUMixMixup .*got FastCollateSUMix'):
         SUMixTask(_model(), FastCollateSUMix(**SETTINGS))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    for options in ({}, {'ratio': 'similarity'}, {'ratio': 'area', 'gamma': 0.5}, {'ratio': 'combined', 'original_pass': 'no-grad'}, {
+    for options in ({}, {'ratio': 'similarity'}, {'ratio': 'area', 'gamma': 0.5}, {
+            'ratio': 'combined', 'original_pass': 'no-grad'}, {
             'ratio': 'similarity', 'original_pass': 'grad', 'gamma': 0.5}):
         with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.") as error:
             SUMixTask(plain, SUMixMixup(**SETTINGS), **options)
