@@ -4,8 +4,8 @@
 
 The photographs are scikit-image's, free of copyright (CC0); the masks of their objects are drawn here, as polygons. The
 boxes are chosen by hand: three show what goes wrong by area, the last one what goes wrong with the correction. The
-corrected labels are the default's, by an EfficientNet-Lite0 with its published ImageNet weights (data/lite0.py); an
-image's class is what that network takes it for.
+corrected labels are those of ratio 'evidence', by an EfficientNet-Lite0 with its published ImageNet weights
+(data/lite0.py); an image's class is what that network takes it for.
 """
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 from torchvision.transforms.functional import to_tensor
 
-from timm_sumix import MixedTarget, correct
+from timm_sumix import MixedTarget, SUMixOptions, correct
 from timm_sumix.region import Mixing
 
 from .data.lite0 import load_lite0
@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 SIDE = 224
 MEAN, STD = 127 / 255, 128 / 255  # what the network was trained with
 COLOURS = ('#1f5fa8', '#c77d0a')
-ROWS = ('by area (CutMix)', 'corrected (default)', 'true')
+ROWS = ('by area (CutMix)', 'by evidence', 'true')
 
 
 class Photograph(NamedTuple):
@@ -120,7 +120,7 @@ def main() -> None:
         images = torch.stack([load(PHOTOGRAPHS[name])[0] for name in (first, second)])
         labels = model((images - MEAN) / STD).argmax(1).tolist()
         mixed, target, true = mix(first, second, box, labels)
-        corrected = correct(model, (mixed - MEAN) / STD, target)
+        corrected = correct(model, (mixed - MEAN) / STD, target, SUMixOptions('evidence'))
         draw(axes[:, column], (first, second), mixed[0], (target.lam[0].item(), corrected[0].item(), true))
     axes[1, 0].set_yticks(range(len(ROWS)), ROWS, fontsize=13)
     axes[1, 0].tick_params(length=0)
