@@ -153,14 +153,14 @@ class SUMixModule(WithHeads):
                 return self._pass(self.model.forward_head(output), output, features, is_unmixed=True), seen
 
     def _gives_logits(self, made: _Pass) -> bool:
-        """Whether the unmixed images' logits can be had: by the head, of a map of several places unless a term asks."""
+        """Whether the head gives logits of the unmixed map: of one of several places, or where a term asks."""
         is_single = made.features is not None and made.features.shape[1:3] == (1, 1)
         return self.found.head_reads_map and (self.has_term or not is_single)
 
     def _fields(self, made: _Pass) -> Tuple[str, ...]:
         """Return what is given of the unmixed images: without their logits, what takes their place."""
-        lacks_logits = self.wants_logits and not self._gives_logits(made)
-        return ('features', 'evidence') if lacks_logits and self.ratio.needs else self.ratio.needs
+        lacks = bool(self.ratio.needs) and self.wants_logits and not self._gives_logits(made)
+        return ('features', 'evidence') if lacks else self.ratio.needs
 
     def _to_output(
             self, made: _Pass, images: torch.Tensor, fields: Tuple[str, ...], seen: Optional[torch.Tensor] = None,
@@ -177,10 +177,7 @@ class SUMixModule(WithHeads):
         return ModelOutput(made.logits, head, features, evidence, made.distilled)
 
     def forward(
-            self,
-            mixed: torch.Tensor,
-            original: Optional[torch.Tensor] = None,
-            mixing: Optional[Mixing] = None,
+            self, mixed: torch.Tensor, original: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None,
     ) -> Tuple[ModelOutput, Optional[ModelOutput]]:
         """Return the outputs for the mixed images, and for the unmixed ones where the ratio needs them.
 
