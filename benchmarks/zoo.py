@@ -42,7 +42,7 @@ def measure(name: str) -> Dict[str, Any]:
     meta = sum(parameter.numel() for parameter in _create(name, meta=True).parameters()) > MOST_PARAMETERS
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
-    places = _step(model, size, meta)
+    places = _step(model, size, meta, ratio='combined')
     found = find_map(model, torch.zeros(1, *size, device='meta' if meta else 'cpu'))
     if found.head_reads_map:
         _step(model, size, meta, ratio='similarity', gamma=0.5)
@@ -63,7 +63,7 @@ def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -
     if not meta and not loss.isfinite():
         raise ValueError(f'the loss of {type(model).__name__} must be finite, got {loss}')
     _create(model.pretrained_cfg['architecture'], meta).load_state_dict(task.get_eval_model().state_dict())
-    return [] if options else list(outputs[0].evidence.shape[1:])
+    return [] if outputs[0].evidence is None else list(outputs[0].evidence.shape[1:])
 
 
 def main() -> None:
