@@ -60,7 +60,7 @@ def _search(model: Any, image: torch.Tensor) -> Found:
         features = _by_place(model, maps, size)
         if features is None:
             continue
-        if features.shape[1:3] == (1, 1):
+        if is_single_place(features):
             return Found(reason=f'the map has a single place for images of {size[0]} x {size[1]} (--model-kwargs '
                                 'output_stride=8 gives a larger one, where the model takes it)', noisy=noisy)
         return Found(source, source == FEATURES and _head_reads_map(model, output, features), noisy)
@@ -83,6 +83,11 @@ def output_and_map(model: Any, source: str, images: torch.Tensor) -> Tuple[Any, 
 def image_size(images: torch.Tensor) -> Tuple[int, int]:
     """Return height and width of images [N, C, H, W]."""
     return images.shape[-2], images.shape[-1]
+
+
+def is_single_place(features: torch.Tensor) -> bool:
+    """Whether a map [N, h, w, D] says nothing of places, having one alone."""
+    return features.shape[1:3] == (1, 1)
 
 
 def _same(first: Any, second: Any) -> bool:

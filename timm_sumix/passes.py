@@ -19,6 +19,7 @@ from .maps import (
     features_by_place,
     find_map,
     image_size,
+    is_single_place,
     output_and_map,
     quiet,
     uncounted,
@@ -122,7 +123,7 @@ class SUMixModule(WithHeads):
         logits = call_with_hooks(self.model, forward, images)
         (output, maps, size), = kept
         features = None if self.found.source == NO_MAP else features_by_place(self.model, maps, size)
-        if features is not None and features.shape[1:3] == (1, 1) and not torch.compiler.is_compiling():
+        if features is not None and is_single_place(features) and not torch.compiler.is_compiling():
             self._warn(f'the map has a single place for images of {size[0]} x {size[1]}')
         return self._pass(logits, output, features, is_unmixed)
 
@@ -154,7 +155,7 @@ class SUMixModule(WithHeads):
 
     def _gives_logits(self, made: _Pass) -> bool:
         """Whether the head gives logits of the unmixed map: of one of several places, or where a term asks."""
-        is_single = made.features is not None and made.features.shape[1:3] == (1, 1)
+        is_single = made.features is not None and is_single_place(made.features)
         return self.found.head_reads_map and (self.has_term or not is_single)
 
     def _fields(self, made: _Pass) -> Tuple[str, ...]:
@@ -167,7 +168,7 @@ class SUMixModule(WithHeads):
             mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what is asked of a pass over images; where there is no map, or one of a single place, constants."""
         maps, features, evidence = made.features, None, None
-        if maps is not None and maps.shape[1:3] == (1, 1):
+        if maps is not None and is_single_place(maps):
             maps = None
         if 'features' in fields:
             features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))

@@ -113,9 +113,11 @@ class Patch:
         """Return the task that takes the place of one of timm's; what cannot work is refused before training begins."""
         if self.mixup is None:
             refuse_script(self.script, 'makes its task without Mixup or FastCollateMixup')
-        options, threshold, task = self.settings.options, kwargs.pop('threshold', 0.5), None  # type: Any, Any, Any
+        options, threshold = self.settings.options, kwargs.pop('threshold', 0.5)
+        model: Any
+        task: Any
         if kind in DISTILLATION:
-            model: Any = kwargs['student_model']
+            model = kwargs['student_model']
             task = SUMixDistillationTask(kind(verbose=verbose, **kwargs), self.mixup, options, verbose=verbose)
         else:
             model, criterion = kwargs.pop('model'), kwargs.pop('criterion', None)

@@ -1,6 +1,6 @@
 """Real photographs from a folder of one's own: CIFAR-10 and -100, Tiny-ImageNet-200 with its boxes, Caltech-101.
 
-Nothing is downloaded. Each set is found in the folder, or in a folder directly below it, as it is published.
+Nothing is downloaded. Each set is found in the folder, or at most two levels below it, as it is published.
 
 CIFAR: Learning Multiple Layers of Features from Tiny Images, Krizhevsky, 2009
 Tiny-ImageNet: Tiny ImageNet Visual Recognition Challenge, Le and Yang, 2015, of ImageNet's pictures

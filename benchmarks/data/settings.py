@@ -43,6 +43,10 @@ class Splits(NamedTuple):
 _RESNET18 = Setting(images=5000, epochs=60, model='resnet18', mode='pair', recipe='sgd', test_images=10000)
 # as deep, in ten minutes on one core
 _NARROW = _RESNET18._replace(images=1500, model='resnet18-narrow', test_images=3000)
+# photographs as they are published; few of them and many epochs, so that mixing helps on the minutes of a CPU
+_CIFAR = Setting(
+    data='cifar100', size=None, classes=100, images=3000, epochs=80, model='wide', mode='pair', recipe='cifar',
+    test_images=10000)
 SETTINGS = {
     'placed-14': Setting(),
     # 0.7 M parameters, ten minutes on one core
@@ -57,18 +61,12 @@ SETTINGS = {
         size=(10, 15, 22), images=60000, epochs=20, model='deit', mode='pair', recipe='deit', test_images=10000),
     'lite0-photographs': Setting(
         data='stamps', size=(32, 48, 64), canvas=128, classes=231, images=4620, epochs=6, model='lite0', mode='pair'),
-}
-# photographs as they are published; few of them and many epochs, so that mixing helps on the minutes of a CPU
-_CIFAR = Setting(
-    data='cifar100', size=None, classes=100, images=3000, epochs=80, model='wide', mode='pair', recipe='cifar',
-    test_images=10000)
-SETTINGS.update({
     'cifar100': _CIFAR,
     'cifar100-2000': _CIFAR._replace(images=2000),
     'caltech101': Setting(
         data='caltech101', size=None, canvas=112, classes=101, images=3030, epochs=8, model='lite0', mode='pair',
         recipe='fine-tuning', test_images=3030, stored=126),
-})
+}
 
 
 @lru_cache(1)  # the runs of a seed follow each other

@@ -3,7 +3,7 @@ from typing import Any, Dict, List
 
 from ..common.markdown import mean, table
 from ..common.results import read_result
-from ..labels.arms import DEFAULT, weights_name
+from ..labels.arms import DEFAULT, WEIGHTS, weights_name
 from .runs import Rows, gains, grid, scores
 
 SETTINGS = {'cifar100': 'CIFAR-100, from scratch', 'caltech101': 'Caltech-101, fine-tuning'}
@@ -66,15 +66,12 @@ def real_table() -> str:
 def strengths_table() -> str:
     """Return top-1 / NLL / ECE of each strength s, by the evidence's weight w, of one seed."""
     (_, arms), = grid('strengths').items()
-    weights = (0., 0.5, 1.)
-    lines = [['0'] + [scores(arms['area'])] + ['-'] * 2]
-    for s in (0.5, 1., 2., 3., 4.):
-        names = [weights_name((w, s, 0.)) for w in weights]
-        lines.append([f'{s:g}', *(scores(arms[name]) for name in names)])
-    growing = 'similarity, growing'
-    if growing in arms:
-        lines.append(['2, from 0 in the first step', scores(arms[growing]), '-', '-'])
-    return table(['s', *(f'w {w:g}' for w in weights)], lines)
+    of_evidence, of_predictions = (list(dict.fromkeys(each[i] for each in WEIGHTS)) for i in (0, 1))
+    others = ['-'] * (len(of_evidence) - 1)
+    return table(['s', *(f'w {w:g}' for w in of_evidence)], [
+        ['0', scores(arms['area']), *others],
+        *([f'{s:g}', *(scores(arms[weights_name((w, s, 0.))]) for w in of_evidence)] for s in of_predictions),
+        ['2, from 0 in the first step', scores(arms['similarity, growing']), *others]])
 
 
 def _truth_rows() -> List[Dict[str, Any]]:

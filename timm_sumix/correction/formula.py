@@ -109,11 +109,14 @@ class Formula(Ratio):
     @property
     def name(self) -> str:
         """The name of these weights, or the weights themselves."""
-        return next((name for name, own in WEIGHTS.items() if own == self.weights), str(self))
+        return next((name for name, own in WEIGHTS.items() if own == self.weights), self._numbers)
+
+    @property
+    def _numbers(self) -> str:
+        return '({:g}, {:g}, {:g})'.format(*self.weights)
 
     def __str__(self) -> str:
-        weights = '({:g}, {:g}, {:g})'.format(*self.weights)
-        return next((f'{name} {weights}' for name, own in WEIGHTS.items() if own == self.weights), weights)
+        return ' '.join(dict.fromkeys((self.name, self._numbers)))  # once where they have no name
 
     def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
         """Correct the share of each first image; see Ratio."""
