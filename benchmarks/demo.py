@@ -18,7 +18,6 @@ from typing import Dict, List, Tuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import track
 
 from timm_sumix import correct
 
@@ -29,6 +28,7 @@ from .common.scores import agreement, classification
 from .data.objects import load_objects
 from .data.placed import place, to_image_set
 from .labels.truth import comparable, true_shares
+from .problem import draw_problem
 from .training import SMALL_MODEL, create_model, cutmix, predict
 
 CUTMIX = '--cutmix 1.0 --mixup-mode pair'
@@ -64,16 +64,22 @@ def train_arms(args: argparse.Namespace, data: Path, classes: int) -> Dict[str, 
     """Train all arms at once, each on one core, and return the seconds that each took; RuntimeError if one fails."""
     def train(arm: str) -> float:
         command = train_command(args, data, classes, arm) + ARMS[arm].format(masks=args.out / 'masks').split()
-        start, log = time.time(), args.out / f'{slug(arm)}.log'
+        start, log, epoch = time.time(), args.out / f'{slug(arm)}.log', 0
+        run = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
         with open(log, 'w') as file:
-            environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-            run = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        if run.returncode:
+            for line in run.stdout:  # type: ignore[union-attr]
+                file.write(line)
+                if line.startswith('Test:'):
+                    epoch += 1
+                    print(f'epoch {epoch} of {args.epochs}, {arm}: {line.strip()}', flush=True)
+        if run.wait():
             raise RuntimeError(f'training of {arm} failed:\n' + '\n'.join(log.read_text().splitlines()[-20:]))
         return time.time() - start
 
     with ThreadPoolExecutor(len(ARMS)) as pool:
-        return dict(zip(ARMS, track(pool.map(train, ARMS), 'Training', total=len(ARMS))))
+        return dict(zip(ARMS, pool.map(train, ARMS)))
 
 
 def slug(arm: str) -> str:
@@ -136,7 +142,10 @@ def main() -> None:
         "library's default here, on 'corrected', and with masks it trains on the truth.")
     run = describe_run('benchmarks.demo', args.seed)
     write_result(args.out / 'results.json', {**run, **wall_time(), 'data': name, 'pairs': count, 'rows': rows})
-    print(f'Pictures of each epoch: {args.out / slug("CutMix + SUMix")}   Figures: {args.out / "results.json"}')
+    draw_problem(args.out / 'labels.png')
+    print(
+        f"What is wrong with CutMix's label: {args.out / 'labels.png'}\n"
+        f'Pictures of each epoch: {args.out / slug("CutMix + SUMix")}   Figures: {args.out / "results.json"}')
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
 """The problem in one picture: mixed photographs with CutMix's label, this library's, and what is to be seen in truth.
 
-    python -m benchmarks.problem [--out docs/problem.png]
+    python -m benchmarks.problem [--seed 0] [--out docs/problem.png]
 
-The photographs are scikit-image's, free of copyright (CC0); the masks of their objects are drawn here, as polygons. The
-boxes are chosen by hand: three show what goes wrong by area, the last one what goes wrong with the correction. The
-corrected labels are those of ratio 'evidence', by an EfficientNet-Lite0 with its published ImageNet weights
-(data/lite0.py); an image's class is what that network takes it for.
+The photographs are scikit-image's, free of copyright (CC0); the masks of their objects are drawn here, as polygons.
+CutMix draws the boxes, and a rule chooses which are shown. The corrected labels are by an EfficientNet-Lite0 with its
+published ImageNet weights (data/lite0.py); an image's class is what that network takes it for. The demo draws it too.
 """
 import argparse
+from functools import cache
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from torchvision.transforms.functional import to_tensor
 
 from timm_sumix import MixedTarget, SUMixOptions, correct
+from timm_sumix.mixing.policies import create_policy
 from timm_sumix.region import Mixing
 
 from .data.lite0 import load_lite0
@@ -28,7 +29,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 SIDE = 224
 MEAN, STD = 127 / 255, 128 / 255  # what the network was trained with
 COLOURS = ('#1f5fa8', '#c77d0a')
-ROWS = ('by area (CutMix)', 'by evidence', 'true')
+DRAWN, EVERY = 50, 10  # boxes that are drawn at random, and which of them are shown
 
 
 class Photograph(NamedTuple):
@@ -54,17 +55,12 @@ PHOTOGRAPHS = {
         (100, 240), (141, 146), (227, 175), (356, 132), (492, 75), (564, 118), (557, 175), (643, 290), (686, 405),
         (628, 455), (542, 390), (428, 376), (334, 419), (198, 405), (126, 347)]),
 }
-# the image, what is pasted into it, and where: top, bottom, left, right, of SIDE pixels
-MIXTURES = (
-    ('rocket', 'coffee', (67, 224, 35, 155)),
-    ('rocket', 'motorcycle', (44, 196, 55, 163)),
-    ('camera', 'rocket', (80, 210, 10, 130)),
-    ('cat', 'rocket', (58, 216, 20, 91)),
-)
 
 
-def load(photograph: Photograph) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return the square [3, SIDE, SIDE] in [0, 1], and its object's mask [1, SIDE, SIDE]."""
+@cache
+def load(name: str) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return the square of a photograph [3, SIDE, SIDE] in [0, 1], and its object's mask [1, SIDE, SIDE]."""
+    photograph = PHOTOGRAPHS[name]
     image = Image.open(Path(skimage.__file__).parent / 'data' / photograph.file).convert('RGB')
     mask = Image.new('L', image.size)
     ImageDraw.Draw(mask).polygon(photograph.outline, fill=255)
@@ -79,7 +75,7 @@ def mix(
         first: str, second: str, box: Tuple[int, int, int, int], labels: Sequence[int] = (0, 1),
 ) -> Tuple[torch.Tensor, MixedTarget, float]:
     """Return a pair of mixtures [2, 3, SIDE, SIDE] in [0, 1], their target by area, and the first one's true share."""
-    images, objects = (torch.stack(both) for both in zip(*(load(PHOTOGRAPHS[name]) for name in (first, second))))
+    images, objects = (torch.stack(both) for both in zip(*(load(name) for name in (first, second))))
     mask = torch.ones(2, 1, SIDE, SIDE)
     top, bottom, left, right = box
     mask[..., top:bottom, left:right] = 0.
@@ -91,41 +87,89 @@ def mix(
     return torch.lerp(images.flip(0), images, mask), by_area, true.lam[0].item()
 
 
-def draw(axes: Sequence[plt.Axes], names: Tuple[str, str], image: torch.Tensor, shares: Sequence[float]) -> None:
-    """Draw a mixture [3, SIDE, SIDE] in the first axes, and bars of the shares in the second."""
-    picture, bars = axes
-    picture.imshow(image.permute(1, 2, 0).numpy())
+class Labelled(NamedTuple):
+    """A mixture [3, SIDE, SIDE] of two named photographs; the first one's share by each label, the truth last."""
+    names: Tuple[str, str]
+    image: torch.Tensor
+    shares: List[float]
+
+
+@torch.no_grad()
+def label(
+        model: torch.nn.Module, first: str, second: str, box: Tuple[int, int, int, int], ratios: Sequence[str],
+) -> Labelled:
+    """Return a mixture with its share by area, by each ratio, and in truth."""
+    images = torch.stack([load(name)[0] for name in (first, second)])
+    mixed, target, true = mix(first, second, box, model((images - MEAN) / STD).argmax(1).tolist())
+    corrected = [correct(model, (mixed - MEAN) / STD, target, SUMixOptions(ratio))[0].item() for ratio in ratios]
+    return Labelled((first, second), mixed[0], [target.lam[0].item(), *corrected, true])
+
+
+def label_random(model: torch.nn.Module, ratios: Sequence[str], seed: int) -> List[Labelled]:
+    """Return mixtures by CutMix of pairs of photographs, of which an object is visible, the area's worst first."""
+    torch.manual_seed(seed)
+    policy, blank, found = create_policy('cutmix', alpha=1.), torch.zeros(1, 3, SIDE, SIDE), []
+    while len(found) < DRAWN:
+        first, second = (list(PHOTOGRAPHS)[i] for i in torch.randperm(len(PHOTOGRAPHS))[:2].tolist())
+        (top, left), (bottom, right) = (edge[0].int().tolist() for edge in policy.draw(1, blank)[:2])
+        labelled = label(model, first, second, (top, bottom, left, right), ratios)
+        if labelled.shares[-1] != labelled.shares[0]:  # the area stands in where neither object is visible
+            found.append(labelled)
+    return sorted(found, key=lambda each: -abs(each.shares[0] - each.shares[-1]))
+
+
+def draw(axes: Sequence[plt.Axes], labelled: Labelled) -> None:
+    """Draw a mixture in the first axes, and bars of its shares in the second."""
+    (picture, bars), names = axes, labelled.names
+    picture.imshow(labelled.image.permute(1, 2, 0).numpy())
     picture.set(xticks=[], yticks=[])
     picture.set_title(' or '.join(names) + '?', fontsize=15)
-    for height, share in enumerate(shares):
+    for height, share in enumerate(labelled.shares):
         bars.barh(height, share, 0.8, color=COLOURS[0])
         bars.barh(height, 1 - share, 0.8, left=share, color=COLOURS[1])
         for name, at, side, part in ((names[0], 0.02, 'left', share), (names[1], 0.98, 'right', 1 - share)):
             if part >= 0.12:  # there is room for the number; for the name too, from half
                 text = f'{100 * part:.0f} % {name}' if part >= 0.5 else f'{100 * part:.0f} %'
                 bars.text(at, height, text, ha=side, va='center', fontsize=12, color='white')
-    bars.set(xlim=(0, 1), ylim=(2.5, -0.5), xticks=[], yticks=[])
+    bars.set(xlim=(0, 1), ylim=(len(labelled.shares) - 0.5, -0.5), xticks=[], yticks=[])
     bars.set_frame_on(False)
 
 
-@torch.no_grad()
+def draw_all(mixtures: Sequence[Labelled], rows: Sequence[str], path: Path, caption: str) -> None:
+    """Save a picture of labelled mixtures, with the names of their kinds of label and a line below."""
+    bars = 0.38 * len(rows)
+    figure, axes = plt.subplots(
+        2, len(mixtures), figsize=(3.125 * len(mixtures), 3.45 + bars), height_ratios=(3, bars), squeeze=False)
+    for column, labelled in enumerate(mixtures):
+        draw(axes[:, column], labelled)
+    axes[1, 0].set_yticks(range(len(rows)), rows, fontsize=13)
+    axes[1, 0].tick_params(length=0)
+    figure.text(0.5, 0.012, caption, ha='center', fontsize=12)
+    figure.subplots_adjust(
+        left=0.155, right=0.995, top=0.92, bottom=0.065, hspace=0.04, wspace=0.06)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_problem(path: Path, seed: int = 0) -> None:
+    """Save the picture, with labels by the default and by the ratio that is truest by visible pixels."""
+    default = SUMixOptions().ratio
+    found = label_random(load_lite0(), (default, 'visible'), seed)
+    errors = [sum(abs(each.shares[i] - each.shares[-1]) for each in found) / DRAWN for i in range(3)]
+    means = 'area {:.2f}, {} {:.2f}, visible {:.2f}'.format(errors[0], default, *errors[1:])
+    caption = (
+        f'Of {DRAWN} boxes drawn by CutMix, ordered by how wrong the area is, every {EVERY}th from the worst on. '
+        f'Mean error of all {DRAWN}: {means}')
+    draw_all(found[::EVERY], ('by area (CutMix)', f'{default}, default', 'visible', 'true'), path, caption)
+
+
 def main() -> None:
     """Mix, ask the network, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('docs') / 'problem.png')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the boxes (default: 0)')
     args = parser.parse_args()
-    model = load_lite0()
-    figure, axes = plt.subplots(2, len(MIXTURES), figsize=(12.5, 4.6), height_ratios=(3, 1.15))
-    for column, (first, second, box) in enumerate(MIXTURES):
-        images = torch.stack([load(PHOTOGRAPHS[name])[0] for name in (first, second)])
-        labels = model((images - MEAN) / STD).argmax(1).tolist()
-        mixed, target, true = mix(first, second, box, labels)
-        corrected = correct(model, (mixed - MEAN) / STD, target, SUMixOptions('evidence'))
-        draw(axes[:, column], (first, second), mixed[0], (target.lam[0].item(), corrected[0].item(), true))
-    axes[1, 0].set_yticks(range(len(ROWS)), ROWS, fontsize=13)
-    axes[1, 0].tick_params(length=0)
-    figure.subplots_adjust(left=0.155, right=0.995, top=0.92, bottom=0.01, hspace=0.04, wspace=0.06)
-    figure.savefig(args.out, dpi=100)
+    draw_problem(args.out, args.seed)
 
 
 if __name__ == '__main__':

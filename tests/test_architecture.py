@@ -41,6 +41,7 @@ BENCHMARKS = {
     'training': ('labels', 'models', 'data', 'common'),
     'runs': ('common',),
     **dict.fromkeys(QUESTIONS, ('labels', 'training', 'runs', 'models', 'data', 'common')),
+    'demo': ('problem', 'labels', 'training', 'data', 'common'),  # it draws the problem's picture
 }
 LAYERS = {'timm_sumix': LIBRARY, 'benchmarks': BENCHMARKS}
 # package: the packages of this project that it may import

@@ -16,4 +16,6 @@ def test_demo_makes_a_table_and_a_picture(tmp_path):
     figures = json.loads((tmp_path / 'demo' / 'results.json').read_text())
     assert [row['label'] for row in figures['rows']] == [None, 'area', 'corrected', None] and figures['pairs'] > 100
     assert all(-1 <= row['spearman'] <= 1 and 0 <= row['mae'] <= 1 for row in figures['rows'][1:3])
-    assert (tmp_path / 'demo' / 'cutmix-sumix' / 'sumix-1.png').is_file()
+    for picture in ('cutmix-sumix/sumix-1.png', 'labels.png'):
+        assert (tmp_path / 'demo' / picture).is_file()
+    assert result.stdout.count('epoch 2 of 2') == 4  # a line an epoch also where the output is piped

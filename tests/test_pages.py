@@ -36,7 +36,25 @@ def test_a_table_shows_the_arms_and_seeds_that_there_are(monkeypatch):
     monkeypatch.setattr(runs, 'read_result', lambda name: {'settings': ['plain'], 'runs': found})
     lines = settings_table('any', ('unmixed', 'paper', 'area', 'feature')).splitlines()[2:]
     assert [[cell.strip() for cell in line.split('|')[2:6]] for line in lines] == [
-        ['unmixed', '1', '73.0', '+1.00'], ['area', '2', '71.0', '-'], ['feature', '1', '71.0', '-']]
+        ['unmixed', '1', '73.0 / 1.000 / 2.0', '+1.00'], ['area', '2', '71.0 / 1.000 / 2.0', '-'],
+        ['feature', '1', '71.0 / 1.000 / 2.0', '-']]
+
+
+def test_the_rule_of_the_default_is_applied_to_the_means_over_the_seeds(monkeypatch):
+    def run(setting, arm, seed, top1, nll, ece):
+        return {
+            'setting': setting, 'arm': arm, 'seed': seed, 'calibrated': {'nll': 0.9, 'ece': 1., 'temperature': 1.},
+            'top1': top1, 'nll': nll, 'ece': ece}
+
+    scores = {
+        'area': (70., 1., 5.), 'similarity': (70.6, 0.8, 0.9), 'combined': (70.6, 0.8, 1.1),
+        'evidence': (70.4, 0.8, 0.9)}
+    found = [
+        run(setting, arm, seed, *own)
+        for setting in real_tables.SETTINGS for arm, own in scores.items() for seed in (0, 1)]
+    monkeypatch.setattr(runs, 'read_result', lambda name: {'settings': list(real_tables.SETTINGS), 'runs': found})
+    lines = [[cell.strip() for cell in line.split('|')] for line in real_tables.verdict_table().splitlines()[2:]]
+    assert {line[1]: line[-2] for line in lines} == {'`similarity`': 'yes', '`combined`': 'no', '`evidence`': 'no'}
 
 
 def test_the_default_that_tables_mark_is_the_librarys():

@@ -6,7 +6,7 @@ it is written by hand.
 from ..common.results import ROOT
 from .blocks import fill
 
-NAMES = ('results', 'results_appendix', 'labels', 'models', 'policies', 'distillation')
+NAMES = ('results', 'results_appendix', 'models', 'policies', 'distillation')
 PAGES = (*(ROOT / 'docs' / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 

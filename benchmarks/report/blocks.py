@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, Callable, Dict, List
 
 from ..common.results import read_result
-from ..labels.arms import UNMIXING
 from . import label_tables as labels
 from . import model_tables as models
 from . import real_tables as real
@@ -28,33 +27,27 @@ def _as_list(value: Any) -> List[Any]:
 
 
 BLOCKS: Dict[str, Callable[[], str]] = {
-    'fidelity by size': lambda: labels.fidelity_table('scene', 'scene', lambda row: row['scene'].startswith('share ')),
-    'fidelity of scenes': lambda: labels.fidelity_table(
-        'scene', 'scene', lambda row: not row['scene'].startswith('share ')),
-    'fidelity of policies': partial(labels.fidelity_table, 'policies', 'policy'),
+    'fidelity of scenes': partial(labels.fidelity_table, 'scene', 'scene'),
     'real in short': real.real_in_short,
+    'real on page one': real.real_on_page_one,
+    'verdict': real.verdict_table,
     'real': real.real_table,
     'strengths': real.strengths_table,
     'truth': real.truth_table,
     'truth grid': real.truth_grid,
-    'photographs': labels.photographs_table,
-    'photographs in short': partial(labels.photographs_table, in_short=True),
-    'photographs in full': partial(labels.fidelity_table, 'photographs', 'images', name='fidelity-photographs'),
+    'photographs': partial(labels.fidelity_table, 'photographs', 'images', 'fidelity-photographs'),
     'demo': labels.demo_table,
-    'unmixing': partial(models.settings_table, 'unmixing', UNMIXING),
-    **{name: partial(models.settings_table, name) for name in ('common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
+    **{name: partial(models.settings_table, name)
+       for name in ('unmixing', 'common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
     'common in short': models.common_in_short,
-    'label errors': models.label_errors_table,
     'distillation': models.distillation_table,
     'steps': speed.steps_table,
-    'steps of two processes': partial(speed.steps_table, 'speed-two-processes'),
     'steps on a GPU': partial(speed.steps_table, 'gpu'),
-    'growth': speed.growth_table,
-    'growth on a GPU': partial(speed.growth_table, 'gpu'),
     'steps in short': speed.steps_in_short,
     'mixing': speed.mixing_table,
     'policies': speed.policies_table,
     'zoo': speed.zoo_table,
+    'zoo in numbers': speed.zoo_count,
 }
 MADE_BY = 'made by '  # and the name of a result
 

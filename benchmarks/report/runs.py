@@ -30,3 +30,10 @@ def gains(runs: Rows, base: Rows, score: str = 'top1') -> List[float]:
 def scores(runs: Rows) -> str:
     """Return the means of an arm's 'top-1 / NLL / ECE'."""
     return ' / '.join(mean([run[score] for run in runs], digits) for score, digits in DIGITS.items())
+
+
+def changes(runs: Rows, base: Rows) -> List[str]:
+    """Return the changes of top-1 and NLL over CutMix with half of their 95 % interval; '-' without a common seed."""
+    if runs is base or not gains(runs, base):
+        return ['-', '-']
+    return [mean(gains(runs, base, score), digits, True, '+') for score, digits in (('top1', 2), ('nll', 3))]

@@ -5,7 +5,6 @@ from ..common.markdown import table
 from ..common.results import read_result
 
 MODES = ('batch', 'pair', 'elem')
-GROWN = {'batch_size': 'images a batch', 'size': 'pixels a side', 'num_classes': 'classes'}
 
 
 def steps_table(name: str = 'speed') -> str:
@@ -42,13 +41,6 @@ def _range(values) -> str:
     return low if low == high else f'{low} to {high}'
 
 
-def growth_table(name: str = 'speed') -> str:
-    """Return the default's time and memory over CutMix's as batch, resolution and classes grow."""
-    return table(['what grows', 'to', 'time / memory'], [
-        [GROWN[part], value, _time_and_memory(row)]
-        for part, rows in read_result(name)['growth'].items() for value, row in rows.items()])
-
-
 def mixing_table() -> str:
     """Return the time of mixing over that of other libraries, by mode."""
     mixing = read_result('speed')['mixing']['others']
@@ -70,10 +62,18 @@ def policies_table() -> str:
 
 
 def zoo_table() -> str:
-    """Return the map of one model of each architecture, and how it was tried."""
-    lines = []
-    for module, row in read_result('zoo')['architectures'].items():
-        lines.append([
-            f'`{module}`', f'`{row["model"]}`', *(' x '.join(map(str, row[key])) for key in ('size', 'map')),
-            row['gets'], f'`{row["source"]}`', 'shapes' if row['meta'] else 'a step'])
-    return table(['module', 'model', 'pixels', 'places', 'gets', 'from', 'tried'], lines)
+    """Return what one model of each architecture gets where that is not all, or its map is not forward_features'."""
+    rows = read_result('zoo')['architectures']
+    return table(['module', 'model', 'gets', 'map from'], [
+        [f'`{module}`', f'`{row["model"]}`', row['gets'], f'`{row["source"]}`']
+        for module, row in rows.items() if row['gets'] != 'all' or row['source'] != 'forward_features'])
+
+
+def zoo_count() -> str:
+    """Return how many modules there are, and how many of them get all."""
+    rows = read_result('zoo')['architectures'].values()
+    every = sum(row['gets'] == 'all' for row in rows)
+    shapes = sum(row['meta'] for row in rows)
+    return (
+        f'{every} of {len(rows)} modules get **all**. Of {len(rows) - shapes} a whole step was run (forward, backward, '
+        f'checkpoint loaded by plain timm), of {shapes} with more than 60 million parameters shapes alone.')
