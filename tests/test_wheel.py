@@ -42,7 +42,7 @@ def test_installed_from_the_wheel_one_flag_trains(dist, image_folder, tmp_path, 
     where = _run('-c', 'import train_patch; print(train_patch.__file__)', env=environment, cwd=tmp_path)
     assert where.startswith(str(site))
     arguments = (
-        '--model test_resnet --num-classes 4 --img-size 96 --batch-size 4 --epochs 1 --workers 1 --device cpu --cutmix 1.0 --sumix '
-        f'--data-dir {image_folder} --output {tmp_path / "out"}')
+        '--model test_resnet --num-classes 4 --img-size 96 --batch-size 4 --epochs 1 --workers 1 --device cpu '
+        f'--cutmix 1.0 --sumix --data-dir {image_folder} --output {tmp_path / "out"}')
     log = _run('-m', 'train_patch', train_script, *arguments.split(), env=environment, cwd=tmp_path)
     assert 'SUMix: epoch 0' in log and list((tmp_path / 'out').rglob('last.pth.tar'))
