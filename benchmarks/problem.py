@@ -152,15 +152,13 @@ def draw_all(mixtures: Sequence[Labelled], rows: Sequence[str], path: Path, capt
 
 
 def draw_problem(path: Path, seed: int = 0) -> None:
-    """Save the picture, with labels by the default and by the ratio that is truest by visible pixels."""
-    default = SUMixOptions().ratio
-    found = label_random(load_lite0(), (default, 'visible'), seed)
-    errors = [sum(abs(each.shares[i] - each.shares[-1]) for each in found) / DRAWN for i in range(3)]
-    means = 'area {:.2f}, {} {:.2f}, visible {:.2f}'.format(errors[0], default, *errors[1:])
+    """Save the picture, with labels by area, by the default, and in truth."""
+    found = label_random(load_lite0(), (SUMixOptions().ratio,), seed)
+    area, default = (sum(abs(each.shares[i] - each.shares[-1]) for each in found) / DRAWN for i in range(2))
     caption = (
-        f'Of {DRAWN} boxes drawn by CutMix, ordered by how wrong the area is, every {EVERY}th from the worst on. '
-        f'Mean error of all {DRAWN}: {means}')
-    draw_all(found[::EVERY], ('by area (CutMix)', f'{default}, default', 'visible', 'true'), path, caption)
+        f'{DRAWN} random boxes, sorted by the error of the area: every {EVERY}th, the worst first. '
+        f'Mean error of all {DRAWN}: area {area:.2f}, SUMix {default:.2f}')
+    draw_all(found[::EVERY], ('by area: CutMix', 'recognised: SUMix', 'visible: true'), path, caption)
 
 
 def main() -> None:

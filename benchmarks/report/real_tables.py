@@ -15,7 +15,7 @@ TRAININGS = {
 }
 NOISE = 0.5  # points of top-1
 TRUEST = 6  # rows of the table of all weights
-CALIBRATED = ', its temperature fitted'
+CALIBRATED = ', temperature fitted'
 NAMES = {  # weights (w, s, k) of the formula
     '0 0 0': '`area`, CutMix',
     '0.5 0 0': '`visible`',
@@ -29,7 +29,7 @@ NAMES = {  # weights (w, s, k) of the formula
 
 def _text(arm: str) -> str:
     text = TRAININGS.get(arm, f'`--sumix-ratio {arm.replace(" ", ",")}`')
-    return f'**{text.split(",")[0]}, the default: `--sumix`**' if arm == DEFAULT else text
+    return f'**`--sumix`** (ratio `{arm}`)' if arm == DEFAULT else text
 
 
 def real_in_short(shown: Collection[str] = ALL_ARMS) -> str:
@@ -40,8 +40,9 @@ def real_in_short(shown: Collection[str] = ALL_ARMS) -> str:
     lines = []
     for arm in common:
         lines.append([_text(arm), *(scores(arms[arm]) for arms in found.values())])
-        if arm == 'area':
-            lines.append([TRAININGS[arm] + CALIBRATED, *(_calibrated(arms[arm]) for arms in found.values())])
+        if arm in ('area', DEFAULT):
+            text = TRAININGS[arm] if arm == 'area' else 'the default'
+            lines.append([text + CALIBRATED, *(_calibrated(arms[arm]) for arms in found.values())])
     return table(['training', *(SETTINGS[setting] for setting in found)], lines)
 
 
@@ -55,7 +56,7 @@ def real_on_page_one() -> str:
 
 
 def _gain(runs: Rows, base: Rows) -> str:
-    return mean(gains(runs, base), 1, True)
+    return mean(gains(runs, base), 2, True)
 
 
 def verdict_table() -> str:
