@@ -146,8 +146,8 @@ def test_a_preview_names_several_classes_or_none(tmp_path, monkeypatch):
     (torch.arange(4) % 5, TypeError, r'must be a floating point tensor \[N, 5\], got torch.int64 \[4\]'),
     ([[0., 1.]] * 4, TypeError, 'must be a floating point tensor .*, got list'),
     (torch.zeros(4, 3), ValueError, r'must have shape \[N, 5\], got \[4, 3\]'),
-    (torch.full((4, 5), torch.nan), ValueError, r'must be in \[0, 1\], got nan to nan'),
-    (torch.full((4, 5), 2.), ValueError, r'must be in \[0, 1\], got 2 to 2')])
+    (torch.full((4, 5), torch.nan), ValueError, r'must be in \[0, 1\], got values from nan to nan'),
+    (torch.full((4, 5), 2.), ValueError, r'must be in \[0, 1\], got values from 2.0 to 2.0')])
 def test_labels_of_another_kind_are_an_error(labels, error, message):
     with pytest.raises(error, match=f'with multi_label, labels {message}'):
         SUMixMixup(**CUTMIX)(torch.randn(4, 3, 8, 8), labels)

@@ -1,33 +1,24 @@
 """What is drawn for one batch, before any pixel is touched, so that a test can inject its own."""
+from itertools import accumulate
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 from .policies import Policy
 
 
 class Part(NamedTuple):
-    """What one policy drew.
-
-    Args:
-        policy: The policy.
-        params: Its parameters, one row for the whole batch or one for each image.
-        chosen: Bool tensor [N], True where this policy replaces earlier ones; None for everywhere.
-    """
+    """What one policy drew, and where it replaces earlier ones."""
     policy: Policy
-    params: Any
-    chosen: Optional[torch.Tensor] = None
+    params: Any  # one row for the whole batch or one for each image
+    chosen: Optional[torch.Tensor] = None  # bool [N]; None: everywhere
 
 
 class Draws(NamedTuple):
-    """What was drawn for one batch.
-
-    Args:
-        parts: One for each policy that takes part.
-        active: Bool tensor [N], True where an image is mixed at all; None for everywhere.
-    """
+    """What was drawn for one batch by each policy that takes part, and where an image is mixed at all."""
     parts: List[Part]
-    active: Optional[torch.Tensor] = None
+    active: Optional[torch.Tensor] = None  # bool [N]; None: everywhere
 
 
 def draw_for_batch(policies: Sequence[Policy], probs: Sequence[float], prob: float, x: torch.Tensor) -> Optional[Draws]:
@@ -45,21 +36,11 @@ def draw_for_each(
     count = (len(x) + 1) // 2 if in_pairs else len(x)
     parts = [Part(policy, policy.draw(count, x, count)) for policy in policies]
     if len(parts) > 1:
-        uniform, start = torch.rand(count, device=x.device, dtype=torch.float32), 0.
-        for i, share in enumerate(probs):
-            parts[i] = parts[i]._replace(chosen=uniform >= start)
-            start += share
-    active = None if prob == 1. else torch.rand(count, device=x.device, dtype=torch.float32) < prob
-    draws = Draws(parts, active)
-    return _for_partners(draws, len(x) // 2) if in_pairs else draws
-
-
-def _for_partners(drawn: Any, count: int) -> Any:
-    """Return what was drawn, each tensor with its first `count` rows added in reverse."""
-    if isinstance(drawn, torch.Tensor):
-        return torch.cat([drawn, drawn[:count].flip(0)])
-    if isinstance(drawn, list):
-        return [_for_partners(part, count) for part in drawn]
-    if isinstance(drawn, tuple):
-        return getattr(drawn, '_make', tuple)(_for_partners(part, count) for part in drawn)  # of a NamedTuple, or plain
-    return drawn
+        uniform = torch.rand(count, device=x.device, dtype=torch.float32)
+        starts = accumulate(probs, initial=0.)
+        parts = [part._replace(chosen=uniform >= start) for part, start in zip(parts, starts)]
+    draws = Draws(parts, None if prob == 1. else torch.rand(count, device=x.device, dtype=torch.float32) < prob)
+    if not in_pairs:
+        return draws
+    # the second half of the batch has the rows of the first, in reverse
+    return tree_map_only(torch.Tensor, lambda rows: torch.cat([rows, rows[:len(x) // 2].flip(0)]), draws)

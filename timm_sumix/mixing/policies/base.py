@@ -9,6 +9,7 @@ class Policy:
 
     Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
     returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
+    An option out of the range that its policy's docstring names is a ValueError.
 
     Attributes:
         exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.
