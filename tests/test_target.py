@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import pytest
 import timm.utils
 import torch
@@ -11,6 +8,8 @@ from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.region import Mixing
+
+WHOLE = torch.ones(1, 1, 4, 4)
 
 
 def _reference_dense(labels, partners, lam, num_classes, smoothing):
@@ -51,18 +50,16 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
     ({'index': torch.tensor([0., 1.])}, TypeError, 'index must be int64'),
     ({'original': torch.rand(3, 3, 4, 4)}, ValueError, 'original must hold 2 images.*got 3'),
     ({'mask': torch.ones(3, 1, 4, 4)}, ValueError, r'mask must be \[1 or 2, 1, H, W\], got \[3, 1, 4, 4\]'),
+    ({'mask': Mixing(3, WHOLE)}, ValueError, 'mask must be a Mixing of 2 images with the same index as the target'),
+    ({'mask': Mixing(2, WHOLE), 'index': torch.tensor([1, 0])}, ValueError, 'mask must be a Mixing of 2 images'),
+    ({'mask': Mixing(2, WHOLE, index=torch.tensor([0, 1]))}, ValueError, 'mask must be a Mixing of 2 images'),
 ])
 def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
         MixedTarget(**{**good, **change})
-    for mixing in (Mixing(3, torch.ones(1, 1, 4, 4)), Mixing(2, torch.ones(1, 1, 4, 4), index=torch.tensor([0, 1]))):
-        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images with the same index as the target'):
-            MixedTarget(**good, mask=mixing)
-        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images'):
-            MixedTarget(**good, mask=mixing, index=torch.tensor([1, 0]))
     with pytest.raises(ValueError, match=r'partner_mask must be \[1 or 2, 1, H, W\], got \[2, 4, 4\]'):
-        Mixing(2, torch.ones(1, 1, 4, 4), torch.ones(2, 4, 4))
+        Mixing(2, WHOLE, torch.ones(2, 4, 4))
 
 
 def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
@@ -82,8 +79,7 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
 def test_a_mask_of_any_strides_is_averaged_right_on_a_gpu(policy, mode, monkeypatch):
     # torch's kernel there finds a plane by the stride of the dimension before the last two, also where its size is 1,
     # and contiguous() leaves that stride as it is
-    pooled = []
-    pool = F.adaptive_avg_pool2d
+    pooled, pool = [], F.adaptive_avg_pool2d
     monkeypatch.setattr(F, 'adaptive_avg_pool2d', lambda x, size: (pooled.append(x.contiguous()), pool(x, size))[1])
     _, target = SUMixMixup(policy=policy, mode=mode, num_classes=10)(torch.rand(8, 3, 32, 32), torch.arange(8))
     target.visible_fraction((4, 4))
@@ -104,20 +100,14 @@ def test_its_use_as_a_tensor_is_an_error(use):
     with pytest.raises((TypeError, AttributeError)) as error:
         use(torch.randn(2, 3), target)
     assert 'MixedTarget' in str(error.value)
-
-
-def test_copies_are_whole_and_targets_are_equal_by_identity():
-    target = MixedTarget(torch.tensor([0, 2]), torch.tensor([0.5, 1.]), 3)
-    for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
-        assert torch.equal(other.soft_target(), target.soft_target()) and other != target == target
-    assert len({target, target}) == 1 and len(target) == 2
+    assert target == target and len({target, target}) == 1  # by identity
 
 
 def test_without_a_mask_nothing_is_known_of_the_mixing():
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.25, 0.5]), 2)
-    assert target.mixing is target.mask is target.partner_mask is target.exact is None
-    first, second = target.visible_fraction((1, 2))
-    assert first.tolist() == [[[0.25, 0.25]], [[0.5, 0.5]]] and second.tolist() == [[[0.75, 0.75]], [[0.5, 0.5]]]
+    assert target.mixing is target.mask is target.partner_mask is target.exact is None and len(target) == 2
+    shown = torch.tensor([0.25, 0.5]).view(2, 1, 1).expand(2, 1, 2)
+    assert all(torch.equal(*pair) for pair in zip(target.visible_fraction((1, 2)), (shown, 1. - shown)))
 
 
 def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
@@ -127,21 +117,3 @@ def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
     partner_mask[1], partner_mask[2] = 0.5, mask[2] / 2
     assert Mixing(4, mask, partner_mask).partner_in_place((2, 2)).tolist() == [True, False, False, True]
     assert Mixing(4, mask).partner_in_place((2, 2)) is None
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)], ids=str)
-def test_whatever_the_default_dtype_the_same_is_drawn_and_labelled(policy, mode, dtype):
-    images, found = torch.rand(3, 3, 259, 263), []  # sides that half precision has not
-    mixup = SUMixMixup(policy=policy, mode=mode, prob=0.8, num_classes=10)
-    for default in (torch.float32, dtype):
-        torch.manual_seed(3)
-        torch.set_default_dtype(default)
-        try:
-            mixed, target = mixup(images, torch.arange(3))
-            found.append([mixed, target.lam, target.soft_target(), target.mask, target.partner_mask])
-        finally:
-            torch.set_default_dtype(torch.float32)
-    for expected, own in zip(*found):
-        assert expected is own is None or expected.dtype == own.dtype and torch.equal(expected, own)
