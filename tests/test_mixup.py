@@ -82,16 +82,6 @@ def test_half_precision_and_channels_last_are_kept_and_lam_is_the_weight_applied
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_a_seeded_run_repeats_itself(mode):
-    x, labels, mixup = torch.rand(6, 3, 9, 9), torch.arange(6), SUMixMixup(cutmix_alpha=1., mode=mode, num_classes=6)
-    runs = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        runs.append([mixup(x, labels)[0] for _ in range(3)])
-    assert all(torch.equal(a, b) for a, b in zip(*runs)) and not torch.equal(runs[0][0], runs[0][1])
-
-
-@pytest.mark.parametrize('mode', MODES)
 def test_nothing_is_mixed_at_probability_zero_or_switched_off(mode):
     x, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
     off = SUMixMixup(mode=mode, num_classes=4)
@@ -295,13 +285,11 @@ def test_bad_options_are_refused(kwargs, message):
             kind(**kwargs)
 
 
-@pytest.mark.parametrize('x, labels, error, message', [
-    (torch.rand(2, 3, 8, 8), [0., 1.], TypeError, 'labels must be an int64 tensor'),
-    (torch.rand(2, 3, 8, 8), [0, 4], ValueError, r'labels must be in \[0, 4\)'),
-    (torch.ones(2, 3, 8, 8).byte(), [0, 1], ValueError, 'x must be images .* floating dtype, .* got torch.uint8'),
-    (torch.rand(2, 3, 8, 8), [0, 1, 2], ValueError, 'got 2 images and 3 labels')])
-def test_bad_batches_are_refused(x, labels, error, message):
-    with pytest.raises(error, match=message):
+@pytest.mark.parametrize('x, labels, message', [  # bad labels are in test_target.py
+    (torch.ones(2, 3, 8, 8).byte(), [0, 1], 'x must be images .* floating dtype, .* got torch.uint8'),
+    (torch.rand(2, 3, 8, 8), [0, 1, 2], 'got 2 images and 3 labels')])
+def test_bad_batches_are_refused(x, labels, message):
+    with pytest.raises(ValueError, match=message):
         SUMixMixup(num_classes=4)(x, torch.tensor(labels))
 
 
@@ -325,7 +313,7 @@ def test_collate_yields_originals_and_shares_its_switch():
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('policy', [*POLICIES, ['cutmix', 'mixup'], list(POLICIES)], ids=str)
-def test_whatever_the_default_dtype_and_device_the_same_is_drawn_and_labelled(policy, mode, dtype):
+def test_a_seeded_run_repeats_itself_whatever_the_default_dtype_and_device(policy, mode, dtype):
     images, labels, found = torch.rand(3, 3, 259, 263), torch.arange(3), []  # sides that half precision has not
     mixup = SUMixMixup(policy=policy, mode=mode, prob=0.8, num_classes=10)
     for default, device in ((torch.float32, 'cpu'), (dtype, 'meta')):

@@ -133,14 +133,9 @@ class MixedTarget:
         return same.all(1) if self.multi_label else same
 
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return how much of each cell of both images the mixed image shows.
+        """Return which fraction of each cell of a grid (h, w) the mixed image shows of both images [N, h, w], float32.
 
-        Args:
-            size: Height and width (h, w) of the grid of cells.
-
-        Returns:
-            Fractions of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
-            lam and 1 - lam in all cells where the mask is not known.
+        Where the mask is not known it is lam and 1 - lam in all cells.
         """
         if self.mixing is not None:
             return self.mixing.visible_fraction(size)

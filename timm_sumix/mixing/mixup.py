@@ -13,8 +13,7 @@ from torch.utils.data import default_collate
 
 from ..labels import check_labels, check_smoothing
 from ..target import MixedTarget
-from .blend import blend
-from .draws import Draws, draw_for_batch, draw_for_each
+from .draws import Draws, blend, draw_for_batch, draw_for_each
 from .policies import Policy, create_policy, policy_names
 from .policies.sampling import check_range
 

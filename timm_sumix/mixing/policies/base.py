@@ -25,8 +25,7 @@ class Policy:
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
 
         Returns:
-            A tensor [count, ...] on x's device, or a NamedTuple of such. This library's policies draw what is for a
-            whole batch as NumPy arrays of the host (sampling.py); one of your own need not.
+            A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
         """
         raise NotImplementedError
 

@@ -26,7 +26,7 @@ class BoxPolicy(Policy):
     def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         height, width = x.shape[-2:]
         share = on_device_of(x, 1. - (params.end - params.start).prod(1) / (height * width))
-        if _of_host(params):
+        if isinstance(params.start, np.ndarray):
             mask = torch.ones(1, 1, height, width, dtype=torch.bool, device=x.device)
             (top, left, bottom, right), = _edges(params)
             mask[..., top:bottom, left:right].fill_(False)
@@ -37,7 +37,7 @@ class BoxPolicy(Policy):
 
     def mix(self, params: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
         """Copy slices, which on a GPU is faster than a mask only if the host drew one box for all."""
-        if x.device.type != 'cpu' and not _of_host(params):
+        if x.device.type != 'cpu' and not isinstance(params.start, np.ndarray):
             return None
         mixed, edges = x.clone(), _edges(params)
         if len(edges) == 1:
@@ -47,10 +47,6 @@ class BoxPolicy(Policy):
         for i, (top, left, bottom, right) in enumerate(edges):
             mixed[i, :, top:bottom, left:right] = x[-1 - i, :, top:bottom, left:right]
         return mixed
-
-
-def _of_host(box: Box) -> bool:
-    return isinstance(box.start, np.ndarray)
 
 
 def _edges(box: Box) -> List[List[int]]:

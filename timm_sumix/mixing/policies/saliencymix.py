@@ -45,16 +45,11 @@ class SaliencyMix(BoxPolicy):
 
 @torch.no_grad()
 def saliency(x: torch.Tensor) -> torch.Tensor:
-    """Return how much each pixel stands out from its surrounds, at six scales.
+    """Return how much each pixel of images [N, C, H, W] stands out from its surrounds [N, H, W], float32, in [0, 2].
 
     on = sum_s max(g - mean_s, 0), off = sum_s max(mean_s - g, 0), saliency = on / max(on) + off / max(off), where g is
-    the blurred grey image and mean_s the mean over a box of reach s around the pixel, without the pixel.
-
-    Args:
-        x: Images [N, C, H, W]; red, green and blue where C is 3, else channels of equal weight.
-
-    Returns:
-        Saliency [N, H, W], float32, in [0, 2].
+    the blurred grey image and mean_s the mean over a box of reach s around the pixel, without the pixel. Three channels
+    are red, green and blue; others have equal weight.
     """
     x = x.float()
     red, green, blue = x.unbind(1) if x.shape[1] == 3 else [x.mean(1)] * 3
