@@ -4,16 +4,6 @@ from typing import Optional
 import torch
 
 
-def smoothed_labels(labels: torch.Tensor, num_classes: int, smoothing: float, multi_label: bool) -> torch.Tensor:
-    """Return labels [N, C], float32, smoothed as timm does: classes towards 1 / C, several labels each towards 0.5."""
-    if multi_label:
-        return labels.float() * (1. - smoothing) + 0.5 * smoothing
-    off_value = smoothing / num_classes
-    # timm's one_hot is of torch's default dtype
-    rows = torch.full((len(labels), num_classes), off_value, device=labels.device, dtype=torch.float32)
-    return rows.scatter_(1, labels.unsqueeze(1), 1. - smoothing + off_value)
-
-
 def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = False) -> None:
     """Raise TypeError or ValueError unless `labels` is a vector of classes [N], or with multi_label labels [N, C]."""
     is_tensor = isinstance(labels, torch.Tensor)

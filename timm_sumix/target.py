@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 
-from .labels import check_labels, check_range, check_smoothing, smoothed_labels
+from .labels import check_labels, check_range, check_smoothing
 from .region import Mixing
 
 
@@ -155,7 +155,13 @@ class MixedTarget:
             Class probabilities [N, C], float32.
         """
         share = (self.lam if lam is None else lam.float()).unsqueeze(1)
-        own = smoothed_labels(self.labels, self.num_classes, self.smoothing, self.multi_label)
+        if self.multi_label:
+            own = self.labels.float() * (1. - self.smoothing) + 0.5 * self.smoothing
+        else:
+            off_value = self.smoothing / self.num_classes
+            # timm's one_hot is of torch's default dtype
+            own = torch.full((len(self), self.num_classes), off_value, device=self.labels.device, dtype=torch.float32)
+            own.scatter_(1, self.labels.unsqueeze(1), 1. - self.smoothing + off_value)
         return own * share + self.partner(own) * (1. - share)
 
     def __len__(self) -> int:

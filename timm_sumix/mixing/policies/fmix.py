@@ -31,21 +31,17 @@ class FMix(Policy):
             raise ValueError(f'decay must be 0 or greater, got {self.decay}')
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the rank of each pixel by its noise [count, H, W], and the share that is kept [count]."""
+        """Return the rank of each pixel by its noise [count, H, W], 0 for the highest, and the share kept [count]."""
         lam = draw_beta(self.alpha, count, x.device)
-        return rank_pixels(low_frequency_noise(count, (x.shape[-2], x.shape[-1]), self.decay, x.device)), lam
+        noise = low_frequency_noise(count, (x.shape[-2], x.shape[-1]), self.decay, x.device)
+        order = noise.flatten(1).argsort(dim=1, descending=True)
+        rank = torch.arange(order.shape[1], device=x.device).expand_as(order)
+        return torch.empty_like(order).scatter_(1, order, rank).view(noise.shape), lam
 
     def mask(self, params: Tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         rank, lam = params
         kept = (lam * rank[0].numel()).round()
         return rank[:, None] < kept.view(-1, 1, 1, 1), kept / rank[0].numel()
-
-
-def rank_pixels(noise: torch.Tensor) -> torch.Tensor:
-    """Return the rank of each pixel in its field [count, H, W], int64, 0 for the highest value."""
-    order = noise.flatten(1).argsort(dim=1, descending=True)
-    rank = torch.arange(order.shape[1], device=noise.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, rank).view(noise.shape)
 
 
 def low_frequency_noise(count: int, size: Tuple[int, int], decay: float, device: torch.device) -> torch.Tensor:
