@@ -114,13 +114,6 @@ def test_released_has_one_share_for_a_batch_and_takes_no_masks(small_model, rati
         SUMixTask(small_model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)(mixed, target)
 
 
-def test_a_copy_keeps_its_shares_one_that_was_assigned_too():
-    target = _target([1, 2, 0, 0], _halves()[1])
-    target.lam = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    copy = target.to(torch.device('cpu'))
-    assert all(torch.equal(getattr(copy, name), getattr(target, name)) for name in ('lam', 'area', 'exact'))
-
-
 def test_a_batch_that_is_not_mixed_keeps_its_labels():
     mixup = SUMixMixup(**CUTMIX, prob=0.)
     _, target = mixup(torch.randn(4, 3, 8, 8), torch.arange(4), _halves()[1])

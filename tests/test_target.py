@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import pytest
 import timm.utils
 import torch
@@ -11,6 +8,8 @@ from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.region import Mixing
+
+WHOLE = torch.ones(1, 1, 4, 4)
 
 
 def _reference_dense(labels, partners, lam, num_classes, smoothing):
@@ -36,23 +35,6 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
     assert target.partner_labels.tolist() == partners
 
 
-def test_behaves_like_labels_and_moves_whole():
-    original = torch.rand(2, 3, 4, 4)
-    labels, lam, index = torch.tensor([1, 0]), torch.tensor([0.5, 1.]), torch.tensor([1, 0])
-    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    mixing = Mixing(2, mask, ~mask, index, exact=torch.tensor([True, False]))
-    target = MixedTarget(labels, lam, 2, index=index, original=original, mask=mixing)
-    assert target.visible_fraction((2, 2))[0].device.type == 'cpu'
-    assert target.size(0) == len(target) == 2 and target.size() == torch.Size([2])
-    moved = target.to('meta')
-    parts = (
-        moved.labels, moved.lam, moved.area, moved.index, moved.original, moved.mask, moved.partner_mask, moved.exact,
-        moved.mixing.index, *moved.visible_fraction((2, 2)), moved.mixing.as_partner(moved.lam))
-    assert all(part.device.type == 'meta' for part in parts)
-    assert (moved.num_classes, moved.smoothing, moved.mixed, moved.mixing.complementary) == (2, 0., True, False)
-    assert target.lam.device.type == target.mixing.mask.device.type == 'cpu'
-
-
 @pytest.mark.parametrize('change, error, message', [
     ({'labels': torch.tensor([0., 1.])}, TypeError, 'labels must be an int64 tensor.*float32'),
     ({'labels': torch.tensor([0, 1], dtype=torch.int32)}, TypeError, 'labels must be an int64 tensor.*int32'),
@@ -68,18 +50,16 @@ def test_behaves_like_labels_and_moves_whole():
     ({'index': torch.tensor([0., 1.])}, TypeError, 'index must be int64'),
     ({'original': torch.rand(3, 3, 4, 4)}, ValueError, 'original must hold 2 images.*got 3'),
     ({'mask': torch.ones(3, 1, 4, 4)}, ValueError, r'mask must be \[1 or 2, 1, H, W\], got \[3, 1, 4, 4\]'),
+    ({'mask': Mixing(3, WHOLE)}, ValueError, 'mask must be a Mixing of 2 images with the same index as the target'),
+    ({'mask': Mixing(2, WHOLE), 'index': torch.tensor([1, 0])}, ValueError, 'mask must be a Mixing of 2 images'),
+    ({'mask': Mixing(2, WHOLE, index=torch.tensor([0, 1]))}, ValueError, 'mask must be a Mixing of 2 images'),
 ])
 def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
         MixedTarget(**{**good, **change})
-    for mixing in (Mixing(3, torch.ones(1, 1, 4, 4)), Mixing(2, torch.ones(1, 1, 4, 4), index=torch.tensor([0, 1]))):
-        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images with the same index as the target'):
-            MixedTarget(**good, mask=mixing)
-        with pytest.raises(ValueError, match='mask must be a Mixing of 2 images'):
-            MixedTarget(**good, mask=mixing, index=torch.tensor([1, 0]))
     with pytest.raises(ValueError, match=r'partner_mask must be \[1 or 2, 1, H, W\], got \[2, 4, 4\]'):
-        Mixing(2, torch.ones(1, 1, 4, 4), torch.ones(2, 4, 4))
+        Mixing(2, WHOLE, torch.ones(2, 4, 4))
 
 
 def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
@@ -99,8 +79,7 @@ def test_what_is_shown_is_averaged_by_cell_and_is_the_rest_for_the_partner():
 def test_a_mask_of_any_strides_is_averaged_right_on_a_gpu(policy, mode, monkeypatch):
     # torch's kernel there finds a plane by the stride of the dimension before the last two, also where its size is 1,
     # and contiguous() leaves that stride as it is
-    pooled = []
-    pool = F.adaptive_avg_pool2d
+    pooled, pool = [], F.adaptive_avg_pool2d
     monkeypatch.setattr(F, 'adaptive_avg_pool2d', lambda x, size: (pooled.append(x.contiguous()), pool(x, size))[1])
     _, target = SUMixMixup(policy=policy, mode=mode, num_classes=10)(torch.rand(8, 3, 32, 32), torch.arange(8))
     target.visible_fraction((4, 4))
@@ -121,22 +100,14 @@ def test_its_use_as_a_tensor_is_an_error(use):
     with pytest.raises((TypeError, AttributeError)) as error:
         use(torch.randn(2, 3), target)
     assert 'MixedTarget' in str(error.value)
-
-
-def test_its_repr_says_where_its_tensors_are_and_copies_are_whole():
-    target = MixedTarget(torch.tensor([0, 2]), torch.tensor([0.5, 1.]), 3)
-    assert repr(target) == (
-        'MixedTarget(2 labels of 3 classes, mixed; classes are in .labels [N], probabilities in .soft_target() [N, C])')
-    for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
-        assert torch.equal(other.soft_target(), target.soft_target()) and other != target == target
-    assert len({target, target}) == 1
+    assert target == target and len({target, target}) == 1  # by identity
 
 
 def test_without_a_mask_nothing_is_known_of_the_mixing():
     target = MixedTarget(torch.tensor([0, 1]), torch.tensor([0.25, 0.5]), 2)
-    assert target.mixing is target.mask is target.partner_mask is target.exact is None
-    first, second = target.visible_fraction((1, 2))
-    assert first.tolist() == [[[0.25, 0.25]], [[0.5, 0.5]]] and second.tolist() == [[[0.75, 0.75]], [[0.5, 0.5]]]
+    assert target.mixing is target.mask is target.partner_mask is target.exact is None and len(target) == 2
+    shown = torch.tensor([0.25, 0.5]).view(2, 1, 1).expand(2, 1, 2)
+    assert all(torch.equal(*pair) for pair in zip(target.visible_fraction((1, 2)), (shown, 1. - shown)))
 
 
 def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
@@ -146,21 +117,3 @@ def test_whose_partner_is_in_its_place_is_told_by_what_is_visible_of_both():
     partner_mask[1], partner_mask[2] = 0.5, mask[2] / 2
     assert Mixing(4, mask, partner_mask).partner_in_place((2, 2)).tolist() == [True, False, False, True]
     assert Mixing(4, mask).partner_in_place((2, 2)) is None
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('policy', [*POLICIES, list(POLICIES)], ids=str)
-def test_whatever_the_default_dtype_the_same_is_drawn_and_labelled(policy, mode, dtype):
-    images, found = torch.rand(3, 3, 259, 263), []  # sides that half precision has not
-    mixup = SUMixMixup(policy=policy, mode=mode, prob=0.8, num_classes=10)
-    for default in (torch.float32, dtype):
-        torch.manual_seed(3)
-        torch.set_default_dtype(default)
-        try:
-            mixed, target = mixup(images, torch.arange(3))
-            found.append([mixed, target.lam, target.soft_target(), target.mask, target.partner_mask])
-        finally:
-            torch.set_default_dtype(torch.float32)
-    for expected, own in zip(*found):
-        assert expected is own is None or expected.dtype == own.dtype and torch.equal(expected, own)

@@ -15,7 +15,6 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SUMixTask
 from timm_sumix.correction.released import Released
-from timm_sumix.mixing.policies.cutmix import CutMix
 
 SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
@@ -353,21 +352,10 @@ def test_clipping_leaves_out_both_heads_where_asked():
     ({'temprature': 2.}, TypeError, r"options must be among \['ratio', 'strength', .*got \['temprature'\]"),
     ({'mixup': {'num_classes': 7}}, ValueError, f'mixup has num_classes 7, but {type(_model()).__name__} has 10'),
     ({'criterion': nn.CrossEntropyLoss(), 'criterion_kwargs': {'loss_type': 'bce'}}, ValueError, 'either crit'),
-    ({'mixup': {'correct_lam': False}}, ValueError, "use correct_lam=True, or ratio 'ar"),
-    ({'mixup': {'correct_lam': False}, 'ratio': 'similarity'}, ValueError, 'labels by the share that was drawn'),
-    ({'mixup': {'policy': [CutMix(correct_lam=False), 'fmix']}}, ValueError, 'correct_lam=False labels by the share'),
 ])
 def test_bad_options_are_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
         _task(**kwargs)
-
-
-def test_shares_as_drawn_are_trained_on_by_area():
-    for mixup in ({'correct_lam': False}, {'correct_lam': False, 'cutmix_minmax': (0.2, 0.8)}):
-        ratio = 'evidence' if 'cutmix_minmax' in mixup else (0., 0., 0.)  # with minmax it has no effect
-        task = _task(mixup=mixup, ratio=ratio, gamma=0.)
-        mixed, target = task.mixup(*_batch())
-        assert torch.equal(task(mixed, target)['lam'], target.lam) == (ratio != 'evidence')
 
 
 def test_what_a_model_or_mixup_lacks_is_said():

@@ -1,27 +1,22 @@
 """Labels as a loader gives them: classes [N], or which of the classes an image has [N, C]."""
+from typing import Optional
+
 import torch
-
-INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def smoothed_labels(labels: torch.Tensor, num_classes: int, smoothing: float, multi_label: bool) -> torch.Tensor:
-    """Return labels [N, C], float32, smoothed as timm does: classes towards 1 / C, several labels each towards 0.5."""
-    if multi_label:
-        return labels.float() * (1. - smoothing) + 0.5 * smoothing
-    off_value = smoothing / num_classes
-    # timm's one_hot is of torch's default dtype
-    rows = torch.full((len(labels), num_classes), off_value, device=labels.device, dtype=torch.float32)
-    return rows.scatter_(1, labels.unsqueeze(1), 1. - smoothing + off_value)
 
 
 def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = False) -> None:
     """Raise TypeError or ValueError unless `labels` is a vector of classes [N], or with multi_label labels [N, C]."""
+    is_tensor = isinstance(labels, torch.Tensor)
+    got = f'{labels.dtype} {list(labels.shape)}' if is_tensor else type(labels).__name__
     if multi_label:
-        _check_multi_labels(labels, num_classes)
+        if not is_tensor or not labels.is_floating_point():
+            raise TypeError(f'with multi_label, labels must be a floating point tensor [N, {num_classes}], got {got}')
+        if labels.ndim != 2 or labels.shape[1] != num_classes:
+            raise ValueError(f'with multi_label, labels must have shape [N, {num_classes}], got {list(labels.shape)}')
+        check_range('with multi_label, labels', labels)
         return
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
-        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
-        remedy = 'use labels.long()' if getattr(labels, 'dtype', None) in INTEGERS else (
+    if not is_tensor or labels.dtype != torch.int64:
+        remedy = 'use labels.long()' if is_tensor and not labels.is_floating_point() else (
             'a soft target, as timm.data.Mixup makes, cannot be corrected: leave mixing to SUMixMixup, or to SUMixTask')
         raise TypeError(f'labels must be an int64 tensor of class indices [N], got {got}; {remedy}')
     if labels.ndim != 1:
@@ -29,22 +24,13 @@ def check_labels(labels: torch.Tensor, num_classes: int, multi_label: bool = Fal
     check_range('labels', labels, num_classes)
 
 
-def _check_multi_labels(labels: torch.Tensor, num_classes: int) -> None:
-    if not isinstance(labels, torch.Tensor) or not labels.is_floating_point():
-        got = f'{labels.dtype} {list(labels.shape)}' if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise TypeError(f'with multi_label, labels must be a floating point tensor [N, {num_classes}], got {got}')
-    if labels.ndim != 2 or labels.shape[1] != num_classes:
-        raise ValueError(f'with multi_label, labels must have shape [N, {num_classes}], got {list(labels.shape)}')
-    if labels.device.type == 'cpu' and not bool(((labels >= 0.) & (labels <= 1.)).all()):
-        raise ValueError(f'with multi_label, labels must be in [0, 1], got {labels.min():g} to {labels.max():g}')
-
-
-def check_range(name: str, values: torch.Tensor, end: int) -> None:
-    """Raise ValueError unless all `values` that lie on the CPU are in [0, end)."""
-    if values.device.type == 'cpu' and len(values):
+def check_range(name: str, values: torch.Tensor, end: Optional[int] = None) -> None:
+    """Raise ValueError unless all `values` that lie on the CPU are in [0, end), or without an end in [0, 1]."""
+    if values.device.type == 'cpu' and values.numel():
         least, greatest = (bound.item() for bound in values.aminmax())
-        if least < 0 or greatest >= end:
-            raise ValueError(f'{name} must be in [0, {end}), got values from {least} to {greatest}')
+        if not (least >= 0 and (greatest <= 1 if end is None else greatest < end)):  # nor NaN
+            bounds = '[0, 1]' if end is None else f'[0, {end})'
+            raise ValueError(f'{name} must be in {bounds}, got values from {least} to {greatest}')
 
 
 def check_smoothing(smoothing: float) -> None:

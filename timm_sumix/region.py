@@ -1,10 +1,12 @@
 """The pasted region: what each mixed image shows of its two images, by pixels and by cells of a feature map."""
+from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 
 
+@dataclass(eq=False)
 class Mixing:
     """How a batch was mixed: the masks, and who is whose partner.
 
@@ -21,39 +23,18 @@ class Mixing:
     Raises:
         ValueError: If a mask is of another shape.
     """
+    size: int
+    mask: torch.Tensor
+    partner_mask: Optional[torch.Tensor] = None
+    index: Optional[torch.Tensor] = None
+    complementary: bool = False
+    exact: Optional[torch.Tensor] = None
+    _cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False)
 
-    def __init__(
-            self,
-            size: int,
-            mask: torch.Tensor,
-            partner_mask: Optional[torch.Tensor] = None,
-            index: Optional[torch.Tensor] = None,
-            complementary: bool = False,
-            exact: Optional[torch.Tensor] = None,
-    ):
-        for name, shown in (('mask', mask), ('partner_mask', partner_mask)):
-            if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, size) or shown.shape[1] != 1):
-                raise ValueError(f'{name} must be [1 or {size}, 1, H, W], got {list(shown.shape)}')
-        self.size = size
-        self.mask = mask
-        self.partner_mask = partner_mask
-        self.index = index
-        self.complementary = complementary
-        self.exact = exact
-        self._cells: Dict[Tuple[int, int], Tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> 'Mixing':
-        """Return a copy with every tensor on another device."""
-        tensors = (self.mask, self.partner_mask, self.index, self.exact)
-        mask, partner_mask, index, exact = (
-            None if own is None else own.to(device, non_blocking=non_blocking) for own in tensors)
-        return Mixing(self.size, mask, partner_mask, index, self.complementary, exact)  # type: ignore[arg-type]
-
-    def is_of(self, size: int, index: Optional[torch.Tensor]) -> bool:
-        """Whether it is of so many images with these partners; values are compared where they lie on the CPU."""
-        if self.index is None or index is None or self.index is index:
-            return self.size == size and self.index is index
-        return self.size == size and (index.device.type != 'cpu' or torch.equal(self.index, index))
+    def __post_init__(self):
+        for name, shown in (('mask', self.mask), ('partner_mask', self.partner_mask)):
+            if shown is not None and (shown.ndim != 4 or shown.shape[0] not in (1, self.size) or shown.shape[1] != 1):
+                raise ValueError(f'{name} must be [1 or {self.size}, 1, H, W], got {list(shown.shape)}')
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -84,14 +65,11 @@ class Mixing:
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return how much of each cell of both images each mixed image shows, as MixedTarget.visible_fraction does."""
         if size not in self._cells:  # unmixing and ratio both ask
-            first = self._average(self.mask, size)
-            second = 1. - first if self.partner_mask is None else self._average(self.partner_mask, size)
-            self._cells[size] = first, second
+            average = _average_compiled if torch.compiler.is_compiling() else _average
+            first = average(self.mask, *size).expand(self.size, *size)
+            partner = None if self.partner_mask is None else average(self.partner_mask, *size).expand(self.size, *size)
+            self._cells[size] = first, 1. - first if partner is None else partner
         return self._cells[size]
-
-    def _average(self, mask: torch.Tensor, size: Tuple[int, int]) -> torch.Tensor:
-        average = _average_compiled if torch.compiler.is_compiling() else _average
-        return average(mask, *size).expand(self.size, *size)
 
 
 def _average(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -102,8 +80,5 @@ def _average(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 # an operator of its own, which is not looked into: inductor cannot pool to a size that it does not know
 _average_compiled = torch.library.custom_op('timm_sumix::average', _average, mutates_args=())
-
-
-@_average_compiled.register_fake
-def _(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return mask.new_empty((len(mask), height, width), dtype=torch.float32)
+_average_compiled.register_fake(
+    lambda mask, height, width: mask.new_empty((len(mask), height, width), dtype=torch.float32))

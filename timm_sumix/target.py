@@ -1,13 +1,11 @@
 """What the loss is computed from: a model's outputs for a batch, and the labels of a mixed batch."""
-import copy
-from typing import Any, NamedTuple, Optional, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 
-from .labels import check_labels, check_range, check_smoothing, smoothed_labels
+from .labels import check_labels, check_range, check_smoothing
 from .region import Mixing
-
-_NOT_A_TENSOR = 'classes are in .labels [N], probabilities in .soft_target() [N, C]'
 
 
 class ModelOutput(NamedTuple):
@@ -29,6 +27,7 @@ class ModelOutput(NamedTuple):
     distilled: Optional[torch.Tensor] = None
 
 
+@dataclass(eq=False, repr=False)
 class MixedTarget:
     """The labels of a mixed batch, kept apart so that their shares can still be corrected.
 
@@ -53,7 +52,7 @@ class MixedTarget:
         lam: The share in use [N], float32.
         area: The share by area [N], float32.
         exact: Whose lam is the truth [N] bool: no ratio corrects it. None: nobody's.
-        mixing: How the images were mixed, None where that is not known.
+        mixing: How the images were mixed, None where that is not known; and its mask and partner_mask.
 
     Raises:
         TypeError: If labels or index are of another dtype.
@@ -61,42 +60,50 @@ class MixedTarget:
             accelerator the check would make the host wait, and a bad label fails in the indexing itself.
     """
 
-    def __init__(
-            self,
-            labels: torch.Tensor,
-            lam: Optional[torch.Tensor],
-            num_classes: int,
-            smoothing: float = 0.,
-            index: Optional[torch.Tensor] = None,
-            original: Optional[torch.Tensor] = None,
-            mask: Union[torch.Tensor, Mixing, None] = None,
-            object_mask: Optional[torch.Tensor] = None,
-    ):
-        self.multi_label = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
-        check_labels(labels, num_classes, self.multi_label)
-        check_smoothing(smoothing)
-        self.mixed = lam is not None
-        lam = torch.ones(len(labels), device=labels.device) if lam is None else lam
-        _check_shares(lam, index, len(labels))
-        if original is not None and len(original) != len(labels):
-            raise ValueError(f'original must hold {len(labels)} images, one for each label, got {len(original)}')
-        self.labels = labels
-        self.lam = self.area = lam.float()
-        self.num_classes = num_classes
-        self.smoothing = smoothing
-        self.index = index
-        self.original = original
-        self.mixing = Mixing(len(labels), mask, index=index) if isinstance(mask, torch.Tensor) else mask
-        if self.mixing is not None and not self.mixing.is_of(len(labels), index):
-            raise ValueError(f'mask must be a Mixing of {len(labels)} images with the same index as the target')
-        self.exact = None if self.mixing is None else self.mixing.exact
-        self.object_mask = object_mask
-        if object_mask is not None:
-            _check_object_mask(object_mask, len(labels))
-            self._label_by_objects(object_mask.squeeze(1).float())
+    labels: torch.Tensor
+    lam: Any  # a tensor, once it is made
+    num_classes: int
+    smoothing: float = 0.
+    index: Optional[torch.Tensor] = None
+    original: Optional[torch.Tensor] = None
+    mask: Any = None  # a tensor or None, once it is made
+    object_mask: Optional[torch.Tensor] = None
 
-    def _label_by_objects(self, objects: torch.Tensor) -> None:
-        """Set lam and exact by masks of objects [N, H, W], where both are known and one is visible."""
+    def __post_init__(self):
+        labels, index = self.labels, self.index
+        self.multi_label = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
+        check_labels(labels, self.num_classes, self.multi_label)
+        check_smoothing(self.smoothing)
+        count = len(labels)
+        self.mixed = self.lam is not None
+        lam = self.lam if self.mixed else torch.ones(count, device=labels.device)
+        if lam.shape != (count,) or not lam.is_floating_point():
+            raise ValueError(f'lam must be floating point of shape {[count]}, got {lam.dtype} {list(lam.shape)}')
+        check_range('lam', lam)
+        self.lam = self.area = lam.float()
+        if index is not None:
+            if index.dtype != torch.int64 or index.shape != (count,):
+                raise TypeError(f'index must be int64 of shape {[count]}, got {index.dtype} {list(index.shape)}')
+            check_range('index', index, count)
+        if self.original is not None and len(self.original) != count:
+            raise ValueError(f'original must hold {count} images, one for each label, got {len(self.original)}')
+        self.mixing = Mixing(count, self.mask, index=index) if isinstance(self.mask, torch.Tensor) else self.mask
+        if self.mixing is not None and (self.mixing.size != count or self.mixing.index is not index):
+            raise ValueError(f'mask must be a Mixing of {count} images with the same index as the target')
+        self.mask, self.partner_mask, self.exact = (
+            getattr(self.mixing, name, None) for name in ('mask', 'partner_mask', 'exact'))
+        if self.object_mask is not None:
+            self._label_by_objects(self.object_mask)
+
+    def _label_by_objects(self, object_mask: torch.Tensor) -> None:
+        """Set lam and exact by masks of objects, where both are known and one is visible."""
+        if object_mask.ndim != 4 or object_mask.shape[:2] != (len(self), 1):
+            raise ValueError(
+                f'object_mask must be [{len(self)}, 1, H, W], a mask for each image, got {list(object_mask.shape)}')
+        objects = object_mask.squeeze(1).float()
+        if objects.device.type == 'cpu' and bool(((objects < 0) | (objects > 1)).any()):
+            known = objects[~objects.isnan()]
+            raise ValueError(f'object_mask must be bool or in [0, 1], got values from {known.min()} to {known.max()}')
         if not self.mixed:
             return
         if self.mixing is None:
@@ -109,16 +116,6 @@ class MixedTarget:
         is_known = share.isfinite()
         self.lam = torch.where(is_known, share, self.area)
         self.exact = is_known if self.exact is None else is_known | self.exact
-
-    @property
-    def mask(self) -> Optional[torch.Tensor]:
-        """Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], None where not known."""
-        return None if self.mixing is None else self.mixing.mask
-
-    @property
-    def partner_mask(self) -> Optional[torch.Tensor]:
-        """The same for the partner's pixels, where it is not 1 - mask."""
-        return None if self.mixing is None else self.mixing.partner_mask
 
     def partner(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of `tensor` [N, ...] that belong to each image's partner."""
@@ -136,14 +133,9 @@ class MixedTarget:
         return same.all(1) if self.multi_label else same
 
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return how much of each cell of both images the mixed image shows.
+        """Return which fraction of each cell of a grid (h, w) the mixed image shows of both images [N, h, w], float32.
 
-        Args:
-            size: Height and width (h, w) of the grid of cells.
-
-        Returns:
-            Fractions of each cell of the first image and of the partner, in [0, 1], two tensors [N, h, w], float32;
-            lam and 1 - lam in all cells where the mask is not known.
+        Where the mask is not known it is lam and 1 - lam in all cells.
         """
         if self.mixing is not None:
             return self.mixing.visible_fraction(size)
@@ -163,63 +155,28 @@ class MixedTarget:
             Class probabilities [N, C], float32.
         """
         share = (self.lam if lam is None else lam.float()).unsqueeze(1)
-        own = smoothed_labels(self.labels, self.num_classes, self.smoothing, self.multi_label)
+        if self.multi_label:
+            own = self.labels.float() * (1. - self.smoothing) + 0.5 * self.smoothing
+        else:
+            off_value = self.smoothing / self.num_classes
+            # timm's one_hot is of torch's default dtype
+            own = torch.full((len(self), self.num_classes), off_value, device=self.labels.device, dtype=torch.float32)
+            own.scatter_(1, self.labels.unsqueeze(1), 1. - self.smoothing + off_value)
         return own * share + self.partner(own) * (1. - share)
-
-    def __repr__(self) -> str:
-        kind = 'mixed' if self.mixed else 'not mixed'
-        return f'MixedTarget({len(self)} labels of {self.num_classes} classes, {kind}; {_NOT_A_TENSOR})'
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f'MixedTarget has no {name!r}: {_NOT_A_TENSOR}')
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, torch.Tensor):  # else False, silently
-            raise TypeError(f'a MixedTarget cannot be compared with a tensor: {_NOT_A_TENSOR}')
-        return self is other
-
-    __hash__ = object.__hash__
-
-    def __neg__(self) -> Any:  # the first that timm's SoftTargetCrossEntropy does with a target
-        raise TypeError(f'a MixedTarget is no tensor: {_NOT_A_TENSOR}')
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        raise TypeError(f'{function.__name__} got a MixedTarget, which is no tensor: {_NOT_A_TENSOR}')
-
-    def size(self, dim: Optional[int] = None):
-        """Return the size of the labels, as a tensor of labels would."""
-        return self.labels.size() if dim is None else self.labels.size(dim)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> 'MixedTarget':
-        """Return a copy with every tensor on another device."""
-        result = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, (torch.Tensor, Mixing)):
-                setattr(result, name, value.to(device, non_blocking=non_blocking))
-        return result
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        raise TypeError(
+            f'{function.__name__} got a MixedTarget, which is no tensor: classes are in .labels [N], probabilities in '
+            '.soft_target() [N, C]')
 
+    def __neg__(self) -> Any:  # the first that timm's SoftTargetCrossEntropy does with a target
+        return self.__torch_function__(torch.neg, ())
 
-def _check_shares(lam: torch.Tensor, index: Optional[torch.Tensor], count: int) -> None:
-    if lam.shape != (count,) or not lam.is_floating_point():
-        raise ValueError(f'lam must be floating point of shape {[count]}, got {lam.dtype} {list(lam.shape)}')
-    if lam.device.type == 'cpu' and count:
-        least, greatest = (bound.item() for bound in lam.aminmax())
-        if not 0 <= least <= greatest <= 1:  # nor NaN
-            raise ValueError(f'lam must be in [0, 1], got values from {least} to {greatest}')
-    if index is not None:
-        if index.dtype != torch.int64 or index.shape != (count,):
-            raise TypeError(f'index must be int64 of shape {[count]}, got {index.dtype} {list(index.shape)}')
-        check_range('index', index, count)
+    def __eq__(self, other: object) -> bool:  # torch's would be False
+        return self.__torch_function__(torch.eq, ()) if isinstance(other, torch.Tensor) else self is other
 
-
-def _check_object_mask(object_mask: torch.Tensor, count: int) -> None:
-    if object_mask.ndim != 4 or object_mask.shape[:2] != (count, 1):
-        raise ValueError(
-            f'object_mask must be [{count}, 1, H, W], a mask for each image, got {list(object_mask.shape)}')
-    if object_mask.device.type == 'cpu' and bool(((object_mask < 0) | (object_mask > 1)).any()):
-        known = object_mask[~object_mask.isnan()]
-        raise ValueError(f'object_mask must be bool or in [0, 1], got values from {known.min()} to {known.max()}')
+    __hash__ = object.__hash__

@@ -83,10 +83,6 @@ class SUMixTask(ClassificationTask):
         has_term = options.gamma > 0
         if mixup.multi_label:
             loss.check_multi_label()
-        if mixup.labels_by_draw and ratio.name != 'area':
-            raise ValueError(
-                'correct_lam=False labels by the share that was drawn, which a ratio takes for that of the pixels: use '
-                "correct_lam=True, or ratio 'area'")
         has_head = has_term and options.uncertainty == 'head'
         check_model(model, has_head)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)

@@ -2,7 +2,7 @@
 
 Deviations from timm's classes: parameters are drawn from torch's generators, on x's device, or on the host what CutMix
 and mixup draw for a whole batch; x is left untouched; batches of any size are mixed (the middle image of an odd batch
-is its own partner); the target is a MixedTarget; and mode 'half' does not exist.
+is its own partner); the target is a MixedTarget; and neither mode 'half' nor correct_lam=False exists.
 """
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -12,12 +12,9 @@ from timm.data.loader import fast_collate
 from torch.utils.data import default_collate
 
 from ..labels import check_labels, check_smoothing
-from ..region import Mixing
 from ..target import MixedTarget
-from .blend import blend
-from .draws import Draws, draw_for_batch, draw_for_each
-from .policies import Policy, create_policy, policy_names, split_kwargs
-from .policies.cutmix import CutMix
+from .draws import Draws, blend, draw_for_batch, draw_for_each
+from .policies import Policy, create_policy, policy_names
 from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
@@ -33,8 +30,7 @@ class SUMixMixup(Mixup):
         prob: Probability that a batch (or pair, or element) is mixed.
         switch_prob: Probability of CutMix rather than mixup where timm's choice includes both.
         mode: What one drawing is for: the 'batch', a 'pair' of images, or each 'elem'.
-        correct_lam: For CutMix, lam is the exact share of pixels kept (True) or the share drawn (False). For the other
-            policies it is the exact share.
+        correct_lam: True, as timm's default: lam is the exact share of pixels kept.
         label_smoothing: Label smoothing, in [0, 1).
         num_classes: Number of classes.
         policy: None: timm's choice of mixup and CutMix by the alphas above. A policy's name, a Policy object of your
@@ -65,78 +61,71 @@ class SUMixMixup(Mixup):
             multi_label: bool = False,
             policy_probs: Optional[Sequence[float]] = None,
     ):
-        _check_numbers(mode, prob, switch_prob, mixup_alpha, cutmix_alpha, num_classes)
+        if mode not in MODES:
+            raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
+        if not correct_lam:
+            raise ValueError(f'correct_lam must be True: labels follow the pixels, got {correct_lam}')
+        for name, share in (('prob', prob), ('switch_prob', switch_prob)):
+            if not 0. <= share <= 1.:
+                raise ValueError(f'{name} must be in [0, 1], got {share}')
+        for name, alpha in (('mixup_alpha', mixup_alpha), ('cutmix_alpha', cutmix_alpha)):
+            if not 0. <= alpha < float('inf'):
+                raise ValueError(f'{name} must be 0 or greater, got {alpha}')
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f'num_classes must be an integer, 1 or greater, got {num_classes!r}')
         check_smoothing(label_smoothing)
         if cutmix_minmax is not None:
             check_range('cutmix_minmax', cutmix_minmax, 0., 1.)
         super().__init__(
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
-            cutmix_minmax=cutmix_minmax,
-            prob=prob,
-            switch_prob=switch_prob,
-            mode=mode,
-            correct_lam=correct_lam,
-            label_smoothing=label_smoothing,
-            num_classes=num_classes,
-        )
-        self.multi_label, self.policy = multi_label, policy  # timm 1.0.28 and older have no multi_label
-        if policy is None and (policy_kwargs or policy_probs):
-            raise ValueError(
-                f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
+            mixup_alpha, cutmix_alpha, cutmix_minmax, prob, switch_prob, mode, True, label_smoothing, num_classes)
+        self.multi_label = multi_label  # which timm 1.0.28 and older do not have
         if policy is None:
-            self.policies, self.policy_probs = self._timm_choice()
-        else:
-            entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
-            self.policies = self._create_policies(entries, policy_kwargs)
-            self.policy_probs = _check_probs(policy_probs, len(self.policies))
-
-    def _timm_choice(self) -> Tuple[List[Policy], List[float]]:
-        policies, probs = [], []
-        if self.mixup_alpha > 0:
-            policies.append(create_policy('mixup', alpha=self.mixup_alpha))
-            probs.append(1. - self.switch_prob)
-        if self.cutmix_alpha > 0:  # timm sets it to 1 where cutmix_minmax is given
-            policies.append(self._cutmix(alpha=self.cutmix_alpha))
-            probs.append(self.switch_prob)
-        if not policies:
-            raise ValueError('one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given')
-        return policies, probs if len(policies) > 1 else [1.]
+            if policy_kwargs or policy_probs:
+                raise ValueError(
+                    f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
+            alphas = {'mixup': mixup_alpha, 'cutmix': self.cutmix_alpha}  # timm makes it 1 where minmax is given
+            policy = [name for name, alpha in alphas.items() if alpha > 0]
+            if not policy:
+                raise ValueError('one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given')
+            policy_probs = [1. - switch_prob, switch_prob] if len(policy) == 2 else None
+        self.policies = self._create_policies(policy, policy_kwargs or {})
+        count = len(self.policies)
+        self.policy_probs = [1. / count] * count if policy_probs is None else list(policy_probs)
+        if len(self.policy_probs) != count or not (
+                min(self.policy_probs) >= 0. and abs(sum(self.policy_probs) - 1.) <= 1e-6):
+            raise ValueError(
+                f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {policy_probs}')
 
     def _create_policies(
-            self, entries: List[Union[str, Policy]], policy_kwargs: Optional[Dict[str, Any]]) -> List[Policy]:
+            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any]) -> List[Policy]:
+        """Return the policies, those that are named created with their options."""
+        entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
         names = [entry for entry in entries if not isinstance(entry, Policy)]
         if names or not entries:
-            policy_names(self.policy if isinstance(self.policy, str) else names)  # raises for an unknown one
+            policy_names(policy if isinstance(policy, str) else names)  # raises for an unknown one
         # 0 and 1 are the defaults of timm's arguments; anything else was meant to have an effect
-        if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax or not self.correct_lam):
-            raise ValueError(f"cutmix_alpha, cutmix_minmax and correct_lam need 'cutmix' among the policies {names}")
+        if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax):
+            raise ValueError(f"cutmix_alpha and cutmix_minmax need 'cutmix' among the policies {names}")
         if 'mixup' not in names and self.mixup_alpha not in (0., 1.):
             raise ValueError(f"mixup_alpha {self.mixup_alpha} needs 'mixup' among the policies {names}")
-        options = split_kwargs(names, policy_kwargs)
+        if kwargs and len(names) == 1 and names[0] not in kwargs:
+            kwargs = {names[0]: kwargs}
+        unknown = [key for key in kwargs if key not in names]
+        if unknown:
+            raise ValueError(f'policy_kwargs must have the policies {names} as keys, got {unknown}')
+        alphas = {'mixup': self.mixup_alpha, 'cutmix': self.cutmix_alpha}
+        given: Dict[str, Dict[str, Any]] = {name: {'alpha': alpha} for name, alpha in alphas.items() if alpha > 0}
+        if self.cutmix_minmax:
+            given['cutmix']['minmax'] = tuple(self.cutmix_minmax)
         return [
-            entry if isinstance(entry, Policy) else self._create_policy(entry, options.get(entry, {}))
-            for entry in entries]
-
-    def _create_policy(self, name: str, options: Dict[str, Any]) -> Policy:
-        alpha = {'mixup': self.mixup_alpha, 'cutmix': self.cutmix_alpha}.get(name, 0.)
-        kwargs = {**({'alpha': alpha} if alpha > 0 else {}), **options}
-        return self._cutmix(**kwargs) if name == 'cutmix' else create_policy(name, **kwargs)
-
-    def _cutmix(self, **kwargs: Any) -> Policy:
-        minmax = tuple(self.cutmix_minmax) if self.cutmix_minmax else None
-        return create_policy('cutmix', **{'minmax': minmax, 'correct_lam': self.correct_lam, **kwargs})
+            entry if isinstance(entry, Policy)
+            else create_policy(entry, **{**given.get(entry, {}), **kwargs.get(entry, {})}) for entry in entries]
 
     @property
     def corrected_part(self) -> float:
         """Part of the images, in [0, 1], mixed by a policy whose share a ratio can correct (not mixup's)."""
         return self.mix_prob * sum(
             prob for policy, prob in zip(self.policies, self.policy_probs) if not policy.exact_lam)
-
-    @property
-    def labels_by_draw(self) -> bool:
-        """Whether a CutMix labels by the share that it drew, not by that of the pixels kept (correct_lam=False)."""
-        return any(isinstance(own, CutMix) and not own.correct_lam and own.minmax is None for own in self.policies)
 
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
         """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""
@@ -161,17 +150,11 @@ class SUMixMixup(Mixup):
                 f"(timm's PrefetchLoader makes them so), got {x.dtype} {list(x.shape)}")
         if len(x) != len(labels):
             raise ValueError(f'x and labels must be of one length, got {len(x)} images and {len(labels)} labels')
-        settings: Dict[str, Any] = {
-            'num_classes': self.num_classes, 'smoothing': self.label_smoothing, 'original': x,
-            'object_mask': object_mask}
         if self.multi_label != (getattr(labels, 'ndim', 1) == 2):  # else the target checks them
             check_labels(labels, self.num_classes, self.multi_label)
-        if draws is None:
-            return x, MixedTarget(labels, None, **settings)
-        mixed, lam, mask, partner_mask, exact = blend(draws, x)
-        complementary = partner_mask is None and (self.mode == 'pair' or len(mask) == 1)
-        mixing = Mixing(len(x), mask, partner_mask, complementary=complementary, exact=exact)
-        return mixed, MixedTarget(labels, lam, mask=mixing, **settings)
+        mixed, lam, mixing = (x, None, None) if draws is None else blend(draws, x, in_pairs=self.mode == 'pair')
+        return mixed, MixedTarget(
+            labels, lam, self.num_classes, self.label_smoothing, original=x, mask=mixing, object_mask=object_mask)
 
     def __call__(
             self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,
@@ -196,45 +179,12 @@ class SUMixMixup(Mixup):
         return self.mix(x, labels, self.draw(x), object_mask)
 
 
-def _check_numbers(
-        mode: str,
-        prob: float,
-        switch_prob: float,
-        mixup_alpha: float,
-        cutmix_alpha: float,
-        num_classes: int,
-) -> None:
-    """Raise ValueError unless timm's own arguments are in range."""
-    if mode not in MODES:
-        raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
-    for name, share in (('prob', prob), ('switch_prob', switch_prob)):
-        if not 0. <= share <= 1.:
-            raise ValueError(f'{name} must be in [0, 1], got {share}')
-    for name, alpha in (('mixup_alpha', mixup_alpha), ('cutmix_alpha', cutmix_alpha)):
-        if not 0. <= alpha < float('inf'):
-            raise ValueError(f'{name} must be 0 or greater, got {alpha}')
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f'num_classes must be an integer, 1 or greater, got {num_classes!r}')
-
-
-def _check_probs(probs: Optional[Sequence[float]], count: int) -> List[float]:
-    """Return the probabilities of `count` policies, equal ones by default; ValueError unless they are that."""
-    if probs is None:
-        return [1. / count] * count
-    if len(probs) != count or not all(0. <= prob <= 1. for prob in probs) or abs(sum(probs) - 1.) > 1e-6:
-        raise ValueError(f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {probs}')
-    return list(probs)
-
-
 class FastCollateSUMix(FastCollateMixup):
     """Collate uint8 originals and integer labels for timm's loader; `mixup` mixes them later, on the device.
 
     Loader workers mix nothing, the batch is copied to the device once, and `mixup_enabled = False` takes effect at
     once, with persistent workers too. SUMixTask, or your own loop, calls `.mixup` on what the loader yields.
-
-    Args:
-        *args: Arguments of SUMixMixup.
-        **kwargs: Arguments of SUMixMixup.
+    It takes the arguments of SUMixMixup.
     """
 
     def __init__(self, *args, **kwargs):

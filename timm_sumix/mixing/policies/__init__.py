@@ -1,6 +1,5 @@
 """The mixing policies: one file each, on one base class."""
-from dataclasses import fields
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Sequence, Union
 
 from .base import Policy
 from .cutmix import CutMix
@@ -33,25 +32,8 @@ def policy_names(policy: Union[str, Sequence[str]]) -> List[str]:
 
 def create_policy(name: str, **kwargs: Any) -> Policy:
     """Create the policy of that name; unknown options are a ValueError that lists those it has."""
-    options = list(default_options(policy_names(name)[0]))
+    options = list(vars(POLICIES[name]()))
     unknown = [key for key in kwargs if key not in options]
     if unknown:
         raise ValueError(f'policy {name!r} has the options {options}, got {unknown}')
     return POLICIES[name](**kwargs)
-
-
-def default_options(name: str) -> Dict[str, Any]:
-    """Return the options of the policy of that name with their defaults."""
-    return {option.name: option.default for option in fields(POLICIES[name])}
-
-
-def split_kwargs(names: Sequence[str], policy_kwargs: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
-    """Return the options of each policy by name: given flat for a single policy, by name for several."""
-    if not policy_kwargs:
-        return {}
-    if len(names) == 1 and names[0] not in policy_kwargs:
-        return {names[0]: policy_kwargs}
-    unknown = [key for key in policy_kwargs if key not in names]
-    if unknown:
-        raise ValueError(f'policy_kwargs must have the policies {list(names)} as keys, got {unknown}')
-    return policy_kwargs

@@ -9,6 +9,7 @@ class Policy:
 
     Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
     returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
+    An option out of the range that its policy's docstring names is a ValueError.
 
     Attributes:
         exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.
@@ -24,8 +25,7 @@ class Policy:
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
 
         Returns:
-            A tensor [count, ...] on x's device, or a NamedTuple of such. This library's policies draw what is for a
-            whole batch as NumPy arrays of the host (sampling.py); one of your own need not.
+            A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
         """
         raise NotImplementedError
 

@@ -1,80 +1,52 @@
 """Boxes of pixels, one for each drawing: what CutMix, SaliencyMix and ResizeMix paste into."""
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 
+from .base import Policy
 from .sampling import Drawn, on_device_of
 
 
 class Box(NamedTuple):
-    """Boxes in pixels, and the drawn share of what lies outside, float32 without a fraction but for the last.
-
-    Args:
-        start: Top and left of each box [count, 2].
-        end: Bottom and right [count, 2], excluded.
-        lam: The drawn share [count].
-    """
+    """Boxes in pixels, float32 without a fraction: top and left [count, 2], bottom and right, excluded [count, 2]."""
     start: Drawn
     end: Drawn
-    lam: Drawn
 
 
-def centred_box(centre: Drawn, side: Drawn, length: Drawn, lam: Drawn) -> Box:
-    """Return boxes around their centres, cut at the borders.
-
-    Args:
-        centre: Row and column of each centre [2, count].
-        side: Height and width of each box [2, count].
-        length: Height and width of the images [2, 1].
-        lam: The drawn share of what lies outside [count].
-    """
+def centred_box(centre: Drawn, side: Drawn, length: Drawn) -> Box:
+    """Return boxes of sides [2, count] around centres [2, count], cut at the borders of images of sides [2, 1]."""
     start = centre - side // 2
-    return Box(start.clip(min=0).T, (start + side).clip(max=length).T, lam)
+    return Box(start.clip(min=0).T, (start + side).clip(max=length).T)
 
 
-def outside_mask(box: Box, x: torch.Tensor) -> torch.Tensor:
-    """Return the mask [count, 1, H, W] on x's device, False inside the box."""
-    height, width = x.shape[-2:]
-    if _of_host(box):
-        mask = torch.ones(1, 1, height, width, dtype=torch.bool, device=x.device)
-        (top, left, bottom, right), = _edges(box)
-        mask[..., top:bottom, left:right].fill_(False)
-        return mask
-    places = torch.arange(max(height, width), device=x.device)
-    outside = (places < box.start[..., None]) | (places >= box.end[..., None])  # [count, 2, length]
-    return outside[:, :1, :height, None] | outside[:, 1:, None, :width]
+class BoxPolicy(Policy):
+    """A policy that draws boxes: the first image stays outside, and inside is the partner."""
 
+    def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        height, width = x.shape[-2:]
+        share = on_device_of(x, 1. - (params.end - params.start).prod(1) / (height * width))
+        if isinstance(params.start, np.ndarray):
+            mask = torch.ones(1, 1, height, width, dtype=torch.bool, device=x.device)
+            (top, left, bottom, right), = _edges(params)
+            mask[..., top:bottom, left:right].fill_(False)
+            return mask, share
+        places = torch.arange(max(height, width), device=x.device)
+        outside = (places < params.start[..., None]) | (places >= params.end[..., None])  # [count, 2, length]
+        return outside[:, :1, :height, None] | outside[:, 1:, None, :width], share
 
-def outside_share(box: Box, x: torch.Tensor) -> torch.Tensor:
-    """Return the exact share of pixels outside the box [count], on x's device."""
-    return on_device_of(x, 1. - (box.end - box.start).prod(1) / (x.shape[-2] * x.shape[-1]))
-
-
-def paste_boxes(box: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
-    """Return x [N, C, H, W] with each box copied from the reversed batch by slices, where that is faster than a mask.
-
-    Args:
-        box: One box for the batch, or one for each image.
-        x: Images, left untouched.
-
-    Returns:
-        The mixed images; None on a GPU unless the host drew one box for all.
-    """
-    if x.device.type != 'cpu' and not _of_host(box):
-        return None
-    mixed, edges = x.clone(), _edges(box)
-    if len(edges) == 1:
-        (top, left, bottom, right), = edges
-        mixed[:, :, top:bottom, left:right].copy_(x[:, :, top:bottom, left:right].flip(0))
+    def mix(self, params: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Copy slices, which on a GPU is faster than a mask only if the host drew one box for all."""
+        if x.device.type != 'cpu' and not isinstance(params.start, np.ndarray):
+            return None
+        mixed, edges = x.clone(), _edges(params)
+        if len(edges) == 1:
+            (top, left, bottom, right), = edges
+            mixed[:, :, top:bottom, left:right].copy_(x[:, :, top:bottom, left:right].flip(0))
+            return mixed
+        for i, (top, left, bottom, right) in enumerate(edges):
+            mixed[i, :, top:bottom, left:right] = x[-1 - i, :, top:bottom, left:right]
         return mixed
-    for i, (top, left, bottom, right) in enumerate(edges):
-        mixed[i, :, top:bottom, left:right] = x[-1 - i, :, top:bottom, left:right]
-    return mixed
-
-
-def _of_host(box: Box) -> bool:
-    return isinstance(box.start, np.ndarray)
 
 
 def _edges(box: Box) -> List[List[int]]:

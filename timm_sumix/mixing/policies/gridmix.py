@@ -13,15 +13,13 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .sampling import both_sides, check_alpha, check_range, draw_beta, draw_integers, draw_uniform
 
 
 class Grid(NamedTuple):
-    """Crops, and the sides of their cells and holes, in pixels: six tensors [count], float32."""
-    top: torch.Tensor
-    bottom: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
+    """Corners of crops [count, 2], the last excluded, and sides of their cells and holes [count], pixels in float32."""
+    start: torch.Tensor
+    end: torch.Tensor
     cell: torch.Tensor
     hole: torch.Tensor
 
@@ -35,9 +33,6 @@ class GridMix(Policy):
         holes: Least and greatest number of cells along the crop's width, 1 or greater.
         crop_area: Range of the crop's area, as a share of the image's, in (0, 1].
         crop_aspect: Range of the crop's height over its width, greater than 0.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
     alpha: float = 0.2
     holes: Tuple[int, int] = (2, 6)
@@ -53,34 +48,19 @@ class GridMix(Policy):
         check_range('crop_aspect', self.crop_aspect, 1e-6)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Grid:
-        """Draw one grid for each of `count` images of x's height and width."""
-        height, width = x.shape[-2:]
-        lam = draw_beta(self.alpha, count, x.device)
-        area = height * width * draw_uniform(self.crop_area, count, x.device)
+        lam, length = draw_beta(self.alpha, count, x.device), both_sides(x.shape[-2:], x.device)
+        area = length.prod() * draw_uniform(self.crop_area, count, x.device)
         aspect = draw_uniform(self.crop_aspect, count, x.device)
-        top, bottom = _place((area * aspect).sqrt(), height)
-        left, right = _place((area / aspect).sqrt(), width)
+        side = torch.stack([area * aspect, area / aspect]).sqrt().round().clamp(min=1).minimum(length)
+        start = draw_integers(0, length - side + 1, count)
         holes = draw_integers(self.holes[0], torch.full_like(lam, self.holes[1] + 1), count)
-        cell = ((right - left) / holes).ceil()
-        return Grid(top, bottom, left, right, cell, (cell * (1. - lam).sqrt()).round())
+        cell = (side[1] / holes).ceil()
+        return Grid(start.T, (start + side).T, cell, (cell * (1. - lam).sqrt()).round())
 
     def mask(self, params: Grid, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mask [count, 1, H, W], False in the holes, and lam [count]."""
         height, width = x.shape[-2:]
-        rows = _in_holes(params.top, params.bottom, params, height)
-        columns = _in_holes(params.left, params.right, params, width)
-        holes = rows.view(-1, 1, height, 1) & columns.view(-1, 1, 1, width)
-        return ~holes, 1. - (rows.sum(1) * columns.sum(1)).float() / (height * width)
-
-
-def _place(side: torch.Tensor, length: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    side = side.round().clamp(1, length)
-    start = draw_integers(0, length - side + 1, len(side))
-    return start, start + side
-
-
-def _in_holes(start: torch.Tensor, end: torch.Tensor, grid: Grid, length: int) -> torch.Tensor:
-    """Return whether each place along one side [count, length] lies in the crop and in a hole's rows or columns."""
-    places = torch.arange(length, device=start.device)
-    start, end, cell, hole = (value.view(-1, 1) for value in (start, end, grid.cell, grid.hole))
-    return (places >= start) & (places < end) & ((places - start) % cell < hole)
+        places = torch.arange(max(height, width), device=x.device)
+        start, end, cell, hole = (value.view(len(value), -1, 1) for value in params)
+        in_holes = (places >= start) & (places < end) & ((places - start) % cell < hole)  # [count, 2, length]
+        holes = in_holes[:, :1, :height, None] & in_holes[:, 1:, None, :width]
+        return ~holes, 1. - in_holes.sum(2).prod(1).float() / (height * width)

@@ -17,9 +17,6 @@ class MixUp(Policy):
 
     Args:
         alpha: lam is drawn from Beta(alpha, alpha), greater than 0.
-
-    Raises:
-        ValueError: If alpha is not greater than 0.
     """
     alpha: float = 1.
     exact_lam: ClassVar[bool] = True
@@ -28,10 +25,8 @@ class MixUp(Policy):
         check_alpha(self.alpha)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Drawn:
-        """Draw lam [count]."""
         return draw_beta(self.alpha, count, where_to_draw(count, x, rows))
 
     def mask(self, params: Drawn, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the constant mask [count, 1, 1, 1], in x's dtype, and exactly its value as lam [count]."""
-        weight = on_device_of(x, params).to(x.dtype)
+        weight = on_device_of(x, params).to(x.dtype)  # lam is exactly what the images are weighed by
         return weight.view(-1, 1, 1, 1), weight.float()

@@ -10,28 +10,23 @@ from OpenCV: floating point throughout, where OpenCV rounds to whole grey levels
 turned back; the border is repeated rather than mirrored in the 3 x 3 blur.
 """
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
 
-from .base import Policy
-from .box import Box, centred_box, outside_mask, outside_share, paste_boxes
+from .box import Box, BoxPolicy, centred_box
 from .sampling import both_sides, check_alpha, draw_beta
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green, blue
 REACHES = (12, 24, 48, 28, 56, 112)  # of the surrounds, in pixels
 
 
 @dataclass(frozen=True)
-class SaliencyMix(Policy):
+class SaliencyMix(BoxPolicy):
     """mixed = x outside the box, x' inside.
 
     Args:
         alpha: The share outside the box, before the border cuts it, is drawn from Beta(alpha, alpha), greater than 0.
-
-    Raises:
-        ValueError: If alpha is not greater than 0.
     """
     alpha: float = 0.2
 
@@ -45,31 +40,22 @@ class SaliencyMix(Policy):
         place = saliency(x[len(x) - rows:]).flatten(1).argmax(1).flip(0)
         centre = torch.stack([place // x.shape[-1], place % x.shape[-1]]).float()
         length = both_sides(x.shape[-2:], x.device)
-        return centred_box(centre, length * (1. - lam) ** 0.5 // 1, length, lam)
-
-    def mask(self, params: Box, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mask [rows, 1, H, W], False inside the box, and lam [rows]."""
-        return outside_mask(params, x), outside_share(params, x)
-
-    def mix(self, params: Box, x: torch.Tensor) -> Optional[torch.Tensor]:
-        """Return the mixed images on a CPU, where slices are faster than masks, else None."""
-        return paste_boxes(params, x)
+        return centred_box(centre, length * (1. - lam) ** 0.5 // 1, length)
 
 
 @torch.no_grad()
 def saliency(x: torch.Tensor) -> torch.Tensor:
-    """Return how much each pixel stands out from its surrounds, at six scales.
+    """Return how much each pixel of images [N, C, H, W] stands out from its surrounds [N, H, W], float32, in [0, 2].
 
     on = sum_s max(g - mean_s, 0), off = sum_s max(mean_s - g, 0), saliency = on / max(on) + off / max(off), where g is
-    the blurred grey image and mean_s the mean over a box of reach s around the pixel, without the pixel.
-
-    Args:
-        x: Images [N, C, H, W]; red, green and blue where C is 3, else channels of equal weight.
-
-    Returns:
-        Saliency [N, H, W], float32, in [0, 2].
+    the blurred grey image and mean_s the mean over a box of reach s around the pixel, without the pixel. Three channels
+    are red, green and blue; others have equal weight.
     """
-    grey = _blur(_blur(_grey(x)))
+    x = x.float()
+    red, green, blue = x.unbind(1) if x.shape[1] == 3 else [x.mean(1)] * 3
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
+    for _ in range(2):  # weigh each pixel and its neighbours by 1, 2, 1 along both sides
+        grey = F.avg_pool2d(F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode='replicate'), 2, 1), 2, 1)
     # means do not depend on an offset, and small numbers keep the running sums exact
     grey = grey - grey.mean(dim=(1, 2), keepdim=True)
     sums = F.pad(grey, (1, 0, 1, 0)).cumsum(1).cumsum(2)
@@ -79,19 +65,6 @@ def saliency(x: torch.Tensor) -> torch.Tensor:
         on += contrast.clamp(min=0.)
         off -= contrast.clamp(max=0.)
     return _share_of_max(on) + _share_of_max(off)
-
-
-def _grey(x: torch.Tensor) -> torch.Tensor:
-    weights = LUMA if x.shape[1] == 3 else [1. / x.shape[1]] * x.shape[1]
-    channels = (weight * channel.float() for weight, channel in zip(weights, x.unbind(1)))
-    return sum(channels, torch.zeros((), device=x.device))
-
-
-def _blur(grey: torch.Tensor) -> torch.Tensor:
-    """Weigh each pixel and its neighbours by 1, 2, 1 along both sides."""
-    padded = F.pad(grey[:, None], (1, 1, 1, 1), mode='replicate')[:, 0]
-    rows = padded[:, :-2] + 2. * padded[:, 1:-1] + padded[:, 2:]
-    return (rows[..., :-2] + 2. * rows[..., 1:-1] + rows[..., 2:]) / 16.
 
 
 def _surround_mean(grey: torch.Tensor, sums: torch.Tensor, reach: int) -> torch.Tensor:

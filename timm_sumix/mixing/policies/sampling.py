@@ -1,8 +1,7 @@
-"""What the policies share: drawing parameters, and checking options.
+"""What the policies share: drawing parameters by torch's generators, and checking options.
 
-What is drawn for each image or pair are tensors on the images' device, so that nothing waits for it. What is drawn once
-for a whole batch are NumPy arrays of the host, which knows the numbers without asking, and computes with so few faster.
-Both know the operators and methods that the policies use. All is drawn from torch's generators.
+What is drawn for each image or pair are tensors on the images' device, so that nothing waits for it. What CutMix and
+mixup draw for a whole batch are NumPy arrays of the host, which needs no value of the GPU, and is faster with so few.
 """
 from typing import Any, Optional, Sequence, Union
 

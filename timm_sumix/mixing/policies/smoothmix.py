@@ -7,19 +7,12 @@ Deviation from the SUMix authors' release: there lam was the blob's share and la
 is the first image's.
 """  # noqa: E501 (the address)
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 
 from .base import Policy
 from .sampling import both_sides, check_range, draw_integers, draw_uniform
-
-
-class Blob(NamedTuple):
-    """Centres (row and column) and widths of blobs, in pixels: three tensors [count], float32."""
-    row: torch.Tensor
-    column: torch.Tensor
-    sigma: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -28,31 +21,20 @@ class SmoothMix(Policy):
 
     Args:
         sigma: Range of sigma, as a share of the image's height, greater than 0.
-
-    Raises:
-        ValueError: If sigma is not greater than 0.
     """
     sigma: Tuple[float, float] = (0.25, 0.5)
 
     def __post_init__(self):
         check_range('sigma', self.sigma, 1e-6)
 
-    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Blob:
-        """Draw one blob for each of `count` images of x's height and width."""
-        height, width = x.shape[-2:]
-        sigma = height * draw_uniform(self.sigma, count, x.device)
-        row, column = draw_integers(0, both_sides((height, width), x.device), count)
-        return Blob(row, column, sigma)
+    def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return rows and columns of the blobs' centres [count, 2], and their widths [count], in pixels, float32."""
+        sigma = x.shape[-2] * draw_uniform(self.sigma, count, x.device)
+        return draw_integers(0, both_sides(x.shape[-2:], x.device), count).T, sigma
 
-    def mask(self, params: Blob, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mask 1 - g [count, 1, H, W], in x's dtype, and its mean as lam [count]."""
-        height, width = x.shape[-2:]
-        rows = _gauss(params.row, params.sigma, height).view(-1, 1, height, 1)
-        columns = _gauss(params.column, params.sigma, width).view(-1, 1, 1, width)
-        mask = (1. - rows * columns).to(x.dtype)
+    def mask(self, params: Tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        (centre, sigma), (height, width) = params, x.shape[-2:]
+        distance = torch.arange(max(height, width), device=x.device) - centre[..., None]  # [count, 2, length]
+        gauss = torch.exp(-distance.square() / (2. * sigma.square().view(-1, 1, 1)))
+        mask = (1. - gauss[:, :1, :height, None] * gauss[:, 1:, None, :width]).to(x.dtype)
         return mask, mask.float().mean(dim=(1, 2, 3))
-
-
-def _gauss(centre: torch.Tensor, sigma: torch.Tensor, length: int) -> torch.Tensor:
-    distance = torch.arange(length, device=centre.device) - centre.view(-1, 1)
-    return torch.exp(-distance.square() / (2. * sigma.square().view(-1, 1)))
