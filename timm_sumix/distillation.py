@@ -1,8 +1,4 @@
-"""Distillation with mixed images under corrected labels: SUMixTask, and timm's losses against a teacher.
-
-The student and the teacher see the same mixed images. The loss against the labels is SUMix's; that against the teacher,
-and how both are weighted, are those of timm's distillation tasks (timm/task/distillation.py, token_distillation.py).
-"""
+"""Distillation with mixed images under corrected labels."""
 from typing import Any, Dict, Optional
 
 import torch
@@ -18,6 +14,9 @@ from .task import SUMixTask
 
 class SUMixDistillationTask(SUMixTask):
     """One of timm's distillation tasks, on mixed images whose labels are corrected.
+
+    Student and teacher see the same mixed images. The loss against the labels is SUMix's; that against the teacher, and
+    how both are weighted, are timm's (timm/task/distillation.py, token_distillation.py).
 
     Args:
         distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask, with its student,
@@ -49,10 +48,9 @@ class SUMixDistillationTask(SUMixTask):
         if not isinstance(distillation, (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)):
             raise TypeError(f"distillation must be one of timm's distillation tasks, got {type(distillation).__name__}")
         student: Any = distillation.trainable_module
-        projection: Optional[nn.Module] = None
         self._compares_features = isinstance(distillation, FeatureDistillationTask)
-        if self._compares_features:
-            student, projection = student.student, student.projection or nn.Identity()
+        projection = (student.projection or nn.Identity()) if self._compares_features else None
+        student = student.student if self._compares_features else student
         super().__init__(student, mixup, distillation.criterion, options, verbose=verbose, **changes)
         self.trainable_module.projection = projection
         self.teacher: Any = distillation.teacher
