@@ -84,7 +84,7 @@ def test_all_parts_are_those_of_timm_under_the_corrected_labels(mixup, batch, ki
     assert len(own) == len(other) and all(grad is not None for grad in own.values())
     for name, grad in own.items():
         torch.testing.assert_close(grad, other.get(name, other.get(f'student.{name}')))
-    assert all(parameter.grad is None for parameter in task.teacher.parameters())
+    assert all(parameter.grad is None for parameter in task.distillation.teacher.parameters())
 
 
 @pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
@@ -94,7 +94,7 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
     task, calls = SUMixDistillationTask(_create(kind), mixup, verbose=False, **options).train(), []
     if kind is FeatureDistillationTask:
         task.trainable_module.projection.register_forward_hook(lambda *_: calls.append(1))
-    before = {name: value.clone() for name, value in task.teacher.state_dict().items()}
+    before = {name: value.clone() for name, value in task.distillation.teacher.state_dict().items()}
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.1)
     losses = []
     for step in range(3):
@@ -106,8 +106,8 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
         optimizer.zero_grad()
         losses.append(loss.item())
     assert all(loss == loss and loss < 1e3 for loss in losses)
-    assert all(torch.equal(value, before[name]) for name, value in task.teacher.state_dict().items())
-    assert not task.teacher.training and task.training and len(calls) == 3 * (kind is FeatureDistillationTask)
+    assert all(torch.equal(value, before[name]) for name, value in task.distillation.teacher.state_dict().items())
+    assert not task.distillation.teacher.training and task.training and len(calls) == 3 * (kind is FeatureDistillationTask)
     assert task.pop_metrics()['lam'] > 0
 
 
