@@ -94,7 +94,8 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
     task, calls = SUMixDistillationTask(_create(kind), mixup, verbose=False, **options).train(), []
     if kind is FeatureDistillationTask:
         task.trainable_module.projection.register_forward_hook(lambda *_: calls.append(1))
-    before = {name: value.clone() for name, value in task.distillation.teacher.state_dict().items()}
+    teacher = task.distillation.teacher
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.1)
     losses = []
     for step in range(3):
@@ -106,8 +107,8 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
         optimizer.zero_grad()
         losses.append(loss.item())
     assert all(loss == loss and loss < 1e3 for loss in losses)
-    assert all(torch.equal(value, before[name]) for name, value in task.distillation.teacher.state_dict().items())
-    assert not task.distillation.teacher.training and task.training and len(calls) == 3 * (kind is FeatureDistillationTask)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert not teacher.training and task.training and len(calls) == 3 * (kind is FeatureDistillationTask)
     assert task.pop_metrics()['lam'] > 0
 
 

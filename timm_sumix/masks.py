@@ -1,6 +1,6 @@
 """A data set whose images come with masks of their objects, which follow timm's training transforms."""
 import copy
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import torch
 from PIL import ExifTags, Image
@@ -20,15 +20,14 @@ class MaskedDataset(Dataset):
 
     Args:
         dataset: (PIL image, class) pairs by index, such as one of timm's or torchvision's image folders. If it has a
-            transform, its `transform` comes first, for image and mask alike. timm's ImageDataset takes the next image
-            in place of a damaged one, so it must be given as it is: wrap a MaskedDataset, in torch's Subset, say.
+            transform, its `transform` comes first, for image and mask alike. A Subset is taken of the MaskedDataset.
         mask: Called with an index; returns a PIL image of the mask in the size of the image (mode '1', or 'L' for
             masks with soft edges, white where the object is), or None where it is not known.
         transform: What timm.data.create_transform(..., is_training=True) returns, whole or in its three parts. None:
             it is set later, as timm.data.create_loader does.
 
     Raises:
-        ValueError: If the data set moves images by more than its `transform`, or holds timm's ImageDataset.
+        ValueError: If the data set moves images by more than its `transform`, or takes them from another data set.
     """
 
     def __init__(
@@ -133,32 +132,24 @@ def _without_transform(dataset: Any) -> Tuple[Any, Any]:
     """Return a copy of a data set without its `transform`, and that.
 
     Raises:
-        ValueError: If images are moved elsewhere, too, or timm's ImageDataset is inside or reads in another way.
+        ValueError: If its images are moved elsewhere, too, or may be others than those of the index.
     """
-    images, transform = copy.copy(dataset), getattr(dataset, '__dict__', {}).get('transform')
-    for holder in _held(dataset):
-        own = holder is dataset
-        if isinstance(holder, ImageDataset) and not (own and type(holder).__getitem__ is ImageDataset.__getitem__):
+    attributes = getattr(dataset, '__dict__', {})
+    images, transform = copy.copy(dataset), attributes.get('transform')
+    values = [value[:1] if isinstance(value, (list, tuple)) else [value] for value in attributes.values()]
+    holds_another = any(isinstance(each, Dataset) for value in values for each in value)
+    if holds_another or isinstance(dataset, ImageDataset) and type(dataset).__getitem__ is not ImageDataset.__getitem__:
+        raise ValueError(
+            f'the data set must read its images itself, got {type(dataset).__name__}, whose items may be of others: '
+            'give MaskedDataset the one that reads, and wrap it')
+    for name, value in attributes.items():
+        moves = value.transform if isinstance(value, StandardTransform) else value
+        if not name.endswith(('transform', 'transforms')) or 'target' in name or not moves:
+            continue
+        if moves is not transform:
             raise ValueError(
-                "timm's ImageDataset takes the next image in place of a damaged one and must be given to MaskedDataset "
-                f'as it is, got {type(dataset).__name__}: wrap the MaskedDataset')
-        for name, value in getattr(holder, '__dict__', {}).items():
-            if not name.endswith(('transform', 'transforms')) or 'target' in name:
-                continue
-            moves = value.transform if isinstance(value, StandardTransform) else value
-            if moves and not (own and moves is transform):
-                raise ValueError(
-                    f'the data set must have no {name} that moves images alone, got that of {type(holder).__name__}: '
-                    'give it to MaskedDataset')
-            if moves:  # torchvision's `transforms` calls its `transform`
-                setattr(images, name, None if moves is value else StandardTransform(None, value.target_transform))
+                f'the data set must have no {name} that moves images alone, got that of {type(dataset).__name__}: give '
+                'it to MaskedDataset')
+        # torchvision's `transforms` calls its `transform`
+        setattr(images, name, None if moves is value else StandardTransform(None, value.target_transform))
     return images, transform
-
-
-def _held(dataset: Any) -> Iterator[Any]:
-    """Yield a data set and those in it, as in torch's Subset or ConcatDataset."""
-    yield dataset
-    for value in getattr(dataset, '__dict__', {}).values():
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(each, Dataset):
-                yield from _held(each)
