@@ -89,8 +89,11 @@ class MaskedDataset(Dataset):
 
 def _check_mask(mask: Any, image: Image.Image, name: str) -> None:
     for part, each in (('image', image), ('mask', mask)):
-        orientation = _orientation(each)
-        if orientation != 1:
+        try:
+            orientation = each.getexif().get(ExifTags.Base.Orientation, 1)
+        except Exception:  # damaged EXIF, by which no program turns an image
+            orientation = 1
+        if orientation in range(2, 9):
             raise ValueError(
                 f'mask {name} and its image must be stored upright, got EXIF orientation {orientation} in the {part}: '
                 'rewrite the image upright, or make the mask of the stored pixels and remove the orientation')
@@ -105,14 +108,6 @@ def _check_mask(mask: Any, image: Image.Image, name: str) -> None:
         raise ValueError(
             f'mask {name} must be white (255) where the object is and black (0) elsewhere, got {values} beside 0, '
             'mostly below 128, as numbers of classes or regions are')
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF, by which no program turns an image
-        return 1
-    return orientation if orientation in range(2, 9) else 1
 
 
 class _NumberingReader:

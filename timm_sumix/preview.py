@@ -27,8 +27,7 @@ def draw_preview(
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
     They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last,
-    at 100 %, since their label has that class alone.
-    What is visible of objects is outlined where their masks are known.
+    at 100 %. What is visible of objects is outlined where their masks are known.
 
     Args:
         mixed: Mixed images [N, C, H, W], normalised.
@@ -44,7 +43,10 @@ def draw_preview(
     order = difference.argsort(descending=True)
     places = torch.linspace(0, len(order) - 1, min(count, len(order)), dtype=torch.float32)
     chosen = order[places.round().long().to(order.device)]
-    pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
+    shift, scale = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+    pixels = (mixed[chosen].float().cpu() * scale + shift).clamp(0., 1.)
+    if pixels.shape[1] not in (1, 3):  # of RGB with depth, say, the first three; of two channels the first
+        pixels = pixels[:, :3 if pixels.shape[1] > 3 else 1]
     if target.mask is not None and target.object_mask is not None:
         pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
     both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
@@ -53,7 +55,9 @@ def draw_preview(
     sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')
     for i, (image, pair, shares) in enumerate(zip(pixels, labels, both[chosen].tolist())):
         left, top = i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)
-        sheet.paste(_tile(image), (left, top))
+        picture = to_pil_image(image).convert('RGB')
+        resample = Image.Resampling.NEAREST if max(picture.size) < TILE else Image.Resampling.BILINEAR
+        sheet.paste(ImageOps.contain(picture, (TILE, TILE), resample), (left, top))
         _write(sheet, left, top + TILE, [_name(label, class_names) for label in pair], *shares)
     sheet.save(path)
 
@@ -63,13 +67,6 @@ def _name(label: Union[int, List[float]], class_names: Optional[Sequence[str]]) 
     several = [label] if isinstance(label, int) else [number for number, value in enumerate(label) if value]
     name = ', '.join(class_names[number] if class_names else f'class {number}' for number in several) or '-'
     return name if len(name) <= 15 else f'{name[:14]}.'
-
-
-def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    shift, scale = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
-    images = (images * scale + shift).clamp(0., 1.)
-    # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
-    return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
 
 
 def _visible_objects(target: MixedTarget, mask: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
@@ -85,12 +82,6 @@ def _outline(images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
     """Return images [N, 1 or 3, H, W] in colour, with the inner edges of objects [N, 1, H, W] drawn."""
     inside = -F.max_pool2d(-F.pad(objects.float(), (1, 1, 1, 1), value=1.), 3, stride=1)
     return torch.where(objects & (inside < 1.), images.new_tensor(OUTLINE).view(1, 3, 1, 1), images)
-
-
-def _tile(image: torch.Tensor) -> Image.Image:
-    picture = to_pil_image(image).convert('RGB')
-    resample = Image.Resampling.NEAREST if max(picture.size) < TILE else Image.Resampling.BILINEAR
-    return ImageOps.contain(picture, (TILE, TILE), resample)
 
 
 def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:
