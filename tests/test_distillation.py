@@ -148,13 +148,6 @@ def test_a_compiled_task_computes_the_same(mixup, batch, kind):
         torch.testing.assert_close(results[0][name], results[1][name], atol=1e-4, rtol=1e-4)
 
 
-def test_the_head_is_made_as_the_students_weights_are(mixup):
-    own = _create(LogitDistillationTask)
-    own.trainable_module.to(torch.bfloat16)
-    task = SUMixDistillationTask(own, mixup, gamma=0.5, verbose=False)
-    assert {parameter.dtype for parameter in task.get_trainable_module().parameters()} == {torch.bfloat16}
-
-
 def test_a_projection_is_clipped_with_and_without_the_head(mixup):
     own, plain = _create(FeatureDistillationTask), _create(FeatureDistillationTask)
     task = SUMixDistillationTask(own, mixup, verbose=False)

@@ -140,8 +140,8 @@ def _moves(**kwargs):
 
 
 @pytest.mark.parametrize('kwargs', [
-    {'auto_augment': None, 'vflip': 0.5}, {}, {'re_prob': 1.}, {'re_prob': 1., 're_count': 3}, {'train_crop_mode': 'rkrc'},
-    {'train_crop_mode': 'rkrr'}, {'interpolation': 'bicubic', 'scale': (0.3, 1.)}], ids=str)
+    {}, {'re_prob': 1.}, {'re_prob': 1., 're_count': 3}, {'train_crop_mode': 'rkrc'}, {'train_crop_mode': 'rkrr'},
+    {'interpolation': 'bicubic', 'scale': (0.3, 1.)}, {'auto_augment': None, 'vflip': 0.5}], ids=str)
 def test_a_mask_follows_crops_flips_randaugment_and_random_erasing(kwargs):
     dataset = MaskedDataset(IMAGES, _red, _moves(**kwargs))
     _seed()
@@ -181,22 +181,24 @@ def test_an_image_is_drawn_as_it_would_be_without_a_mask_by_the_transform_that_s
 def test_workers_that_are_started_anew_draw_the_same():
     dataset, batches = MaskedDataset(IMAGES, _red, _moves(re_prob=1.)), []
     for context in ('fork', 'spawn'):
-        loader = DataLoader(
-            dataset, 4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
-        batches.append(next(iter(loader)))
+        batches += DataLoader(dataset, 4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
     assert all(torch.equal(*pair) for pair in zip(*batches))
 
 
-def test_threads_do_not_take_each_others_draws(tmp_path):
-    dataset = MaskedDataset(IMAGES, _red, _moves())
-    unreadable = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
+@pytest.fixture
+def busy_threads():
+    """Threads that take turns in the midst of everything."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            moved, read = (list(pool.map(data.__getitem__, [0, 1, 2, 3] * 25)) for data in (dataset, unreadable))
-    finally:
-        sys.setswitchinterval(interval)
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+    sys.setswitchinterval(interval)
+
+
+def test_threads_do_not_take_each_others_draws(busy_threads, tmp_path):
+    dataset = MaskedDataset(IMAGES, _red, _moves())
+    unreadable = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
+    moved, read = (list(busy_threads.map(data.__getitem__, [0, 1, 2, 3] * 25)) for data in (dataset, unreadable))
     assert np.mean([((image[0] > 0.5) != (mask[0] > 0.5)).float().mean() for image, _, mask in moved]) < 0.008
     assert all(torch.allclose(image[0], mask[0]) for image, _, mask in read)
 

@@ -145,18 +145,19 @@ def test_a_folder_that_mirrors_the_training_pictures_alone_will_do(pictures):
 @pytest.fixture
 def one_picture(tmp_path):
     """Return a function that writes one picture of 8 x 6 with this mask, and reads the mask as the launcher does."""
-    def read(mask, **exif):
-        for name in ('data', 'masks'):
-            (tmp_path / name / 'class0').mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (8, 6)).save(tmp_path / 'data' / 'class0' / 'one.jpg', **exif)
+    for name in ('data', 'masks'):
+        (tmp_path / name / 'class0').mkdir(parents=True)
+
+    def read(mask, exif=b''):
+        Image.new('RGB', (8, 6)).save(tmp_path / 'data' / 'class0' / 'one.jpg', exif=exif)
         mask.save(tmp_path / 'masks' / 'class0' / 'one.png')
         return _with_masks(tmp_path).read(0)[2]
 
     return read
 
 
-def _with_masks(folder, kind=ImageDataset):
-    return with_masks(kind(str(folder / 'data')), str(folder / 'masks'), str(folder / 'data'))
+def _with_masks(folder):
+    return with_masks(ImageDataset(str(folder / 'data')), str(folder / 'masks'), str(folder / 'data'))
 
 
 @pytest.mark.parametrize('kind', [*KINDS, 'quantized', 'class numbers'])
@@ -259,6 +260,10 @@ def _of(*values):
     return Image.fromarray(np.resize(np.array(values, np.uint8), (6, 8, 3)[:np.ndim(values) + 1]))
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
 @pytest.mark.parametrize('mask, message', [
     (Image.new('L', (6, 8), 255), r'mask .*one.png must be .* of its image, \(8, 6\), .*, \(6, 8\)'),
     (Image.new('RGBA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'RGBA'"),
@@ -266,16 +271,11 @@ def _of(*values):
     (TRANSPARENT, r"mask .*one.png must be without transparency, .* got 'P'"),
     (_of(1, 2, 3), r'one.png must be black .*, got no black, but \[1, 2, 3\]'),
     (_of((9, 0, 0), (0, 9, 0)), r'one.png must be black .*, got no black, but \[\[0, 9, 0\], \[9, 0, 0\]\]')])
-def test_a_mask_that_does_not_fit_is_named(one_picture, mask, message):
+def test_a_mask_that_does_not_fit_or_whose_picture_exif_turns_is_named(one_picture, mask, message):
     with pytest.raises(ValueError, match=message):
         one_picture(mask)
-
-
-def test_a_picture_that_exif_turns_is_named(one_picture):
-    exif = Image.Exif()
-    exif[0x0112] = 6
     with pytest.raises(ValueError, match='one.png and its image .* EXIF orientation 6 in the image'):
-        one_picture(Image.new('L', (8, 6), 255), exif=exif)
+        one_picture(Image.new('L', (8, 6), 255), TURNED)
 
 
 @pytest.mark.parametrize('arguments, message', [

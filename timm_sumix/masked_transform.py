@@ -22,6 +22,7 @@ _STILL = (transforms.ColorJitter, transforms.RandomGrayscale, transforms.Gaussia
 _TO_TENSOR = (
     transforms.ToTensor, transforms.PILToTensor, timm_transforms.MaybeToTensor, timm_transforms.MaybePILToTensor)
 _AUGMENTING = (AutoAugment, RandAugment)
+_FOLLOWED = (*_MOVING, *_TO_TENSOR, *_AUGMENTING, RandomErasing)  # types exactly: a subclass may do other work
 _MOVING_OPERATIONS = ('Rotate', 'Shear', 'Translate')  # how the names of those of an auto-augmentation begin
 
 _TURN = threading.Lock()  # threads share the global generators: one at a time draws for an image and its mask
@@ -45,24 +46,20 @@ class MaskedTransform:
     def __init__(self, transform: Any):
         steps = _leaves(transform)
         for step in steps:
-            kind = type(step)  # exactly: a subclass may move pixels in another way
-            inner = step.transforms if kind is transforms.RandomApply else [step]
-            if not (kind in _MOVING + _TO_TENSOR + _AUGMENTING or kind is RandomErasing
-                    or all(type(each) in _STILL for each in inner)):
+            inner = step.transforms if type(step) is transforms.RandomApply else [step]
+            if type(step) not in _FOLLOWED and not all(type(each) in _STILL for each in inner):
                 raise ValueError(
                     'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
-                    f'{kind.__name__}')
+                    f'{type(step).__name__}')
+        names = [type(step).__name__ for step in steps]
         if not any(isinstance(step, _TO_TENSOR) for step in steps):
-            names = [type(step).__name__ for step in steps]
             raise ValueError(f'transform must make a tensor of the image, got {names}')
         self._steps = [_of_pairs(step) if type(step) in _AUGMENTING else step for step in steps]
 
     def __call__(self, image: Image.Image, mask: Optional[Image.Image]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the image [C, H, W] and its mask [1, H, W], float32 in [0, 1], NaN where mask is None.
+        """Return an image [C, H, W] and its mask [1, H, W], float32 in [0, 1], NaN where it is None.
 
-        Args:
-            image: The image, PIL.
-            mask: Its mask of the same size, PIL of mode 'L', white where the object is; None: not known.
+        Both come as PIL images of one size; the mask is of mode 'L', white where the object is.
         """
         output: Any = image
         moved: Any = mask
