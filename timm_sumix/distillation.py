@@ -11,15 +11,6 @@ from .target import ModelOutput
 from .task import SUMixTask
 
 
-class _Given(nn.Module):
-    """Returns a value that was made before, in place of what would make it."""
-
-    value: Any = None
-
-    def forward(self, *_: Any) -> Any:
-        return self.value
-
-
 class SUMixDistillationTask(SUMixTask):
     """One of timm's distillation tasks, on mixed images whose labels are corrected.
 
@@ -37,11 +28,6 @@ class SUMixDistillationTask(SUMixTask):
     Raises:
         TypeError: If distillation is no such task, or as SUMixTask says.
         ValueError: As SUMixTask says.
-
-    Example:
-        >>> distillation = LogitDistillationTask(student, teacher, SoftTargetCrossEntropy(), task_loss_weight=0.5)
-        >>> task = SUMixDistillationTask(distillation, mixup)
-        >>> task(images, labels)['loss'].backward()
     """
 
     def __init__(
@@ -63,7 +49,7 @@ class SUMixDistillationTask(SUMixTask):
         self.trainable_module.projection = projection
         self.distillation: Any = distillation
         self.distillation.teacher.requires_grad_(False)
-        self.distillation.trainable_module, self.distillation.criterion = _Given(), _Given()
+        del distillation.trainable_module, distillation.criterion
 
     def train(self, mode: bool = True) -> 'SUMixDistillationTask':
         """Set the student's mode; the teacher stays in eval mode."""
@@ -81,10 +67,10 @@ class SUMixDistillationTask(SUMixTask):
         if not self.is_training:
             return result
         own, timms = mixed.logits if mixed.distilled is None else mixed.distilled, self.distillation
-        timms.trainable_module.value = own if isinstance(timms, LogitDistillationTask) else (mixed.logits, own)
-        timms.criterion.value = result['loss']
+        given = own if isinstance(timms, LogitDistillationTask) else (mixed.logits, own)
+        timms.trainable_module, timms.criterion = lambda _: given, lambda *_: result['loss']  # both are made already
         distilled = timms(input, None)
-        timms.trainable_module.value = timms.criterion.value = None  # lets go of the step's graph
+        del timms.trainable_module, timms.criterion  # and with them the step's graph
         return {**distilled, **result, 'loss': distilled['loss']}
 
     def compile(  # type: ignore[override]

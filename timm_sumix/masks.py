@@ -73,14 +73,13 @@ class MaskedDataset(Dataset):
                 mode, of numbers rather than 0 and 255, or of an image that EXIF turns.
         """
         item = self._images[index]
-        read = index
         if self._is_timms:
-            *item, read = item
+            *item, index = item
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], Image.Image):
             got = [type(part).__name__ for part in item] if isinstance(item, (tuple, list)) else type(item).__name__
             raise ValueError(f'items must be pairs of a PIL image and a class, got {got} as item {index}')
         image, label = item
-        mask = self.mask(read)
+        mask = self.mask(index)
         if mask is None:
             return image, label, None
         _check_mask(mask, image, getattr(mask, 'filename', '') or str(index))
