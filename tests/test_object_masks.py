@@ -37,33 +37,26 @@ def _target(index, objects, exact=None):
         torch.arange(4), torch.full((4,), 0.5), 4, index=index, mask=mixing, object_mask=objects)
 
 
-def test_lam_is_the_visible_share_of_the_objects_where_both_are_known():
-    target = _target([1, 2, 0, 0], _halves()[1])
-    # 0: a whole, b whole; 1: a hidden, b half; 2: a half, b hidden; 3: unknown
-    torch.testing.assert_close(target.lam, torch.tensor([0.5, 0., 1., 0.5]))
-    assert target.exact.tolist() == [True, True, True, False]
-    torch.testing.assert_close(target.area, torch.full((4,), 0.5))
+NO_OBJECT, SOFT = (3, slice(None), 0.), (2, slice(4, 8), 0.5)  # image, columns and value of a mask that is changed
 
 
-def test_where_neither_object_is_visible_the_area_stays_and_may_be_corrected():
-    target = _target([1, 0, 2, 3], _halves()[1])  # 1: its own object is hidden, and so is its partner's
-    assert target.lam[1] == 0.5 and not target.exact[1]
-
-
-def test_of_an_object_that_the_crop_left_out_nothing_is_visible():
+@pytest.mark.parametrize('index, change, lam, exact', [
+    # a whole, b whole; a hidden, b half; a half, b hidden; unknown
+    ([1, 2, 0, 0], None, [0.5, 0., 1., 0.5], [True, True, True, False]),
+    # a hidden, and so is its partner: the area stays, and may be corrected
+    ([1, 0, 2, 3], None, [0.5, 0.5, 0.5, 0.5], [True, False, True, False]),
+    # of an object that the crop left out nothing is visible
+    ([3, 2, 3, 2], NO_OBJECT, [1., 0., 1., 0.], [True] * 4),
+    # a soft mask counts by its values: two thirds of that object are in the half that is shown
+    ([2, 2, 1, 3], SOFT, [1. / (1. + 1. / 3.), 0., (2. / 3.) / (2. / 3. + 1.), 0.5], [True, True, True, False])])
+def test_lam_is_the_visible_share_of_the_objects_where_both_are_known(index, change, lam, exact):
     objects = _halves()[1]
-    objects[3] = 0.
-    target = _target([3, 2, 3, 2], objects)
-    torch.testing.assert_close(target.lam, torch.tensor([1., 0., 1., 0.]))
-    assert target.exact.all()
-
-
-def test_soft_masks_count_by_their_values():
-    objects = _halves()[1]
-    objects[2, 0, :, 4:] = 0.5  # two thirds of this object are in the half that is shown
-    target = _target([2, 2, 1, 3], objects)
-    torch.testing.assert_close(target.lam[0], torch.tensor(1. / (1. + 1. / 3.)))
-    torch.testing.assert_close(target.lam[2], torch.tensor((2. / 3.) / (2. / 3. + 1.)))
+    if change:
+        image, columns, value = change
+        objects[image, 0, :, columns] = value
+    target = _target(index, objects)
+    torch.testing.assert_close(target.lam, torch.tensor(lam))
+    assert target.exact.tolist() == exact and target.area.tolist() == [0.5] * 4
 
 
 @pytest.mark.parametrize('policy', ['cutmix', 'saliencymix', 'fmix', 'gridmix'])

@@ -1,6 +1,8 @@
 """The picture of mixed images with their labels."""
+import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from timm_sumix import SUMixMixup, preview
 from timm_sumix.preview import COLUMNS, LINE, TILE, draw_preview
@@ -48,18 +50,11 @@ def test_any_number_of_channels_size_and_dtype_is_drawn(tmp_path):
         assert Image.open(tmp_path / 'preview.png').size[0] == COLUMNS * (TILE + 8)
 
 
-class _Loader:
-    def __init__(self, class_to_idx):
-        self.dataset = type('Data', (), {'class_to_idx': class_to_idx})()
-
-
-def test_folders_of_imagenet_are_named_in_words_and_others_as_they_are():
-    assert class_names(_Loader({'n01443537': 1, 'n01440764': 0})) == ['tench', 'goldfish']
-    assert class_names(_Loader({'b': 1, 'a': 0})) == ['a', 'b'] and class_names(_Loader(None)) is None
-
-
-def test_a_class_of_several_names_has_its_first_and_the_next_class_its_own():
-    data = torch.utils.data.TensorDataset(torch.zeros(1))
-    data.class_to_idx = {'tench': 0, 'Tinca tinca': 0, 'goldfish': 1, 'Carassius auratus': 1, 'hammerhead': 3}
-    loader = torch.utils.data.DataLoader(data)
-    assert class_names(loader) == ['tench', 'goldfish', 'class 2', 'hammerhead']
+@pytest.mark.parametrize('class_to_idx, names', [
+    ({'n01443537': 1, 'n01440764': 0}, ['tench', 'goldfish']), ({'b': 1, 'a': 0}, ['a', 'b']), (None, None),
+    ({'tench': 0, 'Tinca tinca': 0, 'goldfish': 1, 'Carassius auratus': 1, 'hammerhead': 3},
+     ['tench', 'goldfish', 'class 2', 'hammerhead'])])
+def test_folders_of_imagenet_are_named_in_words_and_other_classes_by_their_first_name(class_to_idx, names):
+    data = TensorDataset(torch.zeros(1))
+    data.class_to_idx = class_to_idx
+    assert class_names(DataLoader(data)) == names

@@ -1,13 +1,8 @@
-"""Distillation with mixed images under corrected labels: SUMixTask, and timm's losses against a teacher.
-
-The student and the teacher see the same mixed images. The loss against the labels is SUMix's; that against the teacher,
-and how both are weighted, are those of timm's distillation tasks (timm/task/distillation.py, token_distillation.py).
-"""
+"""Distillation with mixed images under corrected labels."""
 from typing import Any, Dict, Optional
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 
 from .mixing import SUMixMixup
@@ -19,9 +14,12 @@ from .task import SUMixTask
 class SUMixDistillationTask(SUMixTask):
     """One of timm's distillation tasks, on mixed images whose labels are corrected.
 
+    Student and teacher see the same mixed images. The loss against the labels is SUMix's; that against the teacher, and
+    how both are weighted, are timm's.
+
     Args:
         distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask, with its student,
-            teacher, weights, and a criterion that takes soft targets [N, C]. Student and teacher are taken over.
+            teacher, weights, and a criterion that takes soft targets [N, C]. It is taken over.
         mixup: Mixes batches that come with integer labels, on their device.
         options: Settings of the correction; None: the defaults.
         verbose: Log the settings.
@@ -30,11 +28,6 @@ class SUMixDistillationTask(SUMixTask):
     Raises:
         TypeError: If distillation is no such task, or as SUMixTask says.
         ValueError: As SUMixTask says.
-
-    Example:
-        >>> distillation = LogitDistillationTask(student, teacher, SoftTargetCrossEntropy(), task_loss_weight=0.5)
-        >>> task = SUMixDistillationTask(distillation, mixup)
-        >>> task(images, labels)['loss'].backward()
     """
 
     def __init__(
@@ -50,25 +43,18 @@ class SUMixDistillationTask(SUMixTask):
             raise TypeError(f"distillation must be one of timm's distillation tasks, got {type(distillation).__name__}")
         student: Any = distillation.trainable_module
         projection: Optional[nn.Module] = None
-        self._compares_features = isinstance(distillation, FeatureDistillationTask)
-        if self._compares_features:
+        if isinstance(distillation, FeatureDistillationTask):
             student, projection = student.student, student.projection or nn.Identity()
         super().__init__(student, mixup, distillation.criterion, options, verbose=verbose, **changes)
         self.trainable_module.projection = projection
-        self.teacher: Any = distillation.teacher
-        self.teacher.requires_grad_(False)
-        self._of_tokens = isinstance(distillation, TokenDistillationTask)
-        self._is_hard = self._of_tokens and distillation.distill_type == 'hard'  # type: ignore[union-attr]
-        self._temperature = getattr(distillation, 'temperature', 1.)
-        self.task_loss_weight = distillation.task_loss_weight
-        self.distill_loss_weight = distillation.distill_loss_weight
-        for name in ('student_mean', 'student_std'):
-            self.register_buffer(name, getattr(distillation, name), persistent=False)
+        self.distillation: Any = distillation
+        self.distillation.teacher.requires_grad_(False)
+        del distillation.trainable_module, distillation.criterion
 
     def train(self, mode: bool = True) -> 'SUMixDistillationTask':
         """Set the student's mode; the teacher stays in eval mode."""
         super().train(mode)
-        self.teacher.eval()
+        self.distillation.teacher.eval()
         return self
 
     def _complete(
@@ -80,30 +66,20 @@ class SUMixDistillationTask(SUMixTask):
         result = super()._complete(input, mixed, result)
         if not self.is_training:
             return result
-        with torch.no_grad():
-            images = self.teacher.normalize_input(input, self.student_mean, self.student_std)
-            taught = self.teacher(images.detach(), return_features=self._compares_features)
-        own = mixed.logits if mixed.distilled is None else mixed.distilled
-        distilled, task_loss = self._distillation_loss(own, taught), result['loss']
-        part = 'distill_loss' if self._of_tokens else 'kd_loss'
-        loss = self.task_loss_weight * task_loss + self.distill_loss_weight * distilled
-        return {**result, 'loss': loss, 'task_loss': task_loss, part: distilled}
-
-    def _distillation_loss(self, own: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-        """Return the loss of the student's logits [N, C], or features [N, D], against the teacher's, a scalar."""
-        if self._compares_features:
-            return F.mse_loss(own, taught)
-        if self._is_hard:
-            return F.cross_entropy(own, taught.argmax(dim=-1))
-        student, teacher = (F.log_softmax(logits / self._temperature, dim=-1) for logits in (own, taught))
-        return F.kl_div(student, teacher, reduction='batchmean', log_target=True) * self._temperature ** 2
+        own, timms = mixed.logits if mixed.distilled is None else mixed.distilled, self.distillation
+        given = own if isinstance(timms, LogitDistillationTask) else (mixed.logits, own)
+        timms.trainable_module, timms.criterion = lambda _: given, lambda *_: result['loss']  # both are made already
+        distilled = timms(input, None)
+        del timms.trainable_module, timms.criterion  # and with them the step's graph
+        return {**distilled, **result, 'loss': distilled['loss']}
 
     def compile(  # type: ignore[override]
             self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
         """Compile the student's training forward, ratio and loss, the validated model, and the teacher."""
         eval_model = super().compile(backend=backend, mode=mode, **compile_kwargs)
-        parts = {'compile_model': False, 'compile_features': True} if self._compares_features else {}
-        self.teacher.compile(backend=backend, mode=mode, **parts, **compile_kwargs)
+        of_features = isinstance(self.distillation, FeatureDistillationTask)
+        parts = {'compile_model': False, 'compile_features': True} if of_features else {}
+        self.distillation.teacher.compile(backend=backend, mode=mode, **parts, **compile_kwargs)
         return eval_model
 
     def get_clip_parameters(self, exclude_head: bool = False):

@@ -1,12 +1,12 @@
 """Means over the samples of an epoch: how far labels moved, and the parts of the loss."""
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 
 from .target import MixedTarget
 
-METRICS = ('lam', 'corrected_lam', 'shift', 'classification', 'uncertainty')
-PARTS = ('classification', 'uncertainty')  # of the loss, last among METRICS
+PARTS = ('classification', 'uncertainty')  # of the loss
+METRICS = ('lam', 'corrected_lam', 'shift', *PARTS)
 _MOST = 512  # steps that are kept before they are added up
 
 
@@ -23,38 +23,37 @@ class Metrics:
 
     def _begin(self) -> None:
         self._rows: List[torch.Tensor] = []  # sums of METRICS, one row for each of the latest steps
-        self._totals: List[torch.Tensor] = []  # at most one row, of all steps before
-        self._first: List[torch.Tensor] = []  # likewise: step in which each part was not finite first, else infinity
-        self._steps = self._count = 0  # those before, and samples of all
+        self._sums: Any = 0.  # of all steps before
+        self._first: Any = torch.inf  # of these, the first in which each of PARTS was not finite
+        self._steps = self._count = 0  # their number, and samples of all
 
     @torch.no_grad()
     def add(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
         """Add one batch: its target, and what SUMixLoss returned for it."""
-        lam, corrected, count = target.area, result['lam'], len(target)
-        shift = (corrected - lam).abs() * ~target.same_labels  # where both have one class nothing moves
-        parts = count * torch.stack([result[part].float() for part in PARTS])
-        self._rows.append(torch.cat([torch.stack([lam, corrected, shift]).sum(1), parts]))
-        self._count += count
+        shift = (result['lam'] - target.area).abs() * ~target.same_labels  # where both have one class nothing moves
+        values = {
+            'lam': target.area, 'corrected_lam': result['lam'], 'shift': shift,
+            **{part: result[part].float().expand(len(target)) for part in PARTS}}
+        self._rows.append(torch.stack([values[name] for name in METRICS]).sum(1))
+        self._count += len(target)
         if len(self._rows) == _MOST:
             self._add_up()
 
     def _add_up(self) -> None:
         rows = torch.stack(self._rows)  # [steps, METRICS]
         steps = torch.arange(self._steps, self._steps + len(rows), device=rows.device, dtype=torch.float32).unsqueeze(1)
-        first = torch.where(rows[:, -len(PARTS):].isfinite(), torch.inf, steps)
-        self._totals = [torch.cat([rows, *self._totals]).sum(0, keepdim=True)]
-        self._first = [torch.cat([first, *self._first]).amin(0, keepdim=True)]
+        first = torch.where(rows[:, -len(PARTS):].isfinite(), torch.inf, steps).amin(0)
+        self._sums, self._first = self._sums + rows.sum(0), first.clamp(max=self._first)
         self._steps, self._rows = self._steps + len(rows), []
 
     def pop(self) -> Dict[str, float]:
         """Return {name in METRICS: mean over the samples since the last call, of all processes}; empty without any."""
         self.not_finite = {}
-        if not self._rows and not self._totals:
+        if not self._count:
             return {}
         if self._rows:
             self._add_up()
-        totals, first = self._totals[0][0], self._first[0][0]
-        totals = torch.cat([totals, totals.new_full((1,), self._count)])
+        first, totals = self._first, torch.cat([self._sums, self._sums.new_full((1,), self._count)])
         self._begin()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(totals)

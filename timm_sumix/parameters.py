@@ -9,33 +9,24 @@ from timm.models import group_parameters
 
 
 class WithHeads(nn.Module):
-    """A model and its heads.
-
-    Args:
-        model: The timm model.
-        uncertainty: Linear head on the model's pre-logits features, or None.
-    """
+    """A timm model and its heads, which read its pre-logits features."""
 
     def __init__(self, model: nn.Module, uncertainty: Optional[nn.Module] = None):
         super().__init__()
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = uncertainty
-        self.projection: Optional[nn.Module] = None  # of the pre-logits features, to those of a teacher
+        self.projection: Optional[nn.Module] = None  # to a teacher's features
 
     @property
     def reads_pre_logits(self) -> bool:
-        """Whether there is a head, which reads the model's pre-logits features."""
+        """Whether there is a head."""
         return self.uncertainty is not None or self.projection is not None
 
     def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
-        """Yield the model's parameters by the names that they have in the model, then those of what is beside it."""
-        if not recurse:
-            return
+        """Yield the model's parameters by the names that they have in the model, then those of the heads."""
         start = f'{prefix}.' if prefix else ''
-        yield from self.model.named_parameters(prefix, remove_duplicate=remove_duplicate)
-        for name, head in (('uncertainty', self.uncertainty), ('projection', self.projection)):
-            if head is not None:
-                yield from head.named_parameters(f'{start}{name}', remove_duplicate=remove_duplicate)
+        for name, parameter in super().named_parameters('', recurse, remove_duplicate):
+            yield start + name.removeprefix('model.'), parameter
 
     def no_weight_decay(self):
         """Return the names of the parameters that the model keeps free of weight decay."""
@@ -43,7 +34,7 @@ class WithHeads(nn.Module):
 
     @property
     def group_matcher(self):
-        """The model's own layer groups for layer decay, the head in the last; absent where the model has none."""
+        """The model's own layer groups for layer decay, the heads in the last; absent where the model has none."""
         model_matcher = self.model.group_matcher
 
         def group_matcher(coarse: bool = False):

@@ -4,7 +4,7 @@ from typing import List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchvision.transforms.functional import to_pil_image
 
 from .target import MixedTarget
@@ -27,8 +27,7 @@ def draw_preview(
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
     They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last,
-    at 100 %, since their label has that class alone.
-    What is visible of objects is outlined where their masks are known.
+    at 100 %. What is visible of objects is outlined where their masks are known.
 
     Args:
         mixed: Mixed images [N, C, H, W], normalised.
@@ -44,34 +43,30 @@ def draw_preview(
     order = difference.argsort(descending=True)
     places = torch.linspace(0, len(order) - 1, min(count, len(order)), dtype=torch.float32)
     chosen = order[places.round().long().to(order.device)]
-    pixels = _denormalise(mixed[chosen].float().cpu(), mean, std)
+    shift, scale = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+    pixels = (mixed[chosen].float().cpu() * scale + shift).clamp(0., 1.)
+    if pixels.shape[1] not in (1, 3):  # of RGB with depth, say, the first three; of two channels the first
+        pixels = pixels[:, :3 if pixels.shape[1] > 3 else 1]
     if target.mask is not None and target.object_mask is not None:
         pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
     both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
-    shares = both[chosen].tolist()
-    labels = [_names(own, class_names) for own in (target.labels[chosen], target.partner_labels[chosen])]
+    labels = zip(target.labels[chosen].tolist(), target.partner_labels[chosen].tolist())
     rows = -(-len(chosen) // COLUMNS)
     sheet = Image.new('RGB', (min(len(chosen), COLUMNS) * (TILE + 8), rows * (TILE + 4 * LINE)), 'white')
-    for i, (image, names, (area, corrected)) in enumerate(zip(pixels, zip(*labels), shares)):
+    for i, (image, pair, shares) in enumerate(zip(pixels, labels, both[chosen].tolist())):
         left, top = i % COLUMNS * (TILE + 8), i // COLUMNS * (TILE + 4 * LINE)
-        sheet.paste(_tile(image), (left, top))
-        _write(sheet, left, top + TILE, names, area, corrected)
+        picture = to_pil_image(image).convert('RGB')
+        resample = Image.Resampling.NEAREST if max(picture.size) < TILE else Image.Resampling.BILINEAR
+        sheet.paste(ImageOps.contain(picture, (TILE, TILE), resample), (left, top))
+        _write(sheet, left, top + TILE, [_name(label, class_names) for label in pair], *shares)
     sheet.save(path)
 
 
-def _names(labels: torch.Tensor, class_names: Optional[Sequence[str]]) -> List[str]:
-    """Return the name of each image's class; of several, joined; of none, a dash."""
-    several = labels.ndim == 2
-    rows = [row.nonzero().flatten().tolist() for row in labels] if several else labels.unsqueeze(1).tolist()
-    return [
-        ', '.join(class_names[label] if class_names else f'class {label}' for label in row) or '-' for row in rows]
-
-
-def _denormalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    shift, scale = (torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
-    images = (images * scale + shift).clamp(0., 1.)
-    # Pillow shows one channel as grey; of other numbers, such as RGB with depth, the first three, or the first
-    return images if images.shape[1] in (1, 3) else images[:, :3] if images.shape[1] > 3 else images[:, :1]
+def _name(label: Union[int, List[float]], class_names: Optional[Sequence[str]]) -> str:
+    """Return the name of a class, cut to 15 letters; of several (a row of labels), joined; of none, a dash."""
+    several = [label] if isinstance(label, int) else [number for number, value in enumerate(label) if value]
+    name = ', '.join(class_names[number] if class_names else f'class {number}' for number in several) or '-'
+    return name if len(name) <= 15 else f'{name[:14]}.'
 
 
 def _visible_objects(target: MixedTarget, mask: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
@@ -89,23 +84,10 @@ def _outline(images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
     return torch.where(objects & (inside < 1.), images.new_tensor(OUTLINE).view(1, 3, 1, 1), images)
 
 
-def _tile(image: torch.Tensor) -> Image.Image:
-    picture = to_pil_image(image).convert('RGB')
-    side = max(picture.size)
-    width, height = (max(1, round(length * TILE / side)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.NEAREST if side < TILE else Image.Resampling.BILINEAR)
-
-
 def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     lines = (
-        (f'{_short(names[0])} + {_short(names[1])}', 'black'),
-        (f'by area     {100 * area:3.0f} % {_short(names[0])}', '#b3541e'),
-        (f'corrected {100 * corrected:3.0f} % {_short(names[0])}', '#1f5fa8'))
+        (f'{names[0]} + {names[1]}', 'black'), (f'by area     {100 * area:3.0f} % {names[0]}', '#b3541e'),
+        (f'corrected {100 * corrected:3.0f} % {names[0]}', '#1f5fa8'))
     for line, (text, colour) in enumerate(lines):
         draw.text((left + 2, top + 1 + line * LINE), text, fill=colour, font=font)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 15 else f'{name[:14]}.'
