@@ -33,4 +33,4 @@ def test_the_picture_is_drawn_by_its_rule(tmp_path, monkeypatch):
     monkeypatch.setattr(problem, 'label_random', lambda *_: found)
     monkeypatch.setattr('sys.argv', ['problem', '--out', str(tmp_path / 'problem.png')])
     problem.main()
-    assert Image.open(tmp_path / 'problem.png').size == (1562, 497)
+    assert Image.open(tmp_path / 'problem.png').size == (1562, 459)
