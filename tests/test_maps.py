@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask, correct
-from timm_sumix.maps import FEATURES, INTERMEDIATES, NO_MAP, features_by_place, find_map, with_features
+from timm_sumix.maps import features_by_place, find_map, with_features
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     images, labels = _images(2, side)
     mixed, target = task.mixup(images, labels)
     result, module = task(mixed, target), task.get_trainable_module()
-    assert module.found.source == INTERMEDIATES and not module.found.head_reads_map
+    assert module.found.source == 'forward_intermediates' and not module.found.head_reads_map
     result['loss'].backward()
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
@@ -62,7 +62,7 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
 def test_a_class_token_is_found_for_images_of_another_size_than_the_models_usual_one(name):
     model = _model(name, img_size=160).eval()
     mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*_images(2, 160))
-    assert find_map(model, mixed[:1])[:2] == (FEATURES, False)
+    assert find_map(model, mixed[:1])[:2] == ('forward_features', False)
     with pytest.raises(ValueError, match='the uncertainty term needs logits of the unmixed images'):
         _task(model, gamma=0.5).prepare(mixed)
     combined, evidence, two = (
@@ -160,7 +160,7 @@ def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwar
         torch.testing.assert_close(correct(task.get_eval_model(), mixed, target, SUMixOptions(**options)), target.lam)
         warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
         assert re.search(f'{reason}.*labels stay as they are by area', warning) and not recwarn.list
-        assert task.get_trainable_module().found.source == NO_MAP
+        assert not task.get_trainable_module().found.source
     task = _task(create(), gamma=0.5)
     for _ in range(2):  # in a later step too
         with pytest.raises(ValueError, match=f"the uncertainty term needs logits .*{reason}.*use original_pass 'grad'"):
@@ -191,7 +191,7 @@ def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, parts = torch.get_rng_state(), dict(vars(model))
     found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
-    assert found[:2] == (FEATURES, True) and torch.equal(torch.get_rng_state(), state) and vars(model) == parts
+    assert found[:2] == ('forward_features', True) and torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -227,7 +227,7 @@ def test_looking_for_the_map_leaves_no_module_in_eval_mode():
 def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map):
     model = _model(name, **kwargs) if isinstance(name, str) else name()
     side = model.pretrained_cfg['input_size'][-1] if isinstance(name, str) else 8
-    assert find_map(model, torch.randn(1, 3, side, side))[:2] == (FEATURES, reads_map)
+    assert find_map(model, torch.randn(1, 3, side, side))[:2] == ('forward_features', reads_map)
 
 
 @pytest.mark.parametrize('name, kwargs', [

@@ -20,23 +20,17 @@ _TINY = 1e-6
 
 @torch.no_grad()
 def evidence_map(
-        features: torch.Tensor,
-        seen: Optional[torch.Tensor] = None,
-        mixing: Optional[Mixing] = None,
-) -> torch.Tensor:
-    """Return the evidence at each place: how far the features are from the image's background features.
+        features: torch.Tensor, seen: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> torch.Tensor:
+    """Return the evidence at each place [N, h, w], float32: how far the features are from the image's background.
 
-    Background features are, in each channel, what a normal distribution of the channel's mean and standard deviation
-    over the places has for a lower quartile. Distances are averaged over neighbouring places, divided by the greatest
-    in the image, and raised to the fourth power. Beyond the border there is none.
+    Background features are, in each channel, the lower quartile of a normal distribution of the channel's mean and
+    standard deviation over the places. Distances are averaged over neighbouring places (beyond the border there is no
+    evidence), divided by the greatest in the image, and raised to the fourth power.
 
     Args:
         features: Last feature map by place [N, h, w, D].
         seen: Fraction of each cell that the mixed images show [N, h, w], in [0, 1], as unmix returns it; None: all.
         mixing: How the images were mixed, with `seen`, to fill in what is not seen.
-
-    Returns:
-        Evidence [N, h, w], float32, 0 or greater, no gradient.
     """
     features = features.detach().float()
     deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
@@ -51,15 +45,10 @@ def evidence_map(
 
 
 def _fill(evidence: torch.Tensor, greatest: torch.Tensor, seen: torch.Tensor, mixing: Mixing) -> torch.Tensor:
-    """Return evidence [N, h, w] with a guess in what is not seen of each image.
+    """Return evidence [N, h, w] with a guess in what is not seen of each image; `greatest` [N, 1, 1] is its unit.
 
     It has, by area, the geometric mean of what is seen of the image and of its partner. Where the partner is shown
     whole, at a smaller size, only the part outside its box is seen, and half of the evidence is spread evenly.
-
-    Args:
-        evidence: Evidence relative to the greatest strength of its image.
-        greatest: That strength [N, 1, 1].
-        seen, mixing: As evidence_map takes them.
     """
     density = (evidence * seen).sum((1, 2), keepdim=True) / seen.sum((1, 2), keepdim=True).clamp(min=_TINY)
     partners = mixing.partner(density) * (mixing.partner(greatest) / greatest) ** POWER
@@ -71,20 +60,12 @@ def _fill(evidence: torch.Tensor, greatest: torch.Tensor, seen: torch.Tensor, mi
 
 
 def _average(strength: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each cell and its neighbours [N, h, w], zeros beyond the border."""
+    """Return the mean of each cell and its neighbours, with zeros beyond the border."""
     return F.avg_pool2d(strength.unsqueeze(1), NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2).squeeze(1)
 
 
 def visible_evidence(evidence: torch.Tensor, target: MixedTarget) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return which fraction of each image's evidence, and of its partner's, the mixed image shows.
-
-    Args:
-        evidence: Evidence of the unmixed images by place [N, h, w].
-        target: The mixed batch, with its mask.
-
-    Returns:
-        Two tensors [N], float32, in [0, 1].
-    """
+    """Return which fraction of each image's evidence [N, h, w], and of its partner's, the mixed image shows [N]."""
     weights = evidence / evidence.sum((1, 2), keepdim=True)
     first, second = target.visible_fraction((evidence.shape[1], evidence.shape[2]))
     return (weights * first).sum((1, 2)), (target.partner(weights) * second).sum((1, 2))
