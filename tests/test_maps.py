@@ -85,13 +85,28 @@ def test_the_grid_of_tokens_is_the_models_own(name, size, grid, kwargs):
     assert features_by_place(model, maps, size).shape[1:3] == grid
 
 
-def test_tokens_are_laid_out_row_by_row():
-    class Model(nn.Module):
-        num_prefix_tokens = 1
-        feature_info = [{'reduction': 16}]
+class _Layout:
+    num_features = 5
+    num_prefix_tokens = 1
 
-    features = features_by_place(Model(), torch.arange(-1., 12.).view(1, -1, 1), (32, 96))
-    assert torch.equal(features[0, :, :, 0], torch.arange(12.).view(2, 6))
+
+def test_every_layout_gives_the_same_map():
+    maps = torch.randn(3, 5, 4, 6)
+    tokens = torch.cat([torch.randn(3, 1, 5), maps.flatten(2).mT], dim=1)
+    for model, layout in (
+            (_Layout(), maps), (_Layout(), maps.permute(0, 2, 3, 1)), (_Layout(), tokens),
+            # of a model that has neither attribute: channels first, and a class token where the others form a grid
+            (nn.Identity(), maps), (nn.Identity(), tokens), (nn.Identity(), tokens[:, 1:])):
+        assert torch.equal(features_by_place(model, layout, (64, 96)), maps.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize('model, maps', [
+    (_Layout(), torch.zeros(3, 5)), (_Layout(), torch.zeros(3, 12, 5)), (_Layout(), [torch.zeros(3, 5, 4, 4)]),
+    (nn.Identity(), torch.zeros(3, 2, 5)),  # tokens of a class and of distillation
+    (nn.Identity(), torch.zeros(3, 14, 5))])
+def test_what_has_no_place_is_refused(model, maps):
+    with pytest.raises(TypeError, match="forward_features must return maps .*use ratio 'similarity'"):
+        features_by_place(model, maps, (64, 96))
 
 
 class _Parts(nn.Module):
@@ -191,7 +206,8 @@ def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, parts = torch.get_rng_state(), dict(vars(model))
     found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
-    assert found[:2] == ('forward_features', True) and torch.equal(torch.get_rng_state(), state) and vars(model) == parts
+    assert found[:2] == ('forward_features', True)
+    assert torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
