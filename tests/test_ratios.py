@@ -29,83 +29,67 @@ def _cosine(a, b):
     return sum(x * y for x, y in zip(a, b)) / (_norm(a) * _norm(b))
 
 
-def _reference_distances(name, mixed, original, target, i):
-    j = target.index[i].item()
-    ya, yb = target.labels[i].item(), target.labels[j].item()
-    q, p, p2 = (_softmax(logits.tolist()) for logits in (mixed.logits[i], original.logits[i], original.logits[j]))
-    if name == 'similarity':
-        same = ya == yb
-        return [2. * _norm(_change(q, p, None if same else yb)), 2. * _norm(_change(q, p2, None if same else ya))]
-    if name == 'feature':
-        f_mix, f, f2 = (f.tolist() for f in (mixed.features[i], original.features[i], original.features[j]))
-        return [-8. * _cosine(f_mix, f), -8. * _cosine(f_mix, f2)]
-    if name in ('evidence', 'combined', 'visible'):
-        other, weight = {
-            'evidence': ('feature', 1 / 8), 'combined': ('similarity', 4 / 2), 'visible': ('area', 0.)}[name]
-        weighted = [weight * distance for distance in _reference_distances(other, mixed, original, target, i)]
-        part_of_evidence = 0.5 if name == 'visible' else 1.
-        visible = _reference_visible(original.evidence[i], target.mask[i, 0]), _reference_visible(
-            original.evidence[j], ~target.mask[i, 0])
-        areas = target.lam[i].item(), 1 - target.lam[i].item()
-        return [
-            part_of_evidence * (math.log(max(area, 1e-6)) - math.log(max(part, 1e-6))) + distance
-            for area, part, distance in zip(areas, visible, weighted)]
-    if name == 'released':
-        distances = []
-        for change, label in ((_change(q, p, yb), ya), (_change(q, p2, ya), yb)):
-            softmax = _softmax(change)
-            distances.append(len(target) * softmax[label] / _norm(softmax))
-        return distances
-    return [0., 0.]
-
-
-def _reference_visible(evidence, shown):
+def _visible(evidence, shown):
     """Return the share of an image's evidence, on 4 x 4 places, that is shown, by pixels of 8 x 8."""
     cells = [(y, x) for y in range(4) for x in range(4)]
     parts = {(y, x): shown[2 * y:2 * y + 2, 2 * x:2 * x + 2].float().mean().item() for y, x in cells}
     return sum(evidence[cell].item() * parts[cell] for cell in cells) / evidence.sum().item()
 
 
-def _reference_lam(name, mixed, original, target):
+def _reference_distances(weights, mixed, original, target, i):
+    """Return how far mixed image i is from its first image and from its partner."""
+    j = target.index[i].item()
+    ya, yb = target.labels[i].item(), target.labels[j].item()
+    q, f_mix = _softmax(mixed.logits[i].tolist()), mixed.features[i].tolist()
+    mask, area = target.mask[i, 0], target.lam[i].item()
+    for own, label, other, shown, part in ((i, ya, yb, mask, area), (j, yb, ya, ~mask, 1 - area)):
+        p, f = _softmax(original.logits[own].tolist()), original.features[own].tolist()
+        if weights == 'released':
+            softmax = _softmax(_change(q, p, other))
+            yield len(target) * softmax[label] / _norm(softmax)
+            continue
+        w, s, k = weights
+        visible = _visible(original.evidence[own], shown)
+        yield (
+            w * (math.log(max(part, 1e-6)) - math.log(max(visible, 1e-6)))
+            + s * _norm(_change(q, p, None if ya == yb else other)) - k * _cosine(f_mix, f))
+
+
+def _reference_lam(weights, mixed, original, target):
     shares = []
     for i, lam in enumerate(target.lam.tolist()):
-        a, b = _reference_distances(name, mixed, original, target, i)
+        a, b = _reference_distances(weights, mixed, original, target, i)
         first, second = lam * math.exp(-a), (1 - lam) * math.exp(-b)
         shares.append(first / (first + second))
     return torch.tensor(shares)
 
 
-@pytest.mark.parametrize('name', list(FORMULAS))
+NAMES = {
+    'combined': (1., 4., 0.), 'evidence': (1., 0., 1.), 'visible': (0.5, 0., 0.), 'feature': (0., 0., 8.),
+    'similarity': (0., 2., 0.), 'area': (0., 0., 0.), 'released': 'released'}
+
+
+@pytest.mark.parametrize('ratio', [*NAMES, (0.5, 1., 0.), (0.25, 1., 2.), (1., 2., 3.), (0., 1., 2.)])
 @pytest.mark.parametrize('size, num_classes', [(1, 2), (7, 2), (9, 10), (32, 100)])
-def test_follows_the_formula_and_is_exact_at_0_and_1(name, size, num_classes):
+def test_follows_the_formula_and_is_exact_at_0_and_1(ratio, size, num_classes):
     batch = random_batch(size, num_classes, seed=size)
-    lam, area = FORMULAS[name](*batch), batch[2].lam
-    torch.testing.assert_close(lam, _reference_lam(name, *batch), rtol=1e-4, atol=1e-6)
+    lam, area = create_ratio(ratio)(*batch), batch[2].lam
+    torch.testing.assert_close(lam, _reference_lam(NAMES.get(ratio, ratio), *batch), rtol=1e-4, atol=1e-6)
     assert lam[area == 1].eq(1).all() and lam[area == 0].eq(0).all() and area.eq(area.round()).any()
-    assert not lam.requires_grad and lam.dtype == torch.float32
+    assert not lam.requires_grad and lam.dtype == torch.float32 and NAMES.keys() == FORMULAS.keys()
 
 
 def test_weights_of_zero_are_the_area_to_the_last_bit():
     mixed, original, target = random_batch(32, 10)
     assert torch.equal(create_ratio((0, 0, 0))(mixed, original, target), target.lam)
     assert create_ratio((0, 0, 0)).needs == () and str(create_ratio((0, 0, 0))) == 'area (0, 0, 0)'
-    assert create_ratio('similarity', 0.) == create_ratio((0, 0, 0))
 
 
-@pytest.mark.parametrize('weights', [(0.5, 0., 0.), (0.5, 1., 0.), (0.25, 1., 2.), (1., 2., 3.), (0., 1., 2.)])
-def test_weights_add_in_log_odds(weights):
-    mixed, original, target = random_batch(16, 10)
-
-    def log_odds(name, strength=None):
-        return torch.logit(create_ratio(name, strength)(mixed, original, target))
-
-    area, (w, s, k) = log_odds('area'), weights
-    expected = (
-        area + 2 * w * (log_odds('visible') - area) + s * (log_odds('similarity', 1.) - area)
-        + k * (log_odds('feature', 1.) - area))
-    inner = (target.lam > 0) & (target.lam < 1)
-    found = torch.logit(Formula(*weights)(mixed, original, target))
-    torch.testing.assert_close(found[inner], expected[inner], rtol=1e-3, atol=1e-3)
+@pytest.mark.parametrize('name, strength, weights', [
+    ('combined', 5., (1., 5., 0.)), ('evidence', 3., (1., 0., 3.)), ('feature', 1., (0., 0., 1.)),
+    ('similarity', 0., (0., 0., 0.))])
+def test_a_strength_is_the_weight_of_what_is_compared(name, strength, weights):
+    assert create_ratio(name, strength) == Formula(*weights)
 
 
 @pytest.mark.parametrize('ratio, strength, error, message', [

@@ -109,10 +109,6 @@ def test_an_image_that_is_not_mixed_has_its_own_map_to_the_last_bit():
         maps = torch.randn(32, *GRID, 5)
         whole = target.lam == 1.
         assert 4 < whole.sum() < 28 and torch.equal(unmix(maps, target.mixing)[0][whole], maps[whole])
-    for mode in MODES:  # the middle image is mixed with itself
-        mixup, maps = SUMixMixup(policy='cutmix', mode=mode, num_classes=8), torch.randn(5, *GRID, 5)
-        _, target = mixup(torch.rand(5, 3, *SIZE), torch.arange(5))
-        torch.testing.assert_close(unmix(maps, target.mixing)[0][2], maps[2])
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
@@ -264,7 +260,8 @@ def test_a_step_is_one_forward_of_the_model(options, create, mode):
     assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
     assert len(calls) == len(stems) == 1 and calls[0][0] is mixed and torch.equal(calls[0][1], result['output'])
     assert all(value == 1 for name, value in model.state_dict().items() if 'num_batches_tracked' in name)
-    assert options['ratio'] == 'area' or not torch.allclose(result['lam'], target.lam, atol=1e-6)
+    atol = 1e-4 if create is _resnet else 1e-6
+    assert options['ratio'] == 'area' or not torch.allclose(result['lam'], target.lam, atol=atol)
     assert result['lam'].isfinite().all() and (result['uncertainty'] > 0) == ('gamma' in options)
 
 

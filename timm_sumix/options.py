@@ -19,16 +19,6 @@ def _option(default: Any, help: str, choices: Optional[Sequence[str]] = None) ->
     return field(default=default, metadata={'help': help, 'choices': choices, 'type': str if choices else float})
 
 
-def _check(name: str, value: Any, choices: Optional[Sequence[str]]) -> None:
-    if choices:
-        if value not in choices:
-            raise ValueError(f'{name} must be one of {choices}, got {value!r}')
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f'{name} must be a number, 0 or greater, got {value!r}')
-    elif not 0. <= value < float('inf'):
-        raise ValueError(f'{name} must be 0 or greater, got {value}')
-
-
 @dataclass(frozen=True)
 class SUMixOptions:
     """Settings of the correction, checked when they are made.
@@ -60,9 +50,15 @@ class SUMixOptions:
 
     def __post_init__(self):
         for option in fields(self):
-            value = getattr(self, option.name)
-            if option.name != 'ratio' and not (value is None and option.default is None):
-                _check(option.name, value, option.metadata['choices'])
+            name, value, choices = option.name, getattr(self, option.name), option.metadata['choices']
+            if name == 'ratio' or value is None and option.default is None:
+                continue
+            if choices and value not in choices:
+                raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+            if not choices and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise TypeError(f'{name} must be a number, 0 or greater, got {value!r}')
+            if not choices and not 0. <= value < float('inf'):
+                raise ValueError(f'{name} must be 0 or greater, got {value}')
         ratio = self.create_ratio()  # which checks ratio, and whether it takes a strength
         if self.original_pass == 'none' and self._is_released:
             raise ValueError("ratio 'released' is of two passes: use original_pass 'no-grad' or 'grad', got 'none'")

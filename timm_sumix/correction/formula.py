@@ -27,7 +27,7 @@ from ..target import MixedTarget, ModelOutput
 from .base import Ratio
 from .evidence import visible_evidence
 
-# name: (w, s, k)
+# name: (w, s, k); a strength takes the place of s, or of k where s is 0
 WEIGHTS: Dict[str, Tuple[float, float, float]] = {
     'combined': (1., 4., 0.),
     'evidence': (1., 0., 1.),
@@ -36,8 +36,6 @@ WEIGHTS: Dict[str, Tuple[float, float, float]] = {
     'similarity': (0., 2., 0.),
     'area': (0., 0., 0.),
 }
-# name: position of the weight that `strength` sets
-STRENGTHS = {'combined': 1, 'evidence': 2, 'feature': 2, 'similarity': 1}
 PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these take their place
 
 

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import torch
 
 from .base import Ratio
-from .formula import STRENGTHS, WEIGHTS, Formula, check_weights
+from .formula import WEIGHTS, Formula, check_weights
 from .released import Released
 
 # name: without arguments, the ratio at its own strength
@@ -52,10 +52,9 @@ def create_ratio(ratio: AnyRatio, strength: Optional[float] = None) -> Ratio:
     if isinstance(ratio, str):
         if strength is None:
             return RATIOS[ratio]()
-        if ratio in STRENGTHS:
-            weights = list(WEIGHTS[ratio])
-            weights[STRENGTHS[ratio]] = strength
-            return Formula(*weights)
+        w, s, k = WEIGHTS.get(ratio, (0., 0., 0.))
+        if s or k:  # the weight of what is compared
+            return Formula(w, strength, k) if s else Formula(w, s, strength)
     if strength is not None:
         name = ratio if isinstance(ratio, str) else 'of weights' if are_weights else 'of your own'
         raise ValueError(f'ratio {name!r} has no strength, got {strength}: leave it out')
