@@ -52,10 +52,9 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
         output, unmixed = module(mixed, *((None, target.mixing) if original_pass == 'none' else (images,)))
         torch.testing.assert_close(output.logits, model(mixed))
     assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0
-    if original_pass == 'none':
-        assert unmixed.features.std() > 0
-    else:  # which gives the logits, so that features need not be averaged
-        assert unmixed.features is None and unmixed.logits.std() > 0
+    # a second pass gives the logits, so that features need not be averaged
+    given, lacking = ('features', 'logits') if original_pass == 'none' else ('logits', 'features')
+    assert getattr(unmixed, given).std() > 0 and getattr(unmixed, lacking) is None
 
 
 @pytest.mark.parametrize('name', ['coat_lite_tiny', 'volo_d1_224', 'tnt_s_legacy_patch16_224'])
@@ -109,52 +108,34 @@ def test_what_has_no_place_is_refused(model, maps):
         features_by_place(model, maps, (64, 96))
 
 
-class _Parts(nn.Module):
-    """A model of two parts, whose head reads the last feature map [N, 4, 2, 2] of images of 8 x 8."""
-    num_classes = num_features = 10
-    num_prefix_tokens = 0
+class _Pooled(nn.Module):
+    """A model of two parts, without a map."""
+    num_classes, num_features = 10, 3
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(4, 10)
+        self.layer = nn.Linear(3, 10)
 
     def forward_features(self, x):
-        return nn.functional.avg_pool2d(x, 4).mean(1, keepdim=True) * torch.arange(1., 5.).view(-1, 1, 1)
+        return x.mean((2, 3))
 
     def forward_head(self, x, pre_logits=False):
-        return self.layer(x.mean((2, 3)))
+        return x if pre_logits else self.layer(x)
 
     def forward(self, x):
         return self.forward_head(self.forward_features(x))
 
 
-class _Pooled(_Parts):
-    def forward_features(self, x):
-        return super().forward_features(x).mean((2, 3))
-
-    def forward_head(self, x, pre_logits=False):
-        return self.layer(x)
-
-
-class _Centred(_Parts):
+class _Centred(_Pooled):
     """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
     num_prefix_tokens = 1
     feature_info = [{'reduction': 4}]
 
-    def __init__(self):
-        super().__init__()
-        self.token = nn.Parameter(torch.tensor([1., 2., 3., 6.]))
-
     def forward_features(self, x):
-        return torch.cat([self.token.expand(len(x), 1, 4), super().forward_features(x).flatten(2).mT], dim=1)
+        return torch.cat([torch.tensor([1., 2., 6.]).expand(len(x), 1, 3), x[:, :, ::4, ::4].flatten(2).mT], dim=1)
 
     def forward_head(self, x, pre_logits=False):
         return x[:, 0] - x[:, 0].mean(1, keepdim=True)
-
-
-class _Out(_Parts):
-    def forward_head(self, x, pre_logits=False):
-        raise RuntimeError('out of memory')
 
 
 @pytest.mark.parametrize('create, side, reason', [
@@ -194,8 +175,12 @@ def test_later_images_of_which_the_map_is_a_single_place_keep_the_area_which_one
     assert 'a single place for images of 32 x 32: labels stay as they are by area' in warning
 
 
-def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge():
-    for run in (lambda: find_map(_Out(), _images(1, 8)[0]), lambda: _task(_Out())(*_images(4, 8))):
+def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr(_Pooled, 'forward_head', fail)
+    for run in (lambda: find_map(_Pooled(), _images(1, 8)[0]), lambda: _task(_Pooled())(*_images(4, 8))):
         with pytest.raises(RuntimeError, match='out of memory'):
             run()
 

@@ -98,15 +98,9 @@ class _Scaling(nn.Module):
         return self.forward_head(self.forward_features(3. * x))
 
 
-class _Flipping(_Scaling):
-    def forward(self, x):
-        return super().forward(x) + super().forward(x.flip(-1))
-
-
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
-@pytest.mark.parametrize('kind', [_Scaling, _Flipping])
-def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refused_elsewhere(kind, options):
-    model = kind().eval()
+def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refused_elsewhere(options):
+    model = _Scaling().eval()
     task = _task(model, **options)
     mixed, target = task.mixup(*_images())
     if options.get('ratio') in ('area', 'released') and 'gamma' not in options:
@@ -115,7 +109,7 @@ def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refuse
     for run in (
             task.prepare, lambda images: task(images, target),
             lambda images: _compile(task, 'task')(images, target)):
-        with pytest.raises(ValueError, match=f'the forward of {kind.__name__} does more than forward_head.forward'):
+        with pytest.raises(ValueError, match='the forward of _Scaling does more than forward_head.forward'):
             run(mixed)
 
 
