@@ -61,12 +61,9 @@ def check_model(model: nn.Module, needs_parts: bool) -> None:
 
 
 def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Tuple[Any, Any]], images: torch.Tensor) -> Any:
-    """Return what forward(images) does, with the model's own forward hooks around it, as if its forward were called.
+    """Return what forward(images [N, C, H, W]) does, with the model's own forward hooks around it.
 
-    Args:
-        model: The model whose hooks are called.
-        forward: Returns the model's output, which hooks may change, and whatever else is kept of the pass.
-        images: Images [N, C, H, W], which hooks may change.
+    `forward` returns the model's output, which hooks may change as they may the images, and what is kept of the pass.
 
     Raises:
         ValueError: If the model has backward hooks, which need torch's own call.

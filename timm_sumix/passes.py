@@ -41,13 +41,8 @@ class SUMixModule(WithHeads):
     """
 
     def __init__(
-            self,
-            model: nn.Module,
-            ratio: Ratio,
-            original_pass: str = 'none',
-            term: Optional[str] = None,
-            verbose: bool = True,
-    ):
+            self, model: nn.Module, ratio: Ratio, original_pass: str = 'none', term: Optional[str] = None,
+            verbose: bool = True):
         super().__init__(model)
         self.ratio = ratio
         self.original_pass = original_pass

@@ -116,11 +116,7 @@ class SUMixTask(ClassificationTask):
             target: Labels [N], int64 (multi_label: [N, C], floating point), or SUMixMixup's MixedTarget.
 
         Returns:
-            Dictionary containing:
-                - 'loss': Training loss
-                - 'output': Logits of the mixed images [N, C]
-                - 'lam': Corrected shares of the first images [N]
-                - 'classification' and 'uncertainty': Parts of the loss, as SUMixLoss returns them
+            What SUMixLoss returns, and 'output': Logits of the mixed images [N, C]
         """
         self.prepare(input)
         if not isinstance(target, MixedTarget) and self.is_training:

@@ -44,7 +44,7 @@ class Ratio:
         Args:
             mixed: Outputs for the mixed images.
             original: Outputs for the unmixed images, in the order of the batch; None if the ratio reads none.
-            target: Labels of the mixed batch, with the shares by area.
+            target: Labels of the mixed batch.
 
         Raises:
             ValueError: If the outputs lack what the ratio reads or are of another shape, or it reads the class of an

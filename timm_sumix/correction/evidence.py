@@ -1,8 +1,8 @@
 """Spatial evidence from a model's last feature map: where in an image the model sees an object.
 
-At an object the features differ from the background's, whatever the object's class. So the evidence needs no class
-activation map, and with it no label and no second head. Reading an object's place from the features of the unmixed
-image is the idea of SnapMix (https://arxiv.org/abs/2012.04846), which weights them by the label's class.
+At an object the features differ from the background's, whatever its class: no label and no class activation map is
+needed. Reading an object's place from the features of the unmixed image is the idea of SnapMix
+(https://arxiv.org/abs/2012.04846), which weights them by the label's class.
 """
 from typing import Optional, Tuple
 
@@ -30,7 +30,7 @@ def evidence_map(
     Args:
         features: Last feature map by place [N, h, w, D].
         seen: Fraction of each cell that the mixed images show [N, h, w], in [0, 1], as unmix returns it; None: all.
-        mixing: How the images were mixed, with `seen`, to fill in what is not seen.
+        mixing: How the images were mixed, with `seen`, to guess what is not seen.
     """
     features = features.detach().float()
     deviation, mean = torch.std_mean(features, dim=(1, 2), correction=0, keepdim=True)
@@ -41,21 +41,16 @@ def evidence_map(
         strength = _average(distance * seen) * _average(torch.ones_like(seen)) / _average(seen).clamp(min=_TINY)
     greatest = strength.amax((1, 2), keepdim=True).clamp(min=_TINY)
     evidence = (strength / greatest).clamp(min=_TINY) ** POWER
-    return evidence if seen is None or mixing is None else _fill(evidence, greatest, seen, mixing)
-
-
-def _fill(evidence: torch.Tensor, greatest: torch.Tensor, seen: torch.Tensor, mixing: Mixing) -> torch.Tensor:
-    """Return evidence [N, h, w] with a guess in what is not seen of each image; `greatest` [N, 1, 1] is its unit.
-
-    It has, by area, the geometric mean of what is seen of the image and of its partner. Where the partner is shown
-    whole, at a smaller size, only the part outside its box is seen, and half of the evidence is spread evenly.
-    """
+    if seen is None or mixing is None:
+        return evidence
+    # what is not seen has, by area, the geometric mean of what is seen of the image and of its partner
     density = (evidence * seen).sum((1, 2), keepdim=True) / seen.sum((1, 2), keepdim=True).clamp(min=_TINY)
     partners = mixing.partner(density) * (mixing.partner(greatest) / greatest) ** POWER
     evidence = evidence * seen + (1. - seen) * (density * partners).sqrt()
     in_place = mixing.partner_in_place((evidence.shape[1], evidence.shape[2]))
     if in_place is None:
         return evidence
+    # a partner that is shown whole, at a smaller size: only what is outside its box is seen, half is spread evenly
     return torch.where(in_place.view(-1, 1, 1), evidence, torch.lerp(evidence, evidence.mean((1, 2), True), 0.5))
 
 

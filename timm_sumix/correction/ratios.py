@@ -35,16 +35,11 @@ class _OwnRatio(Ratio):
 
 
 def create_ratio(ratio: AnyRatio, strength: Optional[float] = None) -> Ratio:
-    """Return a ratio by its name or weights, or one of your own as it is.
-
-    Args:
-        ratio: A name in RATIOS, weights (w, s, k) of the formula, a Ratio, or a function (mixed, original, target) ->
-            lam [N].
-        strength: Strength of the correction, for a name that has one; None: the ratio's own.
+    """Return the ratio of SUMixOptions.ratio and .strength.
 
     Raises:
-        TypeError: If the ratio is a class rather than its object.
-        ValueError: If it is none of these, a weight is out of range, or a strength is given where there is none.
+        TypeError: If ratio is a class rather than its object.
+        ValueError: If it is no ratio, a weight is out of range, or a strength is given where there is none.
     """
     are_weights = isinstance(ratio, (tuple, list))
     if ratio not in RATIOS if isinstance(ratio, str) else not are_weights and not callable(ratio):
