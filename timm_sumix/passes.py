@@ -97,28 +97,28 @@ class SUMixModule(WithHeads):
             original: The unmixed images [N, C, H, W], for a pass of their own.
             mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
         """
-        made = self._pass(mixed, is_mixed=True)
-        # of a single place, logits are unmixed for the term alone
+        first = self._pass(mixed, is_mixed=True)
+        # where the map has a single place, logits are unmixed for the term alone
         has_logits = self.unmixes_logits and self.found.head_reads_map and (
-            self.has_term or not is_single_place(made.features))
+            self.has_term or not is_single_place(first.features))
         fields = self.ratio.needs
         if fields and self.unmixes_logits and not has_logits:
             fields = ('features', 'evidence')  # in place of logits
-        mixed_output = self._output(made, mixed, fields, is_mixed=True)
+        mixed_output = self._output(first, mixed, fields, is_mixed=True)
         if original is not None:
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
                 second = self._pass(original)
             return mixed_output, self._output(second, original, fields)  # not in no_grad: a gradient for the head
         if mixing is None:
             return mixed_output, None
-        if made.features is None:
+        if first.features is None:
             return mixed_output, self._output(_Pass(), mixed, fields)
         # a graph only where gradient flows through the unmixed outputs
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
-            features, seen = unmix(made.features, mixing)
+            features, seen = unmix(first.features, mixing)
             unmixed = _Pass(features=features)
             if has_logits:
-                head_input = with_features(self.model, made.head_input, features)
+                head_input = with_features(self.model, first.head_input, features)
                 with switched_off('training', (self.model, *self.found.noisy)):  # no dropout, no batch counted
                     logits = self.model.forward_head(head_input)
                     unmixed = _Pass(logits, self._pre_logits(head_input), features=features)
@@ -148,16 +148,16 @@ class SUMixModule(WithHeads):
             return self.model.forward_head(head_input, pre_logits=True)
 
     def _output(
-            self, made: _Pass, images: torch.Tensor, fields: Tuple[str, ...], is_mixed: bool = False,
+            self, result: _Pass, images: torch.Tensor, fields: Tuple[str, ...], is_mixed: bool = False,
             seen: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what is read of a pass over images; where there is no map, or one of a single place, constants."""
-        logits, distilled = made.logits if isinstance(made.logits, tuple) else (made.logits, None)
+        logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
         uncertainty = features = evidence = None
-        if self.uncertainty is not None and made.pre_logits is not None:
-            uncertainty = self.uncertainty(made.pre_logits)
+        if self.uncertainty is not None and result.pre_logits is not None:
+            uncertainty = self.uncertainty(result.pre_logits)
         if self.projection is not None and is_mixed:
-            distilled = self.projection(made.pre_logits)  # a teacher sees the mixed images alone
-        maps = None if is_single_place(made.features) else made.features
+            distilled = self.projection(result.pre_logits)  # a teacher sees the mixed images alone
+        maps = None if is_single_place(result.features) else result.features
         if 'features' in fields:
             features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
         if 'evidence' in fields and not is_mixed:
@@ -165,8 +165,13 @@ class SUMixModule(WithHeads):
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
 
 
-def inputs_beside(target: MixedTarget, makes_both: bool, unmixes: bool) -> Tuple[Any, Optional[Mixing]]:
-    """Return what SUMixModule takes beside mixed images: the unmixed ones [N, C, H, W], or how to unmix; or None."""
+def other_inputs(
+        target: MixedTarget, makes_both: bool, unmixes: bool) -> Tuple[Optional[torch.Tensor], Optional[Mixing]]:
+    """Return `original` and `mixing` of SUMixModule's forward, at most one of them.
+
+    Raises:
+        ValueError: If the target does not hold it.
+    """
     if makes_both:
         if target.original is None:
             raise ValueError(
@@ -210,6 +215,6 @@ def correct(
     if not target.mixed or not ratio.needs:
         return target.lam
     module.prepare(mixed)
-    inputs = inputs_beside(target, options.resolved_pass != 'none', options.unmixes)
+    inputs = other_inputs(target, options.resolved_pass != 'none', options.unmixes)
     mixed_output, original_output = module(mixed, *inputs)
     return ratio(mixed_output, original_output, target)

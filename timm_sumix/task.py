@@ -19,7 +19,7 @@ from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule, inputs_beside
+from .passes import SUMixModule, other_inputs
 from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class SUMixTask(ClassificationTask):
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
         makes_both = self.criterion.options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
             isinstance(module, nn.SyncBatchNorm) for module in self.trainable_module.modules()))
-        mixed, original = self.trainable_module(input, *inputs_beside(target, makes_both, self._unmixes))
+        mixed, original = self.trainable_module(input, *other_inputs(target, makes_both, self._unmixes))
         result = self.criterion(mixed, original, target)
         if self.is_training:
             self.metrics.add(target, result)
