@@ -210,41 +210,29 @@ class _Logits(_Plain):
         return self[1](x)
 
 
-def _by_logits(mixed, original, target):
-    first = (mixed.logits - original.logits).norm(dim=1)
-    return torch.sigmoid(target.lam.logit() - first + (mixed.logits - target.partner(original.logits)).norm(dim=1))
-
-
-def test_a_function_that_reads_logits_alone_needs_no_more_of_a_model():
-    model = _Logits()
-    task = _task(model, ratio=_by_logits, original_pass='no-grad')
-    mixed, target = task.mixup(*_images())
-    result = task(mixed, target)
-    result['loss'].backward()
-    z, z_mix = model(target.original), model(mixed)
-    distances = (z_mix - z).norm(dim=1), (z_mix - z.flip(0)).norm(dim=1)
-    torch.testing.assert_close(result['lam'], torch.sigmoid(target.lam.logit() - distances[0] + distances[1]).detach())
-    torch.testing.assert_close(
-        correct(model, mixed, target, SUMixOptions(_by_logits, original_pass='no-grad')), result['lam'])
-
-
 @pytest.mark.parametrize('create, original_pass, lacking', [
-    (_model, 'none', set()), (_model, 'no-grad', set()),
+    (_model, 'none', set()), (_model, 'no-grad', set()), (_Logits, 'no-grad', set()),
     (lambda: timm.create_model('test_vit', num_classes=10, img_size=32), 'none', {'unmixed logits'}),
     (_Logits, 'none', {'unmixed logits'}),
 ])
 def test_a_function_of_ones_own_is_given_all_that_a_model_has_and_none_of_what_it_lacks(create, original_pass, lacking):
-    found = set()
+    given = {}
 
     def reads(mixed, original, target):
-        for which, output in (('mixed', mixed), ('unmixed', original)):
-            found.update(f'{which} {name}' for name, value in output._asdict().items() if value is None)
+        given.update({'mixed': mixed, 'unmixed': original})
         return (target.lam + 0.5) / 2
 
     mixed, target = _mixup()(*_images())
-    result = _task(create(), ratio=reads, original_pass=original_pass)(mixed, target)
+    model = create()
+    result = _task(model, ratio=reads, original_pass=original_pass)(mixed, target)
     result['loss'].backward()
     torch.testing.assert_close(result['lam'], (target.lam + 0.5) / 2)
+    torch.testing.assert_close(given['mixed'].logits, model(mixed))
+    if original_pass == 'no-grad':
+        torch.testing.assert_close(given['unmixed'].logits, model(target.original))
+    found = {
+        f'{which} {name}' for which, output in given.items() for name, value in output._asdict().items()
+        if value is None}
     of_neither = {f'{which} {name}' for which in ('mixed', 'unmixed') for name in ('uncertainty', 'distilled')}
     assert found == {'mixed evidence', *of_neither, *lacking}
 

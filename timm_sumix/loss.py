@@ -90,7 +90,7 @@ class SUMixLoss(nn.Module):
             original = None
         elif original is None and gamma > 0:
             raise ValueError(f'gamma {gamma:g} needs the outputs for the unmixed images, got None')
-        if original is not None:
+        if original is not None and (self.ratio.needs or gamma > 0):
             _check_shapes('original', original, target, needs_logits=gamma > 0)
         if self.is_released and target.object_mask is not None:
             raise ValueError(
