@@ -17,7 +17,7 @@ import yaml
 from rich.progress import track
 
 from timm_sumix import SUMixMixup, SUMixTask
-from timm_sumix.maps import NO_MAP, find_map
+from timm_sumix.maps import find_map
 
 from .common.record import describe_run, wall_time
 from .common.results import RESULTS, ROOT, write_result
@@ -46,7 +46,7 @@ def measure(name: str) -> Dict[str, Any]:
     found = find_map(model, torch.zeros(1, *size, device='meta' if meta else 'cpu'))
     if found.head_reads_map:
         _step(model, size, meta, ratio='similarity', gamma=0.5)
-    gets = 'area' if found.source == NO_MAP else 'all' if found.head_reads_map else 'evidence'
+    gets = 'area' if not found.source else 'all' if found.head_reads_map else 'evidence'
     return {'model': name, 'size': size[1:], 'map': places, 'source': found.source, 'gets': gets, 'meta': meta}
 
 

@@ -1,75 +1,73 @@
-"""Features and evidence by place, for every layout in which timm's models return their map."""
+"""Evidence by place, and what is filled in where a mixed image does not show it."""
+import math
+
 import pytest
-import timm
 import torch
 
-from timm_sumix import SUMixMixup, SUMixTask
 from timm_sumix.correction import evidence_map
-from timm_sumix.correction.evidence import QUARTILE
-from timm_sumix.maps import features_by_place
+from timm_sumix.region import Mixing
+
+GRID = (3, 2)
+CELLS = [(row, column) for row in range(GRID[0]) for column in range(GRID[1])]
 
 
-class _Model:
-    num_features = 5
-    num_prefix_tokens = 1
+def _neighbours(row, column):
+    return [
+        (y, x) for y in (row - 1, row, row + 1) for x in (column - 1, column, column + 1)
+        if 0 <= y < GRID[0] and 0 <= x < GRID[1]]
 
 
-def _reference(image):
-    """Return the evidence at each place of one image [h, w, D], channel by channel and cell by cell."""
-    height, width, channels = image.shape
-    background = [
-        image[..., c].mean() - QUARTILE * image[..., c].std(correction=0) for c in range(channels)]
-    distance = torch.tensor([[
-        sum((image[i, j, c] - background[c]) ** 2 for c in range(channels)) ** 0.5
-        for j in range(width)] for i in range(height)])
-    strength = torch.tensor([[
-        sum(distance[k, m] for k in range(i - 1, i + 2) for m in range(j - 1, j + 2)
-            if 0 <= k < height and 0 <= m < width) / 9
-        for j in range(width)] for i in range(height)])
-    return (strength / strength.max()) ** 4
+def _reference_evidence(features, known=None):
+    """Return {cell: evidence} of one image [h, w, D], the greatest strength, and the mean evidence of what is known."""
+    places = [features[cell].tolist() for cell in CELLS]
+    background = []
+    for channel in zip(*places):
+        mean = sum(channel) / len(channel)
+        background.append(mean - 0.6745 * math.sqrt(sum((value - mean) ** 2 for value in channel) / len(channel)))
+    distance = {
+        cell: math.sqrt(sum((value - low) ** 2 for value, low in zip(place, background)))
+        for cell, place in zip(CELLS, places)}
+    part = {cell: 1. if known is None else known[cell].item() for cell in CELLS}
+    strength = {}
+    for cell in CELLS:
+        near = _neighbours(*cell)
+        strength[cell] = (
+            sum(distance[other] * part[other] for other in near) / 9
+            * (len(near) / 9) / max(sum(part[other] for other in near) / 9, 1e-6))
+    greatest = max(max(strength.values()), 1e-6)
+    evidence = {cell: max(value / greatest, 1e-6) ** 4 for cell, value in strength.items()}
+    seen = sum(part.values())
+    return evidence, greatest, sum(evidence[cell] * part[cell] for cell in CELLS) / max(seen, 1e-6)
 
 
-def test_every_layout_gives_the_same_evidence_by_the_formula():
-    maps = torch.randn(3, 5, 4, 6, requires_grad=True)
-    expected = torch.stack([_reference(image.permute(1, 2, 0)) for image in maps.detach()])
-    tokens = torch.cat([torch.randn(3, 1, 5), maps.flatten(2).transpose(1, 2)], dim=1)
-    for layout in (maps, maps.permute(0, 2, 3, 1), tokens):
-        found = evidence_map(features_by_place(_Model(), layout, (64, 96)))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-        assert not found.requires_grad
+def test_evidence_follows_the_formula_and_carries_no_gradient():
+    features = torch.randn(4, *GRID, 5, requires_grad=True)
+    found = evidence_map(features)
+    expected = [list(_reference_evidence(image)[0].values()) for image in features.detach()]
+    torch.testing.assert_close(found, torch.tensor(expected).view(4, *GRID), rtol=1e-4, atol=1e-6)
+    assert not found.requires_grad
 
 
-def test_a_class_token_that_the_model_does_not_tell_of_is_found_where_the_others_form_a_grid():
-    tokens = torch.randn(2, 17, 5)
-    model = torch.nn.Identity()
-    assert torch.equal(
-        features_by_place(model, tokens, (64, 64)), features_by_place(_Model(), tokens, (64, 64)))
-    assert features_by_place(model, tokens[:, 1:], (64, 64)).shape == (2, 4, 4, 5)
+@pytest.mark.parametrize('index', [None, [1, 2, 3, 4, 5, 0]], ids=str)
+def test_evidence_of_what_is_not_known_is_the_mean_of_both_images(index):
+    mixing = Mixing(6, torch.rand(6, 1, 12, 8) < 0.5, index=None if index is None else torch.tensor(index))
+    features, known = torch.randn(6, *GRID, 5), torch.rand(6, *GRID)
+    known[0], known[1, 0], known[2, 1:] = 1., 0., 0.
+    parts = [_reference_evidence(image, share) for image, share in zip(features, known)]
+    expected = []
+    for i, (evidence, greatest, density) in enumerate(parts):
+        _, other, partners = parts[index[i] if index else 5 - i]
+        unseen = math.sqrt(density * partners * (other / greatest) ** 4)
+        expected.append([
+            evidence[cell] * known[i][cell].item() + (1 - known[i][cell].item()) * unseen for cell in CELLS])
+    found = evidence_map(features, known, mixing)
+    torch.testing.assert_close(found, torch.tensor(expected).view(6, *GRID), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[0], evidence_map(features[:1])[0])
 
 
-@pytest.mark.parametrize('model, maps', [
-    (_Model(), torch.zeros(3, 5)), (_Model(), torch.zeros(3, 12, 5)), (_Model(), [torch.zeros(3, 5, 4, 4)]),
-    (torch.nn.Identity(), torch.zeros(3, 2, 5)),  # tokens of a class and of distillation
-    (torch.nn.Identity(), torch.zeros(3, 14, 5))])
-def test_what_has_no_place_is_refused(model, maps):
-    with pytest.raises(TypeError, match="forward_features must return maps .*use ratio 'similarity'"):
-        features_by_place(model, maps, (64, 96))
-
-
-@pytest.mark.parametrize('name, kwargs', [
-    ('test_resnet', {}), ('test_byobnet', {}), ('test_efficientnet', {}), ('test_convnext', {}),
-    ('test_vit', {'img_size': 64}), ('mixer_s32_224', {'img_size': 64}),
-    ('swin_tiny_patch4_window7_224', {'img_size': 64, 'embed_dim': 24, 'depths': (1, 1, 1, 1), 'window_size': 2}),
-])
-def test_models_of_every_kind_train_with_it(name, kwargs):
-    model = timm.create_model(name, num_classes=10, **kwargs)
-    task = SUMixTask(model, SUMixMixup(0., 1., mode='pair', num_classes=10), ratio='evidence', verbose=False)
-    mixed, target = task.mixup(torch.randn(4, 3, 64, 64), torch.arange(4))
-    result = task(mixed, target)
-    result['loss'].backward()
-    assert ((result['lam'] >= 0) & (result['lam'] <= 1)).all() and result['loss'].isfinite()
-    assert not torch.allclose(result['lam'], target.lam)
-
-
-def test_maps_of_a_model_that_does_not_tell_its_features_have_channels_first():
-    assert features_by_place(torch.nn.Identity(), torch.randn(3, 5, 4, 6), (64, 96)).shape == (3, 4, 6, 5)
+def test_evidence_lies_where_features_differ_from_the_background_and_is_even_where_none_do():
+    features = torch.full((2, 8, 8, 5), 0.5)
+    features[0, 4:7, 1:4] = 3.
+    evidence = evidence_map(features)
+    assert evidence[0, 5, 2] == 1. and evidence[0, 3:8, 0:5].sum() > 0.9 * evidence[0].sum()
+    torch.testing.assert_close(evidence[1, 1:-1, 1:-1], evidence[1, 1:2, 1:2].expand(6, 6))

@@ -82,10 +82,11 @@ def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked
         assert result['output'].dtype == torch.float16 and result['loss'].dtype == torch.float32
 
 
+@pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('policy', [None, *POLICIES, list(POLICIES)], ids=str)
-def test_every_policy_stays_on_the_device(policy, mode):
-    _step(policy=policy, mode=mode, prob=0.5)
+def test_every_policy_stays_on_the_device_with_and_without_masks_of_objects(policy, mode, masked):
+    _step(policy=policy, mode=mode, prob=0.5, masked=masked)
 
 
 @pytest.mark.parametrize('options', [
@@ -97,48 +98,33 @@ def test_every_setting_stays_on_the_device(options, mode):
     _step(mode=mode, task_kwargs=options)
 
 
-@pytest.mark.parametrize('model, size', [('test_vit', 160), ('test_convnext', 96), ('swin_s3_tiny_224', 224)])
+@pytest.mark.parametrize('kwargs', [
+    {'model': 'test_vit', 'size': 160}, {'model': 'test_convnext'}, {'model': 'swin_s3_tiny_224', 'size': 224},
+    *({'model': 'test_vit', 'size': 160, 'global_pool': 'avg', 'task_kwargs': options}  # logits of tokens
+      for options in ({'ratio': 'similarity'}, {'gamma': 0.5})),
+    {'criterion': BinaryCrossEntropy()}], ids=str)
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
-def test_maps_of_every_kind_stay_on_the_device(model, size, mode):
-    _step(model, size, mode=mode)
+def test_maps_of_every_kind_and_a_binary_criterion_stay_on_the_device(kwargs, mode):
+    _step(mode=mode, **kwargs)
 
 
-@pytest.mark.parametrize('options', [{'ratio': 'similarity'}, {'gamma': 0.5}], ids=str)
-@pytest.mark.parametrize('mode', ['pair', 'elem'])
-def test_logits_are_unmixed_of_tokens_on_the_device(options, mode):
-    _step('test_vit', 160, mode=mode, task_kwargs=options, global_pool='avg')
+def _reads_a_value(mixed, original, target):
+    return target.lam * float(target.lam.mean())
 
 
-def test_a_binary_criterion_stays_on_the_device():
-    _step(criterion=BinaryCrossEntropy(), mode='elem')
+def _assigns_a_number(mixed, original, target):
+    lam = target.lam.clone()
+    lam[0] = 0.5
+    return lam
 
 
-@pytest.mark.parametrize('mode', MODES)
-def test_masks_of_objects_stay_on_the_device(mode):
-    _step(policy=list(POLICIES), mode=mode, prob=0.5, masked=True)
+def _mixes_devices(mixed, original, target):
+    return target.lam * torch.rand(len(target), device='cpu')
 
 
-def test_a_value_that_the_host_reads_is_found():
-    def reads(mixed, original, target):
-        return target.lam * float(target.lam.mean())
-
-    with pytest.raises(DataDependentOutputException):
-        _step(mode='elem', task_kwargs={'ratio': reads, 'original_pass': 'none'})
-
-
-def test_a_number_of_the_host_that_is_assigned_by_index_is_found():
-    def assigns(mixed, original, target):
-        lam = target.lam.clone()
-        lam[0] = 0.5
-        return lam
-
-    with pytest.raises(AssertionError, match='from cpu to cuda'):
-        _step(mode='elem', task_kwargs={'ratio': assigns, 'original_pass': 'none'})
-
-
-def test_a_mix_of_devices_is_found():
-    def mixes(mixed, original, target):
-        return target.lam * torch.rand(len(target), device='cpu')
-
-    with pytest.raises(RuntimeError, match='two (different )?devices'):
-        _step(mode='elem', task_kwargs={'ratio': mixes, 'original_pass': 'none'})
+@pytest.mark.parametrize('ratio, error, message', [
+    (_reads_a_value, DataDependentOutputException, None), (_assigns_a_number, AssertionError, 'from cpu to cuda'),
+    (_mixes_devices, RuntimeError, 'two (different )?devices')])
+def test_what_makes_the_host_wait_or_mixes_devices_is_found(ratio, error, message):
+    with pytest.raises(error, match=message):
+        _step(mode='elem', task_kwargs={'ratio': ratio, 'original_pass': 'none'})

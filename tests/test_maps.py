@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask, correct
-from timm_sumix.maps import FEATURES, INTERMEDIATES, NO_MAP, features_by_place, find_map, with_features
+from timm_sumix.maps import features_by_place, find_map, with_features
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     images, labels = _images(2, side)
     mixed, target = task.mixup(images, labels)
     result, module = task(mixed, target), task.get_trainable_module()
-    assert module.found.source == INTERMEDIATES and not module.found.head_reads_map
+    assert module.found.source == 'forward_intermediates' and not module.found.head_reads_map
     result['loss'].backward()
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
@@ -52,17 +52,16 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
         output, unmixed = module(mixed, *((None, target.mixing) if original_pass == 'none' else (images,)))
         torch.testing.assert_close(output.logits, model(mixed))
     assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0
-    if original_pass == 'none':
-        assert unmixed.features.std() > 0
-    else:  # which gives the logits, so that features need not be averaged
-        assert unmixed.features is None and unmixed.logits.std() > 0
+    # a second pass gives the logits, so that features need not be averaged
+    given, lacking = ('features', 'logits') if original_pass == 'none' else ('logits', 'features')
+    assert getattr(unmixed, given).std() > 0 and getattr(unmixed, lacking) is None
 
 
 @pytest.mark.parametrize('name', ['coat_lite_tiny', 'volo_d1_224', 'tnt_s_legacy_patch16_224'])
 def test_a_class_token_is_found_for_images_of_another_size_than_the_models_usual_one(name):
     model = _model(name, img_size=160).eval()
     mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*_images(2, 160))
-    assert find_map(model, mixed[:1])[:2] == (FEATURES, False)
+    assert find_map(model, mixed[:1])[:2] == ('forward_features', False)
     with pytest.raises(ValueError, match='the uncertainty term needs logits of the unmixed images'):
         _task(model, gamma=0.5).prepare(mixed)
     combined, evidence, two = (
@@ -85,61 +84,58 @@ def test_the_grid_of_tokens_is_the_models_own(name, size, grid, kwargs):
     assert features_by_place(model, maps, size).shape[1:3] == grid
 
 
-def test_tokens_are_laid_out_row_by_row():
-    class Model(nn.Module):
-        num_prefix_tokens = 1
-        feature_info = [{'reduction': 16}]
-
-    features = features_by_place(Model(), torch.arange(-1., 12.).view(1, -1, 1), (32, 96))
-    assert torch.equal(features[0, :, :, 0], torch.arange(12.).view(2, 6))
+class _Layout:
+    num_features = 5
+    num_prefix_tokens = 1
 
 
-class _Parts(nn.Module):
-    """A model of two parts, whose head reads the last feature map [N, 4, 2, 2] of images of 8 x 8."""
-    num_classes = num_features = 10
-    num_prefix_tokens = 0
+def test_every_layout_gives_the_same_map():
+    maps = torch.randn(3, 5, 4, 6)
+    tokens = torch.cat([torch.randn(3, 1, 5), maps.flatten(2).mT], dim=1)
+    for model, layout in (
+            (_Layout(), maps), (_Layout(), maps.permute(0, 2, 3, 1)), (_Layout(), tokens),
+            # of a model that has neither attribute: channels first, and a class token where the others form a grid
+            (nn.Identity(), maps), (nn.Identity(), tokens), (nn.Identity(), tokens[:, 1:])):
+        assert torch.equal(features_by_place(model, layout, (64, 96)), maps.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize('model, maps', [
+    (_Layout(), torch.zeros(3, 5)), (_Layout(), torch.zeros(3, 12, 5)), (_Layout(), [torch.zeros(3, 5, 4, 4)]),
+    (nn.Identity(), torch.zeros(3, 2, 5)),  # tokens of a class and of distillation
+    (nn.Identity(), torch.zeros(3, 14, 5))])
+def test_what_has_no_place_is_refused(model, maps):
+    with pytest.raises(TypeError, match="forward_features must return maps .*use ratio 'similarity'"):
+        features_by_place(model, maps, (64, 96))
+
+
+class _Pooled(nn.Module):
+    """A model of two parts, without a map."""
+    num_classes, num_features = 10, 3
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(4, 10)
+        self.layer = nn.Linear(3, 10)
 
     def forward_features(self, x):
-        return nn.functional.avg_pool2d(x, 4).mean(1, keepdim=True) * torch.arange(1., 5.).view(-1, 1, 1)
+        return x.mean((2, 3))
 
     def forward_head(self, x, pre_logits=False):
-        return self.layer(x.mean((2, 3)))
+        return x if pre_logits else self.layer(x)
 
     def forward(self, x):
         return self.forward_head(self.forward_features(x))
 
 
-class _Pooled(_Parts):
-    def forward_features(self, x):
-        return super().forward_features(x).mean((2, 3))
-
-    def forward_head(self, x, pre_logits=False):
-        return self.layer(x)
-
-
-class _Centred(_Parts):
+class _Centred(_Pooled):
     """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
     num_prefix_tokens = 1
     feature_info = [{'reduction': 4}]
 
-    def __init__(self):
-        super().__init__()
-        self.token = nn.Parameter(torch.tensor([1., 2., 3., 6.]))
-
     def forward_features(self, x):
-        return torch.cat([self.token.expand(len(x), 1, 4), super().forward_features(x).flatten(2).mT], dim=1)
+        return torch.cat([torch.tensor([1., 2., 6.]).expand(len(x), 1, 3), x[:, :, ::4, ::4].flatten(2).mT], dim=1)
 
     def forward_head(self, x, pre_logits=False):
         return x[:, 0] - x[:, 0].mean(1, keepdim=True)
-
-
-class _Out(_Parts):
-    def forward_head(self, x, pre_logits=False):
-        raise RuntimeError('out of memory')
 
 
 @pytest.mark.parametrize('create, side, reason', [
@@ -160,7 +156,7 @@ def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwar
         torch.testing.assert_close(correct(task.get_eval_model(), mixed, target, SUMixOptions(**options)), target.lam)
         warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
         assert re.search(f'{reason}.*labels stay as they are by area', warning) and not recwarn.list
-        assert task.get_trainable_module().found.source == NO_MAP
+        assert not task.get_trainable_module().found.source
     task = _task(create(), gamma=0.5)
     for _ in range(2):  # in a later step too
         with pytest.raises(ValueError, match=f"the uncertainty term needs logits .*{reason}.*use original_pass 'grad'"):
@@ -179,8 +175,12 @@ def test_later_images_of_which_the_map_is_a_single_place_keep_the_area_which_one
     assert 'a single place for images of 32 x 32: labels stay as they are by area' in warning
 
 
-def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge():
-    for run in (lambda: find_map(_Out(), _images(1, 8)[0]), lambda: _task(_Out())(*_images(4, 8))):
+def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr(_Pooled, 'forward_head', fail)
+    for run in (lambda: find_map(_Pooled(), _images(1, 8)[0]), lambda: _task(_Pooled())(*_images(4, 8))):
         with pytest.raises(RuntimeError, match='out of memory'):
             run()
 
@@ -191,7 +191,8 @@ def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, parts = torch.get_rng_state(), dict(vars(model))
     found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
-    assert found[:2] == (FEATURES, True) and torch.equal(torch.get_rng_state(), state) and vars(model) == parts
+    assert found[:2] == ('forward_features', True)
+    assert torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -227,7 +228,7 @@ def test_looking_for_the_map_leaves_no_module_in_eval_mode():
 def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map):
     model = _model(name, **kwargs) if isinstance(name, str) else name()
     side = model.pretrained_cfg['input_size'][-1] if isinstance(name, str) else 8
-    assert find_map(model, torch.randn(1, 3, side, side))[:2] == (FEATURES, reads_map)
+    assert find_map(model, torch.randn(1, 3, side, side))[:2] == ('forward_features', reads_map)
 
 
 @pytest.mark.parametrize('name, kwargs', [

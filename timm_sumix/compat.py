@@ -1,9 +1,5 @@
-"""What differs among timm's versions and among its models, each with the reason.
-
-Only attributes that timm documents or that its models share are read; where a model lacks one, the docstring says what
-is assumed.
-"""
-from typing import Any, Callable, Dict, List, Optional, Tuple
+"""What differs among timm's versions and among its models, each with the reason."""
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import timm.loss
 import torch
@@ -25,21 +21,15 @@ def create_criterion(
 
 
 def is_softmax(criterion: Callable) -> bool:
-    """Whether a criterion takes exactly one class of an image to be there; which of these timm has differs."""
+    """Whether a criterion expects exactly one class an image."""
     names = ('SoftTargetCrossEntropy', 'LabelSmoothingCrossEntropy', 'PolyCrossEntropy', 'AsymmetricLossSingleLabel')
-    return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *_losses(names)))
-
-
-def _losses(names: Tuple[str, ...]) -> List[type]:
-    """Return those of the losses that this timm has."""
-    return [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]
+    losses = [getattr(timm.loss, name) for name in names if hasattr(timm.loss, name)]  # those that this timm has
+    return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *losses))
 
 
 def num_features(model: nn.Module) -> int:
-    """Return the number of pre-logits features; TypeError if the model does not say.
-
-    Models whose head has a hidden layer say head_hidden_size, the others num_features.
-    """
+    """Return the number of pre-logits features; TypeError if the model has neither attribute that holds it."""
+    # the former where the head has a hidden layer
     size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
     if not size:
         raise TypeError(
@@ -52,11 +42,6 @@ def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
     """Return where the model's parameters are and their dtype, so that a head can be made to match."""
     parameter = next(model.parameters(), torch.empty(0))
     return parameter.device, parameter.dtype
-
-
-def has_sync_batch_norm(model: nn.Module) -> bool:
-    """Whether processes wait for each other in each pass, so that all must make the same number of passes."""
-    return any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
 
 
 def check_model(model: nn.Module, needs_parts: bool) -> None:
@@ -75,8 +60,10 @@ def check_model(model: nn.Module, needs_parts: bool) -> None:
             "ratio 'similarity' with original_pass 'no-grad'")
 
 
-def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
-    """Return forward(images), with the model's own forward hooks around it, as if its forward were called.
+def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Tuple[Any, Any]], images: torch.Tensor) -> Any:
+    """Return what forward(images [N, C, H, W]) does, with the model's own forward hooks around it.
+
+    `forward` returns the model's output, which hooks may change as they may the images, and what is kept of the pass.
 
     Raises:
         ValueError: If the model has backward hooks, which need torch's own call.
@@ -91,9 +78,9 @@ def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Any], im
             changed = hook(model, (images,))
         if changed is not None:
             images, = changed if isinstance(changed, tuple) else (changed,)
-    result = forward(images)
+    output, kept = forward(images)
     for key, hook in model._forward_hooks.items():
         given: Tuple[Any, ...] = ({},) if key in model._forward_hooks_with_kwargs else ()
-        changed = hook(model, (images,), *given, result)
-        result = result if changed is None else changed
-    return result
+        changed = hook(model, (images,), *given, output)
+        output = output if changed is None else changed
+    return output, kept

@@ -1,16 +1,10 @@
-"""Every setting of the correction: its default, its check and its help text, once.
-
-SUMixLoss, SUMixTask, correct() and the launcher's --sumix flags are all made from the fields of SUMixOptions.
-"""
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Callable, Dict, Optional, Sequence
+"""Every setting of the correction: its default, its check and its help text, once, for loss, task and launcher."""
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, Optional, Sequence
 
 from .correction import RATIOS, Ratio, create_ratio
 from .correction.ratios import AnyRatio
 from .correction.released import Released
-
-UNCERTAINTIES = ('head', 'logits')
-ORIGINAL_PASSES = ('none', 'no-grad', 'grad')
 
 # name: the options that differ from the defaults
 PRESETS: Dict[str, Dict[str, Any]] = {
@@ -20,33 +14,9 @@ PRESETS: Dict[str, Dict[str, Any]] = {
 }
 
 
-def _choice(default: Optional[str], choices: Sequence[str], help: str, or_ratio: bool = False) -> Any:
-    """Return an option that is one of `choices`, or weights or a callable of one's own where `or_ratio` allows that."""
-    def check(name: str, value: Any) -> None:
-        if value is None and default is None or isinstance(value, str) and value in choices:
-            return
-        if or_ratio and (callable(value) or isinstance(value, (tuple, list))):
-            return
-        raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
-
-    return field(default=default, metadata={'help': help, 'check': check, 'choices': list(choices), 'type': str})
-
-
-def _number(default: Optional[float], valid: Callable[[float], bool], range: str, help: str) -> Any:
-    """Return an option that is a number for which `valid` holds; `range` says in words which those are."""
-    def check(name: str, value: Any) -> None:
-        if value is None and default is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f'{name} must be a number, {range}, got {value!r}')
-        if not valid(value):
-            raise ValueError(f'{name} must be {range}, got {value}')
-
-    return field(default=default, metadata={'help': help, 'check': check, 'choices': None, 'type': float})
-
-
-def _is_weight(value: float) -> bool:
-    return 0. <= value < float('inf')
+def _option(default: Any, help: str, choices: Optional[Sequence[str]] = None) -> Any:
+    """Return an option that is one of `choices`, or without them a number, 0 or greater."""
+    return field(default=default, metadata={'help': help, 'choices': choices, 'type': str if choices else float})
 
 
 @dataclass(frozen=True)
@@ -54,36 +24,42 @@ class SUMixOptions:
     """Settings of the correction, checked when they are made.
 
     Args:
-        ratio: How labels are corrected: 'combined', 'evidence', 'visible', 'feature', 'similarity', 'released' or
-            'area' (not at all), weights (w, s, k) of the formula in correction/formula.py, or a callable of your own,
-            (mixed ModelOutput, original ModelOutput, MixedTarget) -> lam [N].
-        strength: Strength of the correction, 0 or greater; None: the ratio's own default (combined 4, similarity 2,
-            feature 8, evidence 1), the weight of the predictions or features that it compares. The others have none.
-        gamma: Weight of the uncertainty term, 0 or greater; 0 leaves the term out, and makes no head.
-        uncertainty: What models uncertainty. 'head': a linear head on the pre-logits features, trained along and saved
-            as task state; 'logits', with ratio 'released' alone: the logits themselves.
-        original_pass: The pass over the unmixed images. 'none': there is none, a step costs what CutMix's does, and
-            what it would give is unmixed from the mixed images' last feature map; 'no-grad': a second forward; 'grad':
-            with gradient too. None: 'none', but for 'released', which is of two passes: 'grad' with the uncertainty
-            term, 'no-grad' without. It changes no formula.
+        ratio: A name, weights (w, s, k) of the formula in correction/formula.py, or a callable of your own, (mixed
+            ModelOutput, original ModelOutput, MixedTarget) -> lam [N]. 'area' corrects nothing.
+        strength: Weight of the predictions or features that a named ratio compares, 0 or greater; None: its own
+            (combined 4, similarity 2, feature 8, evidence 1; the others have none).
+        gamma: Weight of the uncertainty term, 0 or greater; with 0 there is no term, and no head.
+        uncertainty: 'head': a linear head on the pre-logits features, trained along and saved as task state; 'logits',
+            with ratio 'released' alone: the logits themselves.
+        original_pass: 'none': one pass, and the outputs for the unmixed images are unmixed from the last feature map of
+            the mixed ones; 'no-grad': a second forward, over the unmixed images; 'grad': with gradient too. None:
+            'none', but for 'released' 'grad' with the uncertainty term and 'no-grad' without. It changes no formula.
 
     Raises:
         TypeError: If a number is of another type.
         ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
     """
-    ratio: AnyRatio = _choice('similarity', list(RATIOS), 'how labels are corrected', or_ratio=True)
-    strength: Optional[float] = _number(
-        None, _is_weight, '0 or greater', 'strength of the correction (default: depends on the ratio)')
-    gamma: float = _number(0., _is_weight, '0 or greater', 'weight of the uncertainty term; 0 leaves it out')
-    uncertainty: str = _choice(
-        'head', UNCERTAINTIES, 'what models uncertainty: a linear head, or with ratio released the logits')
-    original_pass: Optional[str] = _choice(
-        None, ORIGINAL_PASSES, 'second pass, over the unmixed images (default: none, but for ratio released)')
+    ratio: AnyRatio = _option('similarity', 'how labels are corrected', list(RATIOS))
+    strength: Optional[float] = _option(None, 'strength of the correction (default: depends on the ratio)')
+    gamma: float = _option(0., 'weight of the uncertainty term; 0 leaves it out')
+    uncertainty: str = _option(
+        'head', 'what models uncertainty: a linear head, or with ratio released the logits', ['head', 'logits'])
+    original_pass: Optional[str] = _option(
+        None, 'second pass, over the unmixed images (default: none, but for ratio released)',
+        ['none', 'no-grad', 'grad'])
 
     def __post_init__(self):
         for option in fields(self):
-            option.metadata['check'](option.name, getattr(self, option.name))
-        ratio = self.create_ratio()  # raises if the ratio takes no strength
+            name, value, choices = option.name, getattr(self, option.name), option.metadata['choices']
+            if name == 'ratio' or value is None and option.default is None:
+                continue
+            if choices and value not in choices:
+                raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+            if not choices and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise TypeError(f'{name} must be a number, 0 or greater, got {value!r}')
+            if not choices and not 0. <= value < float('inf'):
+                raise ValueError(f'{name} must be 0 or greater, got {value}')
+        ratio = self.create_ratio()  # which checks ratio, and whether it takes a strength
         if self.original_pass == 'none' and self._is_released:
             raise ValueError("ratio 'released' is of two passes: use original_pass 'no-grad' or 'grad', got 'none'")
         if self.original_pass == 'grad' and self.gamma == 0:
@@ -102,7 +78,6 @@ class SUMixOptions:
         return cls(**{**PRESETS[name], **changes})
 
     def create_ratio(self) -> Ratio:
-        """Return the ratio as an object, a callable (mixed, original, target) -> lam [N]."""
         return create_ratio(self.ratio, self.strength)
 
     @property
@@ -122,12 +97,3 @@ class SUMixOptions:
     @property
     def _is_released(self) -> bool:
         return self.ratio == 'released' or isinstance(self.ratio, Released)
-
-
-def resolve_options(options: Optional[SUMixOptions], changes: Dict[str, Any]) -> SUMixOptions:
-    """Return `options` (None: the defaults) with the changes; TypeError if a change is none of their fields."""
-    known = [option.name for option in fields(SUMixOptions)]
-    unknown = [name for name in changes if name not in known]
-    if unknown:
-        raise TypeError(f'options must be among {known}, got {unknown}')
-    return replace(options or SUMixOptions(), **changes)

@@ -2,7 +2,7 @@
 
 A step calls forward_features and forward_head, as timm's own FeatureDistillationTask does, compiled or not. In one pass
 over the mixed images the outputs for the unmixed ones are unmixed from the last feature maps; with a second one they
-are those of the unmixed images themselves. No formula knows which.
+are those of the unmixed images themselves.
 """
 import logging
 from typing import Any, NamedTuple, Optional, Tuple
@@ -12,19 +12,7 @@ import torch.nn as nn
 
 from .compat import call_with_hooks, check_model
 from .correction import Ratio, evidence_map, unmix
-from .maps import (
-    FEATURES,
-    NO_MAP,
-    Found,
-    features_by_place,
-    find_map,
-    image_size,
-    is_single_place,
-    output_and_map,
-    quiet,
-    uncounted,
-    with_features,
-)
+from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
 from .options import SUMixOptions
 from .parameters import WithHeads
 from .region import Mixing
@@ -34,11 +22,10 @@ _logger = logging.getLogger(__name__)
 
 
 class _Pass(NamedTuple):
-    """What one pass gives; None where unused."""
-    logits: Optional[torch.Tensor] = None  # [N, C]
-    distilled: Optional[torch.Tensor] = None  # as in ModelOutput
-    pre_logits: Optional[torch.Tensor] = None  # [N, D], for the uncertainty head
-    output: Any = None  # what forward_head takes
+    """What a pass of the model gives; None where unused."""
+    logits: Any = None  # [N, C]; timm's models with a distillation head return two of them
+    pre_logits: Optional[torch.Tensor] = None  # [N, D], what the uncertainty head and a projection read
+    head_input: Any = None  # what forward_head takes
     features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
 
 
@@ -46,136 +33,59 @@ class SUMixModule(WithHeads):
     """A model and its uncertainty head. All is in one forward, as DistributedDataParallel and compile need it.
 
     Args:
-        model: The timm model.
-        ratio: What its outputs are for.
-        uncertainty: Linear head on the model's pre-logits features, or None.
+        model: The timm model; TypeError if it is compiled or wrapped, is none, or lacks what the ratio needs.
+        ratio: The ratio that reads the outputs.
         original_pass: The pass over the unmixed images: 'none', 'no-grad' or 'grad'.
-        has_term: Whether there is an uncertainty term, which sends gradient through the unmixed outputs.
+        term: What the uncertainty term reads: 'logits', or a 'head' that is put into `uncertainty`; None: no term.
         verbose: Whether to warn of what the model lacks.
-
-    Raises:
-        TypeError: If the model is compiled or wrapped, is none, or lacks the parts that the ratio needs.
     """
 
     def __init__(
-            self,
-            model: nn.Module,
-            ratio: Ratio,
-            uncertainty: Optional[nn.Module] = None,
-            original_pass: str = 'none',
-            has_term: bool = False,
-            verbose: bool = True,
-    ):
-        super().__init__(model, uncertainty)
+            self, model: nn.Module, ratio: Ratio, original_pass: str = 'none', term: Optional[str] = None,
+            verbose: bool = True):
+        super().__init__(model)
         self.ratio = ratio
         self.original_pass = original_pass
-        self.has_term = has_term
-        self.wants_logits = original_pass == 'none' and (has_term or 'logits' in ratio.needs)
-        self.needs_map = self.wants_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
+        self.has_term = term is not None
+        self.unmixes_logits = original_pass == 'none' and (self.has_term or 'logits' in ratio.needs)
+        self.needs_map = self.unmixes_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
         self.found = Found()
         self.is_prepared = False
         self._has_warned = not verbose
-        check_model(model, self.needs_map or uncertainty is not None)
+        check_model(model, self.needs_map or term == 'head')
 
     @torch.compiler.disable
     def prepare(self, images: torch.Tensor) -> None:
-        """Find the model's map from the first of the images [N, C, H, W], once; a warning says what it lacks.
+        """Find the model's map from the first of the images [N, C, H, W], once, and warn of what it lacks.
 
         Raises:
-            ValueError: If the model's forward does more than forward_features and forward_head, or there is an
-                uncertainty term and the logits of the unmixed images cannot be unmixed.
+            ValueError: If the model's forward does more than forward_features and forward_head, or the uncertainty term
+                needs logits that cannot be unmixed.
         """
         if self.is_prepared:
             return
         found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
-        name, lacks_logits = type(self.model).__name__, self.wants_logits and not found.head_reads_map
+        name = type(self.model).__name__
+        lacks_logits = self.unmixes_logits and not found.head_reads_map
         if lacks_logits and self.has_term:
             reason = found.reason or 'the head reads more than the last feature map'
             raise ValueError(
                 f'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of {name} ({reason})'
                 ": use original_pass 'grad', another global_pool of the model, or gamma 0")
         self.found, self.is_prepared = found if self.needs_map else Found(noisy=found.noisy), True
-        if self.needs_map and found.source == NO_MAP:
-            self._warn(found.reason)
+        if self.needs_map and not found.source:
+            self._warn_of_area(found.reason)
         elif lacks_logits and not self._has_warned:
             _logger.warning(
                 f'SUMix: the head of {name} reads more than the last feature map, a class token for example: weaker '
                 "correction, by the map alone. Try global_pool 'avg' (--gp avg), or original_pass 'no-grad'.")
 
-    def _warn(self, reason: str) -> None:
+    def _warn_of_area(self, reason: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             _logger.warning(
                 f'SUMix: {type(self.model).__name__}: {reason}: labels stay as they are by area. Ratio '
                 "'similarity' with original_pass 'no-grad' needs no map.")
-
-    def _run(self, images: torch.Tensor, is_unmixed: bool = False) -> _Pass:
-        """Pass images through the model."""
-        if self.found.source == NO_MAP and not self.reads_pre_logits:
-            return self._pass(self.model(images))
-        source = FEATURES if self.found.source == NO_MAP else self.found.source
-        kept = []
-
-        def forward(images: torch.Tensor) -> Any:
-            kept.append((*output_and_map(self.model, source, images), image_size(images)))
-            return self.model.forward_head(kept[0][0])
-
-        logits = call_with_hooks(self.model, forward, images)
-        (output, maps, size), = kept
-        features = None if self.found.source == NO_MAP else features_by_place(self.model, maps, size)
-        if features is not None and is_single_place(features) and not torch.compiler.is_compiling():
-            self._warn(f'the map has a single place for images of {size[0]} x {size[1]}')
-        return self._pass(logits, output, features, is_unmixed)
-
-    def _pass(
-            self, logits: Any, output: Any = None, features: Optional[torch.Tensor] = None, is_unmixed: bool = False,
-    ) -> _Pass:
-        # timm's models with a distillation head return its logits too
-        logits, distilled = logits if isinstance(logits, tuple) else (logits, None)
-        projection = None if is_unmixed else self.projection  # a teacher sees the mixed images alone
-        pre_logits = None
-        if self.uncertainty is not None or projection is not None:
-            with uncounted(self.found.noisy):
-                pre_logits = self.model.forward_head(output, pre_logits=True)
-        if projection is not None:
-            distilled = projection(pre_logits)
-        return _Pass(logits, distilled, pre_logits, output, features)
-
-    def _unmix(self, made: _Pass, mixing: Mixing) -> Tuple[_Pass, Optional[torch.Tensor]]:
-        """Return what a pass over the unmixed images would give, and which part of their maps is seen."""
-        if made.features is None:
-            return _Pass(), None
-        with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
-            features, seen = unmix(made.features, mixing)
-            if not (self.wants_logits and self._gives_logits(made)):
-                return _Pass(features=features), seen
-            output = with_features(self.model, made.output, features)
-            with quiet(self.model, self.found.noisy):
-                return self._pass(self.model.forward_head(output), output, features, is_unmixed=True), seen
-
-    def _gives_logits(self, made: _Pass) -> bool:
-        """Whether the head gives logits of the unmixed map: of one of several places, or where a term asks."""
-        is_single = made.features is not None and is_single_place(made.features)
-        return self.found.head_reads_map and (self.has_term or not is_single)
-
-    def _fields(self, made: _Pass) -> Tuple[str, ...]:
-        """Return what is given of the unmixed images: without their logits, what takes their place."""
-        lacks = bool(self.ratio.needs) and self.wants_logits and not self._gives_logits(made)
-        return ('features', 'evidence') if lacks else self.ratio.needs
-
-    def _to_output(
-            self, made: _Pass, images: torch.Tensor, fields: Tuple[str, ...], seen: Optional[torch.Tensor] = None,
-            mixing: Optional[Mixing] = None) -> ModelOutput:
-        """Return what is asked of a pass over images; where there is no map, or one of a single place, constants."""
-        maps, features, evidence = made.features, None, None
-        if maps is not None and is_single_place(maps):
-            maps = None
-        if 'features' in fields:
-            features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
-        if 'evidence' in fields:
-            evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
-        head = None if self.uncertainty is None or made.pre_logits is None else self.uncertainty(made.pre_logits)
-        return ModelOutput(made.logits, head, features, evidence, made.distilled)
 
     def forward(
             self, mixed: torch.Tensor, original: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None,
@@ -187,46 +97,100 @@ class SUMixModule(WithHeads):
             original: The unmixed images [N, C, H, W], for a pass of their own.
             mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
         """
-        made = self._run(mixed)
-        fields = self._fields(made)
-        mixed_output = self._to_output(made, mixed, tuple(field for field in fields if field != 'evidence'))
+        first = self._pass(mixed, is_mixed=True)
+        # where the map has a single place, logits are unmixed for the term alone
+        has_logits = self.unmixes_logits and self.found.head_reads_map and (
+            self.has_term or not is_single_place(first.features))
+        fields = self.ratio.needs
+        if fields and self.unmixes_logits and not has_logits:
+            fields = ('features', 'evidence')  # in place of logits
+        mixed_output = self._output(first, mixed, fields, is_mixed=True)
         if original is not None:
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
-                second = self._run(original, is_unmixed=True)
-            return mixed_output, self._to_output(second, original, fields)  # not in no_grad: a gradient for the head
+                second = self._pass(original)
+            return mixed_output, self._output(second, original, fields)  # not in no_grad: a gradient for the head
         if mixing is None:
             return mixed_output, None
-        unmixed, seen = self._unmix(made, mixing)
-        return mixed_output, self._to_output(unmixed, mixed, fields, seen, mixing)
+        if first.features is None:
+            return mixed_output, self._output(_Pass(), mixed, fields)
+        # a graph only where gradient flows through the unmixed outputs
+        with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
+            features, seen = unmix(first.features, mixing)
+            unmixed = _Pass(features=features)
+            if has_logits:
+                head_input = with_features(self.model, first.head_input, features)
+                with switched_off('training', (self.model, *self.found.noisy)):  # no dropout, no batch counted
+                    logits = self.model.forward_head(head_input)
+                    unmixed = _Pass(logits, self._pre_logits(head_input), features=features)
+        return mixed_output, self._output(unmixed, mixed, fields, seen=seen, mixing=mixing)
+
+    def _pass(self, images: torch.Tensor, is_mixed: bool = False) -> _Pass:
+        """Call the model, with its hooks, on images [N, C, H, W]."""
+        if not self.found.source and not self.reads_pre_logits:
+            return _Pass(self.model(images))  # any forward will do
+
+        def forward(images):
+            head_input, maps = call_parts(self.model, self.found.source, images)
+            size = images.shape[-2:]
+            features = features_by_place(self.model, maps, size) if self.found.source else None
+            if is_single_place(features) and not torch.compiler.is_compiling():
+                self._warn_of_area(f'the map has a single place for images of {size[0]} x {size[1]}')
+            return self.model.forward_head(head_input), (head_input, features)
+
+        logits, (head_input, features) = call_with_hooks(self.model, forward, images)
+        return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, features)
+
+    def _pre_logits(self, head_input: Any, is_mixed: bool = False) -> Optional[torch.Tensor]:
+        """Call the model's head once more on the same batch, where a head reads its pre-logits features [N, D]."""
+        if self.uncertainty is None and not (is_mixed and self.projection is not None):
+            return None
+        with switched_off('track_running_stats', self.found.noisy):  # normalised as before, counted once
+            return self.model.forward_head(head_input, pre_logits=True)
+
+    def _output(
+            self, result: _Pass, images: torch.Tensor, fields: Tuple[str, ...], is_mixed: bool = False,
+            seen: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
+        """Return what is read of a pass over images; where there is no map, or one of a single place, constants."""
+        logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
+        uncertainty = features = evidence = None
+        if self.uncertainty is not None and result.pre_logits is not None:
+            uncertainty = self.uncertainty(result.pre_logits)
+        if self.projection is not None and is_mixed:
+            distilled = self.projection(result.pre_logits)  # a teacher sees the mixed images alone
+        maps = None if is_single_place(result.features) else result.features
+        if 'features' in fields:
+            features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
+        if 'evidence' in fields and not is_mixed:
+            evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
+        return ModelOutput(logits, uncertainty, features, evidence, distilled)
 
 
-def original_images(target: MixedTarget, mixed: torch.Tensor) -> torch.Tensor:
-    """Return the unmixed images [N, C, H, W] for their pass, in the memory format of the mixed ones."""
-    if target.original is None:
-        raise ValueError("a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
-    channels_last = mixed.is_contiguous(memory_format=torch.channels_last) and not mixed.is_contiguous()
-    return target.original.contiguous(memory_format=torch.channels_last) if channels_last else target.original
+def other_inputs(
+        target: MixedTarget, makes_both: bool, unmixes: bool) -> Tuple[Optional[torch.Tensor], Optional[Mixing]]:
+    """Return `original` and `mixing` of SUMixModule's forward, at most one of them.
 
-
-def mixing_of(target: MixedTarget, unmixes: bool) -> Optional[Mixing]:
-    """Return how a batch was mixed, None where nothing is unmixed; ValueError if the target does not say."""
-    if not target.mixed or not unmixes:
-        return None
+    Raises:
+        ValueError: If the target does not hold it.
+    """
+    if makes_both:
+        if target.original is None:
+            raise ValueError(
+                "a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")
+        return target.original, None
+    if not unmixes or not target.mixed:
+        return None, None
     if target.mixing is None:
         raise ValueError(
             "to unmix, target.mask must be the mask that the images were mixed by, got None: give it, or use "
             "original_pass 'no-grad'")
-    return target.mixing
+    return None, target.mixing
 
 
 @torch.no_grad()
 def correct(
-        model: torch.nn.Module,
-        mixed: torch.Tensor,
-        target: MixedTarget,
-        options: Optional[SUMixOptions] = None,
+        model: nn.Module, mixed: torch.Tensor, target: MixedTarget, options: Optional[SUMixOptions] = None,
 ) -> torch.Tensor:
-    """Return the shares that a model would give the first images of a mixed batch.
+    """Return the shares [N] that a model would give the first images of a mixed batch, in [0, 1], float32.
 
     It makes the passes that the options ask for, in the mode that the model is in; `model.eval()` first leaves batch
     norm's statistics alone. Where the model has no feature map, the shares stay as they are by area, without a warning.
@@ -237,16 +201,12 @@ def correct(
         target: The MixedTarget that came with them.
         options: How to correct; None: the defaults. The uncertainty term plays no part.
 
-    Returns:
-        Corrected shares [N], float32, in [0, 1].
-
     Raises:
         TypeError: If model wraps another, or lacks what the ratio needs.
         ValueError: If target lacks what the ratio needs, or it cannot be unmixed.
 
     Example:
-        >>> mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=1000)
-        >>> mixed, target = mixup(images, labels)
+        >>> mixed, target = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=1000)(images, labels)
         >>> lam = correct(model.eval(), mixed, target)
     """
     options = options or SUMixOptions()
@@ -255,6 +215,6 @@ def correct(
     if not target.mixed or not ratio.needs:
         return target.lam
     module.prepare(mixed)
-    original = original_images(target, mixed) if options.resolved_pass != 'none' else None
-    mixed_output, original_output = module(mixed, original, mixing_of(target, options.unmixes))
+    inputs = other_inputs(target, options.resolved_pass != 'none', options.unmixes)
+    mixed_output, original_output = module(mixed, *inputs)
     return ratio(mixed_output, original_output, target)

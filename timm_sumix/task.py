@@ -2,8 +2,8 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 
-Deviations from the authors' released code: what a second pass would say of the unmixed images can be unmixed from the
-mixed ones; the head is kept apart from the model, so that `state_dict` in a checkpoint is a plain timm model.
+Unlike in the authors' released code, the head is kept apart from the model, so that `state_dict` in a checkpoint is a
+plain timm model, and what a second pass over the unmixed images would give can be unmixed from the mixed ones.
 """
 import logging
 from typing import Any, Callable, Dict, Optional, Union
@@ -13,18 +13,18 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .compat import check_model, create_criterion, device_and_dtype, has_sync_batch_norm, num_features
+from .compat import create_criterion, device_and_dtype, num_features
 from .labels import check_labels
 from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
-from .passes import SUMixModule, mixing_of, original_images
+from .passes import SUMixModule, other_inputs
 from .target import MixedTarget, ModelOutput
 
 _logger = logging.getLogger(__name__)
 
-# what is trained beside the model, and what settles it
+# extra module: what it is, and the settings that create it
 PARTS = {
     'uncertainty': ('an uncertainty head', 'uncertainty and gamma'),
     'projection': ("a projection to a teacher's features", 'teacher')}
@@ -35,11 +35,11 @@ class SUMixTask(ClassificationTask):
     """Classification of mixed images under corrected labels, in place of timm's ClassificationTask.
 
     Args:
-        model: A timm model. All but ratio 'area', and 'similarity' of two passes, need timm's forward_features and
+        model: A timm model. All but ratio 'area', and 'similarity' of two passes, need its forward_features and
             forward_head.
         mixup: Mixes batches that come with integer labels, on their device. It is left as it is.
-        criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy, or where
-            mixup is multi_label binary cross-entropy.
+        criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy, or binary
+            cross-entropy where mixup is multi_label.
         options: Settings of the correction, such as SUMixOptions.preset('paper'); None: the defaults.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head and the criterion; None: the model's. The model is left where it is.
@@ -49,8 +49,7 @@ class SUMixTask(ClassificationTask):
 
     Raises:
         TypeError: If the model or mixup lacks what is needed, or a keyword is no field of SUMixOptions.
-        ValueError: If an option is out of range or unknown, the numbers of classes differ, or what the ratio reads
-            cannot be unmixed from the model's feature map.
+        ValueError: If an option is out of range or unknown, or the numbers of classes differ.
 
     Example:
         >>> mixup = SUMixMixup(cutmix_alpha=1., mixup_alpha=0., num_classes=10)
@@ -66,7 +65,7 @@ class SUMixTask(ClassificationTask):
             self,
             model: nn.Module,
             mixup: SUMixMixup,
-            criterion: Optional[Union[nn.Module, Callable]] = None,
+            criterion: Optional[Callable] = None,
             options: Optional[SUMixOptions] = None,
             *,
             criterion_kwargs: Optional[Dict[str, Any]] = None,
@@ -80,20 +79,19 @@ class SUMixTask(ClassificationTask):
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
         loss = SUMixLoss(create_criterion(criterion, criterion_kwargs, mixup.multi_label), options, **changes)
         options, ratio = loss.options, loss.ratio
-        has_term = options.gamma > 0
         if mixup.multi_label:
             loss.check_multi_label()
-        has_head = has_term and options.uncertainty == 'head'
-        check_model(model, has_head)
+        term = options.uncertainty if options.gamma > 0 else None
+        module = SUMixModule(model, ratio, options.resolved_pass, term, verbose)
         model_classes = getattr(model, 'num_classes', mixup.num_classes)
         if model_classes != mixup.num_classes:
             raise ValueError(
                 f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {model_classes}')
         own_device, own_dtype = device_and_dtype(model)
         device = own_device if device is None else device
-        head = nn.Linear(
-            num_features(model), mixup.num_classes, device=device, dtype=dtype or own_dtype) if has_head else None
-        module = SUMixModule(model, ratio, head, options.resolved_pass, has_term, verbose)
+        if term == 'head':
+            module.uncertainty = nn.Linear(
+                num_features(model), mixup.num_classes, device=device, dtype=dtype or own_dtype)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self._unmixes = options.unmixes
@@ -102,6 +100,85 @@ class SUMixTask(ClassificationTask):
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
         if verbose:
             self._log_settings()
+
+    def forward(self, input: torch.Tensor, target: Union[torch.Tensor, MixedTarget]) -> Dict[str, torch.Tensor]:
+        """Mix the batch, unless it is mixed already, pass it through the model, and compute the loss.
+
+        In eval mode nothing is mixed: the loss is the base criterion's for the labels as they are, without smoothing,
+        and no metrics are added up.
+
+        Args:
+            input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
+            target: Labels [N], int64 (multi_label: [N, C], floating point), or SUMixMixup's MixedTarget.
+
+        Returns:
+            What SUMixLoss returns, and 'output': Logits of the mixed images [N, C]
+        """
+        self.prepare(input)
+        if not isinstance(target, MixedTarget) and self.is_training:
+            input, target = self.mixup(input, target)
+        elif not isinstance(target, MixedTarget):
+            check_labels(target, self.mixup.num_classes, self.mixup.multi_label)
+            target = MixedTarget(target, None, self.mixup.num_classes)
+        # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
+        makes_both = self.criterion.options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
+            isinstance(module, nn.SyncBatchNorm) for module in self.trainable_module.modules()))
+        mixed, original = self.trainable_module(input, *other_inputs(target, makes_both, self._unmixes))
+        result = self.criterion(mixed, original, target)
+        if self.is_training:
+            self.metrics.add(target, result)
+            if self.after_batch is not None and target.mixed:
+                self.after_batch(input, target, result['lam'])
+        return self._complete(input, mixed, result)
+
+    def _complete(
+            self, input: torch.Tensor, mixed: ModelOutput, result: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+        """Return what forward() returns; a subclass may add to the loss."""
+        return {'output': mixed.logits, **result}
+
+    @property
+    def is_training(self) -> bool:
+        """Whether batches are mixed: while the model that is trained is in training mode."""
+        trained = unwrap_model(self.trainable_module)
+        return trained.training and trained.model.training
+
+    def prepare(self, images: torch.Tensor) -> None:
+        """Find the model's feature map from the first of the images [N, C, H, W]; else the first step does it.
+
+        Raises:
+            ValueError: If the model lacks what the options need.
+        """
+        unwrap_model(self.trainable_module).prepare(images)
+
+    def pop_metrics(self) -> Dict[str, float]:
+        """Return means over the samples since the last call, over all processes; empty if there was none.
+
+        Keys: 'lam', 'corrected_lam', 'shift' (mean |corrected - lam|), 'classification' and 'uncertainty'.
+        """
+        return self.metrics.pop()
+
+    def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> ClassificationTask:
+        if next(self.trainable_module.parameters()).device.type == 'cpu':
+            device_ids = None  # as DistributedDataParallel demands
+        return super().prepare_distributed(device_ids=device_ids, **ddp_kwargs)
+
+    def compile(  # type: ignore[override]  # timm's signature, which is not torch's
+            self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
+        """Compile the training forward (all passes), ratio and loss, and, apart, the model that is validated."""
+        module = self.trainable_module
+        self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
+        self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
+        self.criterion.compile(backend=backend, mode=mode, **compile_kwargs)
+        return self.eval_model
+
+    def get_eval_model(self, module: Optional[nn.Module] = None, ema: bool = False) -> Optional[nn.Module]:
+        resolved = super().get_eval_model(module=module, ema=ema)
+        inner = unwrap_model(resolved)
+        return inner.model if isinstance(inner, SUMixModule) else resolved
+
+    def get_clip_parameters(self, exclude_head: bool = False):
+        trainable = unwrap_model(self.trainable_module)
+        return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
 
     def _log_settings(self) -> None:
         options, ratio, made = self.criterion.options, self.criterion.ratio, self.criterion.options.resolved_pass
@@ -118,119 +195,16 @@ class SUMixTask(ClassificationTask):
                 "SUMix: in mode 'elem' the two mixed images of a pair do not show all of both: mode 'pair' "
                 '(--mixup-mode pair) gives truer labels.')
 
-    def forward(
-            self,
-            input: torch.Tensor,
-            target: Union[torch.Tensor, MixedTarget],
-    ) -> Dict[str, torch.Tensor]:
-        """Mix the batch, unless it is mixed already, pass it (and its unmixed images) through the model; the loss.
-
-        In eval mode nothing is mixed: the loss is the base criterion's for the labels as they are, without smoothing,
-        and the metrics are left alone.
-
-        Args:
-            input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
-            target: Labels [N], int64 (multi_label: [N, C], floating point), or the MixedTarget that SUMixMixup
-                returned.
-
-        Returns:
-            Dictionary containing:
-                - 'loss': Training loss
-                - 'output': Logits of the mixed images [N, C]
-                - 'lam': Corrected shares of the first images [N]
-                - 'classification': Base criterion under the corrected labels
-                - 'uncertainty': Uncertainty term before gamma, 0 where it is off or nothing was mixed
-        """
-        self.prepare(input)
-        if not isinstance(target, MixedTarget):
-            input, target = self.mixup(input, target) if self.is_training else (input, self._unmixed(target))
-        options = self.criterion.options
-        # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
-        makes_both = options.resolved_pass != 'none' and (
-            target.mixed or self.is_training and has_sync_batch_norm(self.trainable_module))
-        original_input = original_images(target, input) if makes_both else None
-        mixed, original = self.trainable_module(input, original_input, mixing_of(target, self._unmixes))
-        result = self.criterion(mixed, original, target)
-        if self.is_training:
-            self.metrics.add(target, result)
-            if self.after_batch is not None and target.mixed:
-                self.after_batch(input, target, result['lam'])
-        return self._complete(input, mixed, result)
-
-    def _complete(
-            self, input: torch.Tensor, mixed: ModelOutput, result: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
-        """Return what forward() returns, from the outputs for its images and the loss."""
-        return {'output': mixed.logits, **result}
-
-    def _unmixed(self, labels: torch.Tensor) -> MixedTarget:
-        check_labels(labels, self.mixup.num_classes, self.mixup.multi_label)
-        return MixedTarget(labels, None, self.mixup.num_classes)
-
-    @property
-    def is_training(self) -> bool:
-        """Whether batches are mixed: while the model that is trained is in training mode."""
-        trained = unwrap_model(self.trainable_module)
-        return trained.training and trained.model.training
-
-    def prepare(self, images: torch.Tensor) -> None:
-        """Find the model's feature map from the first of the images [N, C, H, W]; the first step does it otherwise.
-
-        Raises:
-            ValueError: If the options cannot be had of this model.
-        """
-        unwrap_model(self.trainable_module).prepare(images)
-
-    def pop_metrics(self) -> Dict[str, float]:
-        """Return means over the samples since the last call, over all processes, and start anew.
-
-        Returns:
-            Dictionary of 'lam', 'corrected_lam', 'shift' (mean |corrected - lam|), 'classification' and
-            'uncertainty'; empty if there was no sample.
-        """
-        return self.metrics.pop()
-
-    def prepare_distributed(self, device_ids: Optional[list] = None, **ddp_kwargs) -> ClassificationTask:
-        """Wrap model and head in one DistributedDataParallel; on the CPU, device_ids are left out as it demands."""
-        if next(self.trainable_module.parameters()).device.type == 'cpu':
-            device_ids = None
-        return super().prepare_distributed(device_ids=device_ids, **ddp_kwargs)
-
-    def compile(  # type: ignore[override]  # timm's signature, which is not torch's
-            self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
-        """Compile the training forward (all passes), ratio and loss, and, apart, the model that is validated."""
-        module = self.trainable_module
-        self.eval_model = torch.compile(module.model, backend=backend, mode=mode, **compile_kwargs)
-        self.trainable_module = torch.compile(module, backend=backend, mode=mode, **compile_kwargs)
-        self.criterion.compile(backend=backend, mode=mode, **compile_kwargs)
-        return self.eval_model
-
-    def get_eval_model(self, module: Optional[nn.Module] = None, ema: bool = False) -> Optional[nn.Module]:
-        """Return the timm model itself, which is what is validated and saved."""
-        resolved = super().get_eval_model(module=module, ema=ema)
-        inner = unwrap_model(resolved)
-        return inner.model if isinstance(inner, SUMixModule) else resolved
-
-    def get_clip_parameters(self, exclude_head: bool = False):
-        """Return the parameters to clip; without head, neither classifier nor uncertainty head are among them."""
-        trainable = unwrap_model(self.trainable_module)
-        return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
-
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
-        """Return the state dicts of what is trained beside the model, by their names in PARTS."""
         return {name: part.state_dict() for name, part in self._parts(module, ema).items()}
 
     def load_task_state(
-            self,
-            state: Optional[Dict[str, Any]],
-            strict: bool = True,
-            module: Optional[nn.Module] = None,
-            ema: bool = False,
-    ) -> None:
-        """Load what is trained beside the model.
+            self, state: Optional[Dict[str, Any]], strict: bool = True, module: Optional[nn.Module] = None,
+            ema: bool = False) -> None:
+        """Load the parts that are trained beside the model.
 
         Raises:
-            ValueError: If strict and the checkpoint has a part that the task lacks, or the other way round: the
-                optimizer's state would not fit either.
+            ValueError: If strict and the checkpoint has other parts than the task: its optimizer's state would not fit.
         """
         parts, state = self._parts(module, ema), state or {}
         for name, (what, settings) in PARTS.items():

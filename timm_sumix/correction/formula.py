@@ -10,16 +10,15 @@ Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://
     r = ||q - p~'||_2 - ||q - p~||_2      how much nearer the mixture's prediction is to the first image's
     c = cos(f_mix, f) - cos(f_mix, f')    the same of the features: means of the last feature map
 
-z, z', z_mix are the logits of the first image, its partner and their mixture; p = softmax(z), p' = softmax(z'),
-q = softmax(z_mix); p~ is p without class y_b, p~' is p' without class y_a. In log-odds the share stays exact at
-lam = 0 and 1, and weights of 0 are CutMix's own label.
+p, p' and q are the softmax of the logits of the first image, its partner and their mixture; p~ is p without class y_b,
+p~' is p' without class y_a. In log-odds the share stays exact at lam = 0 and 1, and weights of 0 are CutMix's label.
 
 The paper's printed equations were not at hand. r is the comparison that its abstract describes, in the form of the
-authors' released code with its sign mended; e and c are this library's own. What the released code computes is in
-released.py.
+authors' released code with its sign mended; e and c are this library's own.
 """
+import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -28,25 +27,32 @@ from ..target import MixedTarget, ModelOutput
 from .base import Ratio
 from .evidence import visible_evidence
 
+# name: (w, s, k); a strength takes the place of s, or of k where s is 0
+WEIGHTS: Dict[str, Tuple[float, float, float]] = {
+    'combined': (1., 4., 0.),
+    'evidence': (1., 0., 1.),
+    'visible': (0.5, 0., 0.),
+    'feature': (0., 0., 8.),
+    'similarity': (0., 2., 0.),
+    'area': (0., 0., 0.),
+}
 PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these take their place
 
 
+def check_weights(weights: Sequence[Any]) -> None:
+    """Raise ValueError if these are not three weights (w, s, k)."""
+    are_numbers = all(isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights)
+    if len(weights) != 3 or not are_numbers or weights[0] > 1 or not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(
+            f'weights of a ratio must be three numbers (w, s, k), 0 or greater, w at most 1, got {tuple(weights)}')
+
+
 def prediction_changes(
-        mixed: ModelOutput,
-        original: ModelOutput,
-        target: MixedTarget,
-        mask_same_label: bool = False,
+        mixed: ModelOutput, original: ModelOutput, target: MixedTarget, mask_same_label: bool = False,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return how the mixture's prediction differs from each image's own: q - p~ and q - p~'.
+    """Return how the mixture's prediction differs from each image's own: q - p~ and q - p~' [N, C], without gradient.
 
-    Args:
-        mixed: Outputs for the mixed images.
-        original: Outputs for the unmixed images.
-        target: Labels of the mixed batch.
-        mask_same_label: Remove the partner's class even where it is the image's own, as the authors' code does.
-
-    Returns:
-        q - p~ and q - p~', [N, C] each, float32, no gradient.
+    With mask_same_label the partner's class is removed even where it is the image's own, as the authors' code does.
     """
     q = mixed.logits.detach().float().softmax(dim=-1)
     p = original.logits.detach().float().softmax(dim=-1)
@@ -58,48 +64,29 @@ def prediction_changes(
     return q - first, q - second
 
 
-def nearer_prediction(mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> torch.Tensor:
-    """Return r [N]: how much nearer to its first image's prediction than to its partner's a mixture's is."""
-    first, second = prediction_changes(mixed, original, target)
-    return second.norm(dim=-1) - first.norm(dim=-1)
-
-
-def nearer_features(f_mix: torch.Tensor, f: torch.Tensor, target: MixedTarget) -> torch.Tensor:
-    """Return c [N]: how much nearer to its first image's features than to its partner's a mixture's [N, D] are."""
-    f_mix, f = F.normalize(torch.stack([f_mix, f]).detach().float(), dim=-1)
-    return (f_mix * (f - target.partner(f))).sum(-1)
-
-
 @dataclass(frozen=True)
 class Formula(Ratio):
     """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
 
-    Where the logits of the unmixed images cannot be had (the head reads a class token, say), the evidence and features
-    take the place of predictions: `without_logits`. With evidence, no prediction is compared where the feature map has
-    a single place; and where a policy shows the partner whole at a smaller size (ResizeMix), nothing is, since
+    Where the logits of the unmixed images cannot be had (the head reads a class token, say), evidence and features take
+    the place of predictions: `without_logits`. With evidence, no prediction is compared where the feature map has a
+    single place; and where a policy shows the partner whole at a smaller size (ResizeMix), nothing is, since
     predictions and features change with the size.
-
-    Args:
-        w: Weight of the evidence against the area, in [0, 1].
-        s: Weight of the predictions, 0 or greater.
-        k: Weight of the features, 0 or greater.
     """
-    w: float = 0.
-    s: float = 0.
-    k: float = 0.
-    without_logits: Any = field(init=False, repr=False, compare=False, default=None)
+    w: float  # weight of the evidence against the area, in [0, 1]
+    s: float  # of the predictions, 0 or greater
+    k: float  # of the features, 0 or greater
+    without_logits: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        if not 0. <= self.w <= 1.:
-            raise ValueError(f'weight w of the evidence must be in [0, 1], got {self.w}')
-        asked = {'logits': self.s > 0, 'features': self.k > 0, 'evidence': self.w > 0}
-        object.__setattr__(self, 'needs', tuple(part for part, is_asked in asked.items() if is_asked))
-        object.__setattr__(self, 'uses_classes', self.s > 0)
+        check_weights(self.weights)
+        reads = {'logits': self.s, 'features': self.k, 'evidence': self.w}
         parts = {'where the object is': self.w, 'what the model recognises': self.s, "the images' features": self.k}
-        origin = ' and '.join(part for part, weight in parts.items() if weight > 0)
-        object.__setattr__(self, 'origin', origin or "nothing: CutMix's own")
-        object.__setattr__(self, 'without_logits', self if self.s == 0 else Formula(
-            self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES))
+        vars(self).update(  # frozen
+            needs=tuple(field for field, weight in reads.items() if weight > 0),
+            uses_classes=self.s > 0,
+            origin=' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own",
+            without_logits=Formula(self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES) if self.s else self)
 
     @property
     def weights(self) -> Tuple[float, float, float]:
@@ -116,19 +103,23 @@ class Formula(Ratio):
         return '({:g}, {:g}, {:g})'.format(*self.weights)
 
     def __str__(self) -> str:
-        return ' '.join(dict.fromkeys((self.name, self._numbers)))  # once where they have no name
+        return f'{self.name} {self._numbers}' if self.name != self._numbers else self.name
 
     def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
-        """Correct the share of each first image; see Ratio."""
         if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:
             return self.without_logits(mixed, original, target)
         return super().__call__(mixed, original, target)
 
     def shares(self, mixed, original, target):
-        """Return the corrected shares [N]."""
         if not self.needs:
             return target.lam
-        nearer = self._nearer(mixed, original, target)
+        nearer = 0.  # s r + k c
+        if self.s > 0 and not (self.w > 0 and original.evidence.shape[1:] == (1, 1)):
+            first, second = prediction_changes(mixed, original, target)
+            nearer = self.s * (second.norm(dim=-1) - first.norm(dim=-1))
+        if self.k > 0:
+            f_mix, f = F.normalize(torch.stack([mixed.features, original.features]).detach().float(), dim=-1)
+            nearer = nearer + self.k * (f_mix * (f - target.partner(f))).sum(-1)
         if self.w == 0:
             return torch.sigmoid(torch.logit(target.lam) + nearer)
         if target.mixing is None:
@@ -141,24 +132,3 @@ class Formula(Ratio):
         if self.w < 1:  # at 1 the area is left out: where the share is 0 or 1, inf - inf
             log_odds = (1. - self.w) * torch.logit(target.lam) + self.w * log_odds
         return torch.sigmoid(log_odds + nearer)
-
-    def _nearer(self, mixed: Any, original: Any, target: MixedTarget) -> Any:
-        """Return s r + k c [N], or 0 where nothing is compared."""
-        compares_predictions = self.s > 0 and not (self.w > 0 and original.evidence.shape[1:] == (1, 1))
-        predictions = self.s * nearer_prediction(mixed, original, target) if compares_predictions else 0.
-        if self.k == 0:
-            return predictions
-        return predictions + self.k * nearer_features(mixed.features, original.features, target)
-
-
-# name: (w, s, k)
-WEIGHTS: Dict[str, Tuple[float, float, float]] = {
-    'combined': (1., 4., 0.),
-    'evidence': (1., 0., 1.),
-    'visible': (0.5, 0., 0.),
-    'feature': (0., 0., 8.),
-    'similarity': (0., 2., 0.),
-    'area': (0., 0., 0.),
-}
-# name: position of the weight that `strength` sets
-STRENGTHS = {'combined': 1, 'evidence': 2, 'feature': 2, 'similarity': 1}

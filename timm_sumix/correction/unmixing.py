@@ -19,15 +19,10 @@ _TINY = 1e-6
 
 
 def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
-    """Return the unmixed images' maps from those of the mixed images.
+    """Return the unmixed images' maps from the maps by place [N, h, w, D] of the mixed images.
 
-    Args:
-        maps: Last feature map of the mixed images, by place [N, h, w, D].
-        mixing: How they were mixed.
-
-    Returns:
-        Maps of the unmixed images [N, h, w, D]; and which fraction of each cell of theirs the mixed images show
-        [N, h, w], in [0, 1], None for all. What neither shows is taken for the mean of what is shown.
+    And return which fraction of each cell of theirs the mixed images show [N, h, w], in [0, 1], None for all. What
+    neither shows is taken for the mean of what is shown.
     """
     first, second = mixing.visible_fraction((maps.shape[1], maps.shape[2]))
     own = first.to(maps.dtype).unsqueeze(-1)
@@ -36,7 +31,7 @@ def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[to
     in_place = mixing.partner_in_place((maps.shape[1], maps.shape[2]))
     if in_place is not None:
         second = second * in_place.view(-1, 1, 1)
-    rest = torch.minimum(mixing.as_partner(second), 1. - first)  # of what both show, the image's own mixture tells
+    rest = torch.minimum(mixing.as_partner(second), 1. - first)  # what both show is read from the image's own mixture
     seen = first + rest
     seen_maps = own * maps + rest.to(maps.dtype).unsqueeze(-1) * mixing.as_partner(maps)
     size = seen.sum((1, 2)).clamp(min=_TINY).view(-1, 1, 1, 1)
