@@ -1,4 +1,4 @@
-"""What several tests start from: random outputs and labels, a folder of small pictures, a run's summary."""
+"""What several tests start from: random outputs and labels, a folder of small pictures, a run and its summary."""
 import csv
 
 import numpy as np
@@ -49,6 +49,17 @@ def write_image_folder(root, train, side):
                 pixels[..., label % 3] += 40 * label
                 Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
     return root
+
+
+def run_arguments(data, out, name='run', model='test_resnet'):
+    """Return the train script's arguments of a run of one epoch on four classes, which later arguments may change."""
+    arguments = [
+        '--data-dir', data, '--model', model, '--num-classes', 4, '--batch-size', 16, '--epochs', 1,
+        '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 1, '--output', out, '--experiment', name,
+        '--log-interval', 1, '--input-size', 3, 32, 32]
+    if model == 'test_resnet':
+        arguments += ['--model-kwargs', 'output_stride=8']  # several places in its last map
+    return [str(argument) for argument in arguments]
 
 
 def read_summary(folder):
