@@ -11,7 +11,7 @@ from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison import run as comparison_run
 from benchmarks.comparison.run import create_run
 from benchmarks.comparison.sets import SETS, keys
-from benchmarks.data import settings
+from benchmarks.data import photographs, settings
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.settings import SETTINGS, Setting
 from benchmarks.labels.arms import DISTILLED, WEIGHTS, weights_name
@@ -118,11 +118,12 @@ def test_a_run_on_photographs_reads_them_from_the_folder_and_knows_no_truth(tmp_
                 path = tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png'
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new('RGB', (32, 32), (20 * label, 10 * number, 0)).save(path)
+    monkeypatch.setattr(photographs, 'CIFAR_CLASSES', 10)
     monkeypatch.setitem(SETTINGS, 'real', Setting(
-        data='cifar10', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20))
+        data='cifar100', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20))
     missing, run = (create_run(('real', 'area', 0), tmp_path / 'runs', folder) for folder in (None, tmp_path))
     assert not make_runs([missing], MADE_BY, jobs=1)
-    assert '--data-dir must hold cifar10, got None: https' in (run.folder / 'error.txt').read_text()
+    assert '--data-dir must hold cifar100, got None: https' in (run.folder / 'error.txt').read_text()
     assert make_runs([run], MADE_BY, jobs=1)
     result = json.loads(run.result.read_text())
     assert result['label_error'] == {'first epoch': None, 'last epoch': None}

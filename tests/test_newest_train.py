@@ -171,7 +171,7 @@ def test_an_engine_that_the_script_imports_gets_the_replacements(launch, tmp_pat
 @pytest.mark.parametrize('edit, message', [
     (('label_smoothing=args.smoothing', 'label_smoothing=None'), '--smoothing must be in .*, and the script .* None'),
     (('label_smoothing=args.smoothing', 'label_smoothing=2.'), r'--smoothing must be in \[0, 1\), got 2'),
-    (('num_classes=args.num_classes,\n            m', 'num_classes=7,\n            m'), 'mixup has --num-classes 7'),
+    (('num_classes=args.num_classes, multi', 'num_classes=7, multi'), 'mixup has --num-classes 7'),
     (('soft_targets=_mixes(args)', 'soft_targets=False'), 'must take soft targets .* LabelSmoothing'),
     (('criterion_kwargs=_loss_kwargs(args)', 'criterion=AsymmetricLossSingleLabel()'),
      'the loss must take soft targets .*, and AsymmetricLossSingleLabel does not'),
