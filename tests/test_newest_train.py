@@ -124,7 +124,6 @@ def test_a_config_file_of_sumix_passes_the_scripts_own_check(launch, tmp_path, c
 
 
 def _labels(expression):
-    """Return the edit that gives the data other labels."""
     old = 'create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training'
     return f'{old})', f'{old}, target_transform=lambda label: {expression})'
 

@@ -161,10 +161,10 @@ def test_the_same_seed_gives_the_same_canvases(discs, anywhere):
     assert not np.array_equal(first.images, other.images) and not np.array_equal(first.masks, other.masks)
 
 
-@pytest.mark.parametrize('size', [0, 65])
-def test_a_size_out_of_range_is_an_error(discs, size):
-    with pytest.raises(ValueError, match=r'size must be in \[1, 64\], the side of the canvas'):
-        place_stamps(discs, 2, size, seed=0, canvas=64)
+def test_a_size_out_of_range_is_an_error(discs):
+    for size in (0, 65):
+        with pytest.raises(ValueError, match=r'size must be in \[1, 64\], the side of the canvas'):
+            place_stamps(discs, 2, size, seed=0, canvas=64)
 
 
 def test_published_tensors_are_loaded_in_their_order(tmp_path, monkeypatch):
