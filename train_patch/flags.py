@@ -18,8 +18,7 @@ from timm_sumix.options import PRESETS
 
 from .checks import JSD, is_multi_label, named_criterion
 from .config import nearest
-from .errors import exit_on_user_error, refuse
-from .log import log_once
+from .errors import exit_on_user_error, log_once, refuse
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
@@ -125,14 +124,14 @@ def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
         (of('aug_repeats') and world_info_from_env()[2] == 1,
          f'--aug-repeats {of("aug_repeats")} needs several processes: in one, add --aug-repeats 0'),
         (preview < 0, f'--sumix-preview must be a number of images, 0 or greater, got {preview}')]
-    problems += [
-        (not os.path.isdir(masks), f'--sumix-masks must be a folder, got {masks!r}'),
-        (options.ratio == 'released', '--sumix-masks gives each image a share of its own, ratio \'released\' has one'),
-        (dataset.startswith(ITERABLE),
-         f'--sumix-masks needs pictures in folders or tar files, got --dataset {dataset}'),
-        (of('save_images') and not of('no_prefetcher'), '--sumix-masks with --save-images needs --no-prefetcher'),
-        (str(of('aa')).startswith('augmix'), f'--sumix-masks cannot follow --aa {of("aa")}, which blends images'),
-        (of('train_img_sizes'), '--sumix-masks cannot be combined with --train-img-sizes')] if masks else []
+    of_masks = [
+        (not os.path.isdir(masks or ''), f'must be a folder, got {masks!r}'),
+        (options.ratio == 'released', 'gives each image a share of its own, ratio \'released\' has one'),
+        (dataset.startswith(ITERABLE), f'needs pictures in folders or tar files, got --dataset {dataset}'),
+        (of('save_images') and not of('no_prefetcher'), 'with --save-images needs --no-prefetcher'),
+        (str(of('aa')).startswith('augmix'), f'cannot follow --aa {of("aa")}, which blends images'),
+        (of('train_img_sizes'), 'cannot be combined with --train-img-sizes')]
+    problems += [(masks and is_wrong, f'--sumix-masks {text}') for is_wrong, text in of_masks]
     for is_wrong, text in problems:
         if is_wrong:
             raise ValueError(text)

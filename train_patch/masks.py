@@ -20,7 +20,7 @@ from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.masked_transform import erase_both
 from timm_sumix.masks import MaskedDataset
 
-from .log import log_once
+from .errors import log_once
 
 _logger = logging.getLogger('train_patch')
 

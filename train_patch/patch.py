@@ -33,7 +33,7 @@ _logger = logging.getLogger('train_patch')
 MULTI_LABEL: Any = getattr(timm.task, 'MultiLabelClassificationTask', None)  # of newer timm
 DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
 TASKS = tuple(kind for kind in (ClassificationTask, MULTI_LABEL, *DISTILLATION) if kind is not None)
-OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
+OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))
 PARTS = {'uncertainty': 'uncertainty head', 'projection': "projection to a teacher's features"}
 
 
