@@ -107,25 +107,17 @@ def test_the_files_of_torchvision_are_read_and_pictures_by_class(request, monkey
             find_source('cifar100', folder)
 
 
-def test_published_boxes_become_masks(tiny):
-    train, test = load_photographs('tiny-imagenet', tiny, images=9, test_images=6, size=64, stored=64)
-    left, top, right, bottom = TINY_BOX
-    expected = torch.zeros(64, 64, dtype=torch.bool)
+@pytest.mark.parametrize('stored, size', [(64, 64), (32, 24)])
+def test_published_boxes_become_masks_resized_and_cropped_as_their_pictures_are(tiny, stored, size):
+    train, test = load_photographs('tiny-imagenet', tiny, images=9, test_images=6, size=size, stored=stored)
+    left, top, right, bottom = (side * stored // 64 for side in TINY_BOX)
+    expected = torch.zeros(stored, stored, dtype=torch.bool)
     expected[top:bottom + 1, left:right + 1] = True
-    for part, numbers in ((train, {0, 1, 2}), (test, {3, 4})):
+    middle = slice((stored - size) // 2, (stored + size) // 2)
+    for part, numbers, mask in ((train, {0, 1, 2}, expected), (test, {3, 4}, expected[middle, middle])):
         _check(part, 3, len(numbers))
-        assert all(torch.equal(mask, expected) for mask in part.masks)
+        assert all(torch.equal(own, mask) for own in part.masks)
         assert {number for _, number in _told(part.images)} == numbers
-
-
-def test_boxes_are_resized_and_cropped_as_their_pictures_are(tiny):
-    train, test = load_photographs('tiny-imagenet', tiny, images=3, test_images=3, size=24, stored=32)
-    assert train.images.shape[-1] == train.masks.shape[-1] == 32
-    assert test.images.shape[-1] == test.masks.shape[-1] == 24
-    half = torch.zeros(32, 32, dtype=torch.bool)
-    half[8:24, 4:12] = True
-    assert all(torch.equal(mask, half) for mask in train.masks)
-    assert all(torch.equal(mask, half[4:28, 4:28]) for mask in test.masks)
 
 
 def test_the_shorter_side_is_resized_and_the_middle_cut_out(caltech):
@@ -186,13 +178,10 @@ def test_all_seeds_of_a_setting_have_the_same_pictures(cifar_folders, monkeypatc
     assert not read and torch.equal(first.train.images, second.train.images)
 
 
-def test_a_set_is_found_in_the_folder_or_at_most_two_levels_below(caltech):
+def test_a_set_is_found_at_most_two_levels_below_the_folder_and_not_taken_for_another(tiny, caltech, cifar_folders):
     own = caltech / 'caltech-101' / '101_ObjectCategories'
     for folder in (own, own.parent, caltech):
         assert find_source('caltech101', folder) == find_source('caltech101', str(folder)) == own
-
-
-def test_no_set_is_taken_for_another(tiny, caltech, cifar_folders):
     found = {name: find_source(name, tiny).name for name in SOURCES}
     assert found == {'cifar100': 'pictures', 'tiny-imagenet': 'tiny-imagenet-200', 'caltech101': '101_ObjectCategories'}
 

@@ -338,7 +338,7 @@ LINE = r"SUMix: epoch 0  first image's share 0\.\d{3} -> 0\.\d{3}, labels moved 
     ('--mixup 0.8 --cutmix 1', [
         'labels of 50% of the images can be corrected', r'by MixUp, alpha 0.8 \(50%\); CutMix, alpha 1.0 \(50%\)']),
     ('--mixup 0.2', ['SUMix: labels of 0% of the images can be corrected']),
-    ('--cutmix 1 --mixup-mode elem', [r"mode 'pair' \(--mixup-mode pair\) gives truer labels"]),
+    ('--cutmix 1 --mixup-mode elem --num-classes 7', [r"mode 'pair' \(--mixup-mode pair\) gives truer labels"]),
     ('--model-kwargs output_stride=32', [r'map has a single place(.|\n)*Train: 0']),
     ('--lr 1e30 --opt sgd', ['SUMix: in epoch 0 the classification loss was not finite, first in'])])
 def test_what_is_logged_is_logged_once(launch, capfd, recwarn, arguments, said):
@@ -449,13 +449,16 @@ def test_the_help_explains_each_ratio_and_gives_defaults_as_values(train_script)
     assert sorted(wishes, key=text.index) == wishes and 'None' not in text[text.index(wishes[0]):]
 
 
-def test_the_scripts_own_help_ends_with_where_the_flags_are(train_script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['train_patch', train_script, '--help'])
+def test_without_sumix_help_ends_with_where_the_flags_are_and_a_typo_with_its_name(launch, train_script, capsys):
     with pytest.raises(SystemExit) as end:
-        runpy.run_module('train_patch', run_name='__main__')
+        launch('--help')
     lines = capsys.readouterr().out.splitlines()
     assert not end.value.code and '--sumix-ratio' not in '\n'.join(lines)
     assert lines[-1] == f'The --sumix flags: python -m train_patch {train_script} --sumix --help'
+    with pytest.raises(SystemExit, match='train_patch: --sumx, did you mean --sumix'):
+        launch('--sumx')
+    with pytest.raises(SystemExit, match='2'):  # the script's own error
+        launch('--mixpu')
 
 
 @pytest.mark.parametrize('before, after, said', [
@@ -511,7 +514,3 @@ def test_labels_of_another_kind_are_told_in_one_line_from_a_worker_too(kind, mes
     assert str(end.value) == f'train_patch: {message.replace("multi_label", "--task multilabel")}'
     with pytest.raises(kind, match='other'), train_patch.checks.exit_on_bad_label(4):
         raise kind('other')
-
-
-def test_more_classes_than_the_data_has_are_fine(launch):
-    assert read_summary(launch('--sumix', '--num-classes', 7))

@@ -38,12 +38,10 @@ class Settings(NamedTuple):
     masks: str  # folder of the objects' masks, '' for none
 
 
-class _Pairs(ParseKwargs):
-    def __call__(self, parser, namespace, values, option_string=None):
-        for pair in values:
-            if '=' not in pair:
-                raise argparse.ArgumentError(self, f'must be OPTION=VALUE, got {pair!r}')
-        super().__call__(parser, namespace, values, option_string)
+def _pair(text: str) -> str:
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f'must be OPTION=VALUE, got {text!r}')
+    return text
 
 
 def _ratio(text: str) -> Union[str, Tuple[float, ...]]:
@@ -76,7 +74,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = group('what is mixed')
     add('--sumix-policy', nargs='+', metavar='P', help=f'{", ".join(POLICIES)} (default: by --mixup and --cutmix)')
     add('--sumix-policy-probs', nargs='+', type=float, metavar='P', help='their probabilities (default: equal ones)')
-    add('--sumix-policy-kwargs', nargs='*', action=_Pairs, default={}, metavar='OPTION=VALUE',
+    add('--sumix-policy-kwargs', nargs='*', type=_pair, action=ParseKwargs, default={}, metavar='OPTION=VALUE',
         help="alpha=1.0 of one policy, fmix.alpha=1.0 of several (default: the papers'; cutmix 1.0)")
     group("masks (distillation is timm's --kd-model-name)")(
         '--sumix-masks', default='', metavar='FOLDER',

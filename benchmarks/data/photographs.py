@@ -99,11 +99,7 @@ SOURCES: Dict[str, Source] = {
 
 
 def find_source(name: str, data_dir: Optional[Union[str, Path]]) -> Path:
-    """Return the folder that holds one of SOURCES: data_dir, or one at most two levels below it.
-
-    Raises:
-        FileNotFoundError: If there is none; it says where the set comes from.
-    """
+    """Return the folder that holds one of SOURCES: data_dir, or one at most two levels below it; else an error."""
     if data_dir is not None:
         below = _folders(Path(data_dir))
         for folder in [Path(data_dir), *below, *(inner for path in below for inner in _folders(path))]:
@@ -120,17 +116,13 @@ def load_photographs(
     Args:
         name: One of SOURCES.
         data_dir: See find_source.
-        images: Number of training pictures.
+        images: Number of training pictures; ValueError if a class has too few.
         test_images: Number of test pictures at most; where the set has no split, of those that are left.
         size: Height and width of test pictures: the middle of one whose shorter side is `stored` pixels.
         stored: Height and width of training pictures, of which training takes crops.
 
     Returns:
         Both, with masks of the objects' boxes, all False where none are published.
-
-    Raises:
-        FileNotFoundError: If the folder does not hold the set.
-        ValueError: If a class has too few pictures.
     """
     train, test = SOURCES[name].read(find_source(name, data_dir))
     classes = 1 + max(picture.label for picture in train)

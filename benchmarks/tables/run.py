@@ -25,11 +25,7 @@ def create_run(cell: Cell, args: argparse.Namespace) -> Run:
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
-    """Train a cell, from its last checkpoint if there is one, and return its result; the device is the script's matter.
-
-    Raises:
-        RuntimeError: If the training fails.
-    """
+    """Train a cell, from its last checkpoint if there is one, and return its result; the device is the script's."""
     cell, args = run.what
     parts, elsewhere = command(cell, args), read_run(run.folder)  # trained by a command of --dry-run
     figures = elsewhere or _train(run.folder, parts)
