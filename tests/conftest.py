@@ -55,6 +55,18 @@ def launch(monkeypatch, image_folder, train_script, tmp_path):
 
 
 @pytest.fixture
+def refused(launch, capfd):
+    """Return a function that asserts that a run ends before training, in one line of the launcher that matches."""
+    def run(message, *arguments, **kwargs):
+        capfd.readouterr()
+        with pytest.raises(SystemExit, match=rf'\Atrain_patch: {message}'):
+            launch('--sumix', *arguments, **kwargs)
+        log = capfd.readouterr().err
+        assert 'Train: 0' not in log and 'usage:' not in log
+    return run
+
+
+@pytest.fixture
 def run_main(monkeypatch):
     """Return a function that runs a module's main() with arguments of the command line."""
     def run(module, *arguments):
