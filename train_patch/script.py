@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from abc import ABCMeta
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, Callable, Collection, Dict, Iterator
 
@@ -60,13 +60,10 @@ def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
 @contextmanager
 def swapped(stand_ins: Dict[Any, Any]) -> Iterator[None]:
     """Put {original: stand-in} into the originals' modules and the packages of these; afterwards put all back."""
-    places = [
-        (importlib.import_module(name), original) for original in stand_ins
-        for name in (original.__module__, original.__module__.rpartition('.')[0])]
-    try:
-        for place, original in places:
-            setattr(place, original.__name__, stand_ins[original])
+    with ExitStack() as stack:
+        for original, own in stand_ins.items():
+            for name in (original.__module__, original.__module__.rpartition('.')[0]):
+                place = importlib.import_module(name)
+                stack.callback(setattr, place, original.__name__, original)
+                setattr(place, original.__name__, own)
         yield
-    finally:
-        for place, original in places:
-            setattr(place, original.__name__, original)
