@@ -81,7 +81,7 @@ def create_loaders(args, data_config, device):
     def create(split, is_training, **kwargs):
         dataset = create_dataset(
             args.dataset, root=args.data_dir, split=split, is_training=is_training, batch_size=args.batch_size,
-            seed=args.seed)
+            seed=args.seed, input_img_mode='RGB' if data_config['input_size'][0] == 3 else 'L')
         return create_loader(
             dataset, input_size=data_config['input_size'], batch_size=args.batch_size, is_training=is_training,
             mean=data_config['mean'], std=data_config['std'], num_workers=args.workers, distributed=args.distributed,

@@ -60,7 +60,7 @@ class DenseCrossEntropy(SoftTargetCrossEntropy):
 
 
 def create_model(num_classes: int = 10, **kwargs: Any) -> torch.nn.Module:
-    """Create a timm model; by default a Wide ResNet 10-1 with a stem of stride 2 (0.08 M parameters)."""
+    """Create a timm model, by default SMALL_MODEL (0.08 M parameters)."""
     kwargs = kwargs if 'model_name' in kwargs else {**SMALL_MODEL, **kwargs}
     return timm.create_model(**kwargs, num_classes=num_classes).to(memory_format=torch.channels_last)
 
@@ -86,7 +86,7 @@ def train(
         model: The model.
         data: Images to train on, with the masks from which each mixed sample's true share is known.
         mixup: Mixes the batches.
-        epochs: Their number; the learning rate rises over the first.
+        epochs: Number; the learning rate rises over the first.
         seed: Seed of everything that is drawn.
         lr: Highest learning rate.
         recipe: Optimizer, batch size and augmentation.

@@ -9,7 +9,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: for models this s
 
 import pytest
 import torch
-from helpers import write_image_folder
+from helpers import run_arguments, write_image_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,19 +44,25 @@ def launch(monkeypatch, image_folder, train_script, tmp_path):
     torch._dynamo.reset()  # a run is a process of its own: nothing was compiled before, for other sizes
 
     def run(*arguments, name='run', model='test_resnet', script=train_script, data=image_folder):
-        argv = [
-            'train_patch', script, '--data-dir', data, '--model', model, '--num-classes', 4, '--batch-size', 16,
-            '--epochs', 1, '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 1,
-            '--output', tmp_path, '--experiment', name, '--log-interval', 1, '--input-size', 3, 32, 32, *arguments,
-        ]
-        if model == 'test_resnet' and '--model-kwargs' not in arguments:
-            argv += ['--model-kwargs', 'output_stride=8']  # several places in its last map
-        monkeypatch.setattr(sys, 'argv', [str(argument) for argument in argv])
+        argv = ['train_patch', str(script), *run_arguments(data, tmp_path, name, model), *map(str, arguments)]
+        monkeypatch.setattr(sys, 'argv', argv)
         monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
         monkeypatch.setattr(logging.root, 'handlers', list(logging.root.handlers))  # the script adds its own
         runpy.run_module('train_patch', run_name='__main__')
         return tmp_path / name
 
+    return run
+
+
+@pytest.fixture
+def refused(launch, capfd):
+    """Return a function that asserts that a run ends before training, in one line of the launcher that matches."""
+    def run(message, *arguments, **kwargs):
+        capfd.readouterr()
+        with pytest.raises(SystemExit, match=rf'\Atrain_patch: {message}'):
+            launch('--sumix', *arguments, **kwargs)
+        log = capfd.readouterr().err
+        assert 'Train: 0' not in log and 'usage:' not in log
     return run
 
 

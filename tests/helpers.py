@@ -1,8 +1,10 @@
-"""What several tests start from: random outputs and labels, a folder of small pictures, a run's summary."""
+"""What several tests start from: random outputs and labels, a folder of small pictures, a run and its summary."""
 import csv
+import pickle
 
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
 
 from timm_sumix import MixedTarget, ModelOutput
@@ -49,6 +51,34 @@ def write_image_folder(root, train, side):
                 pixels[..., label % 3] += 40 * label
                 Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
     return root
+
+
+def digit_canvases(count=128):
+    """Return handwritten digits on canvases of 32 x 32 pixels, with their masks and labels."""
+    from benchmarks.data.objects import load_digits_objects
+    from benchmarks.data.placed import place, to_image_set
+    return to_image_set(place(load_digits_objects()[2], count))
+
+
+def write_cifar100(monkeypatch, folder, part, pixels, labels):
+    """Write pixels [N, 32, 32, 3] as the file of CIFAR-100's 'train' or 'test' part that torchvision unpacks."""
+    monkeypatch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *_: True)
+    own = folder / 'cifar-100-python'
+    own.mkdir(exist_ok=True)
+    content = {'data': pixels.transpose(0, 3, 1, 2).reshape(len(labels), -1), 'fine_labels': list(labels)}
+    (own / part).write_bytes(pickle.dumps(content))
+    (own / 'meta').write_bytes(pickle.dumps({'fine_label_names': [str(label) for label in range(100)]}))
+
+
+def run_arguments(data, out, name='run', model='test_resnet'):
+    """Return the train script's arguments of a run of one epoch on four classes, which later arguments may change."""
+    arguments = [
+        '--data-dir', data, '--model', model, '--num-classes', 4, '--batch-size', 16, '--epochs', 1,
+        '--warmup-epochs', 0, '--lr', 0.01, '--device', 'cpu', '--workers', 1, '--output', out, '--experiment', name,
+        '--log-interval', 1, '--input-size', 3, 32, 32]
+    if model == 'test_resnet':
+        arguments += ['--model-kwargs', 'output_stride=8']  # several places in its last map
+    return [str(argument) for argument in arguments]
 
 
 def read_summary(folder):

@@ -97,43 +97,25 @@ def _mixes(args):
 
 def _loss_kwargs(args):
     return dict(
-        loss_type=args.loss,
-        smoothing=args.smoothing,
-        soft_targets=_mixes(args),
-        pos_weight=args.loss_pos_weight and float(args.loss_pos_weight),
-        bce_target_thresh=args.bce_target_thresh,
-        jsd_splits=args.aug_splits,
-        poly_epsilon=args.poly_epsilon,
-    )
+        loss_type=args.loss, smoothing=args.smoothing, soft_targets=_mixes(args), jsd_splits=args.aug_splits,
+        pos_weight=args.loss_pos_weight and float(args.loss_pos_weight), bce_target_thresh=args.bce_target_thresh,
+        poly_epsilon=args.poly_epsilon)
 
 
 def _create_loaders(args, data_config, device):
     mixup_fn = None
     if _mixes(args):
         mixup_fn = (Mixup if args.no_prefetcher else FastCollateMixup)(
-            mixup_alpha=args.mixup,
-            cutmix_alpha=args.cutmix,
-            cutmix_minmax=args.cutmix_minmax,
-            prob=args.mixup_prob,
-            switch_prob=args.mixup_switch_prob,
-            mode=args.mixup_mode,
-            label_smoothing=args.smoothing,
-            num_classes=args.num_classes,
-            multi_label=args.task == 'multilabel',
-        )
+            mixup_alpha=args.mixup, cutmix_alpha=args.cutmix, cutmix_minmax=args.cutmix_minmax, prob=args.mixup_prob,
+            switch_prob=args.mixup_switch_prob, mode=args.mixup_mode, label_smoothing=args.smoothing,
+            num_classes=args.num_classes, multi_label=args.task == 'multilabel')
     loaders = [
         create_loader(
             create_dataset(args.dataset, root=args.data_dir, split=split, is_training=training),
-            input_size=data_config['input_size'],
-            batch_size=args.batch_size,
-            is_training=training,
-            no_aug=True,
-            re_prob=args.reprob,
-            num_workers=args.workers,
-            device=device,
-            use_prefetcher=not args.no_prefetcher,
-            collate_fn=mixup_fn if training and not args.no_prefetcher else None,
-        ) for split, training in (('train', True), ('validation', False))]
+            input_size=data_config['input_size'], batch_size=args.batch_size, is_training=training, no_aug=True,
+            re_prob=args.reprob, num_workers=args.workers, device=device, use_prefetcher=not args.no_prefetcher,
+            collate_fn=mixup_fn if training and not args.no_prefetcher else None)
+        for split, training in (('train', True), ('validation', False))]
     return (*loaders, mixup_fn if args.no_prefetcher else None)
 
 

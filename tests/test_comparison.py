@@ -1,10 +1,10 @@
 """The comparison of labels: its runs and their results."""
 import json
-import sys
 
+import numpy as np
 import pytest
 import timm
-from PIL import Image
+from helpers import write_cifar100
 
 from benchmarks.common.results import write_result
 from benchmarks.comparison import __main__ as comparison
@@ -22,8 +22,23 @@ from benchmarks.training import SMALL_MODEL
 MADE_BY = {'command': 'python', 'versions': {}, 'commit': 'abc', 'device': 'cpu'}
 
 
-def _make(setting, arm, seed, out, made_by):
-    assert make_runs([create_run((setting, arm, seed), out)], made_by, jobs=1)
+def _make(arm, seed, out, **made_by):
+    """Make a run of the tiny setting, and return it."""
+    run = create_run(('placed-14', arm, seed), out)
+    assert make_runs([run], {**MADE_BY, **made_by}, jobs=1)
+    return run
+
+
+@pytest.fixture
+def collect(run_main, tmp_path):
+    """Return a function that collects runs of the tiny setting in a file, and returns the exit code and its content."""
+    def run(out, *arms, seeds=1):
+        path = tmp_path / 'collected.json'
+        with pytest.raises(SystemExit) as end:
+            chosen = ('--settings', 'placed-14', '--seeds', seeds, '--arms', *arms)
+            run_main(comparison, '--out', out, '--collect', path, *chosen)
+        return end.value.code, json.loads(path.read_text())
+    return run
 
 
 @pytest.fixture
@@ -39,16 +54,15 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize(
     'arm', ['none', 'evidence 8', '0.5 2 0', 'combined, shuffled', 'similarity, growing', 'paper', 'true'])
 def test_a_run_leaves_a_result_and_a_checkpoint_that_plain_timm_loads(tiny, tmp_path, arm):
-    _make('placed-14', arm, 0, tmp_path, MADE_BY)
-    result_path, = tmp_path.glob('placed-14/*/seed0/result.json')
-    result = json.loads(result_path.read_text())
+    path = _make(arm, 0, tmp_path).result
+    result = json.loads(path.read_text())
     assert result['arm'] == arm and 0 <= result['top1'] <= 100 and result['nll'] > 0
     assert result['calibrated']['temperature'] > 0 and result['calibrated']['nll'] != result['nll']
     assert (result['label_error']['last epoch'] is None) == (arm == 'none')  # of which nothing is mixed
-    timm.create_model(**SMALL_MODEL, num_classes=10, checkpoint_path=str(result_path.with_name('checkpoint.pth.tar')))
-    changed = result_path.stat().st_mtime_ns
-    _make('placed-14', arm, 0, tmp_path, MADE_BY)
-    assert result_path.stat().st_mtime_ns == changed  # not made again
+    timm.create_model(**SMALL_MODEL, num_classes=10, checkpoint_path=str(path.with_name('checkpoint.pth.tar')))
+    changed = path.stat().st_mtime_ns
+    _make(arm, 0, tmp_path)
+    assert path.stat().st_mtime_ns == changed  # not made again
 
 
 @pytest.mark.parametrize('arm', DISTILLED)
@@ -56,73 +70,51 @@ def test_a_student_is_taught_by_the_model_of_its_teachers_arm(tiny, tmp_path, ar
     run = create_run(('placed-14', arm, 0), tmp_path)
     assert not make_runs([run], MADE_BY, jobs=1)
     assert "needs the model of arm 'none'" in (run.folder / 'error.txt').read_text()
-    _make('placed-14', 'none', 0, tmp_path, MADE_BY)
-    _make('placed-14', arm, 0, tmp_path, MADE_BY)
+    _make('none', 0, tmp_path)
+    _make(arm, 0, tmp_path)
     error = json.loads(run.result.read_text())['label_error']['first epoch']
     assert error == 0. if 'true' in arm else 0. < error < 1.
 
 
-def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, monkeypatch):
-    for seed in (0, 1):
-        _make('placed-14', 'area', seed, tmp_path, {**MADE_BY, 'command': f'python --seeds {seed + 1}'})
-    out = tmp_path / 'comparison.json'
-    monkeypatch.setattr(sys, 'argv', [
-        'comparison', '--out', str(tmp_path), '--collect', str(out), '--settings', 'placed-14', '--arms', 'area'])
-    with pytest.raises(SystemExit, match='1'):  # there are three seeds
-        comparison.main()
-    result = json.loads(out.read_text())
+def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, collect, capsys):
+    first, _ = [_make('area', seed, tmp_path, command=f'python --seeds {seed + 1}') for seed in (0, 1)]
+    code, result = collect(tmp_path, 'area', seeds=3)
+    assert code == 1 and '2 of 3 runs are done' in capsys.readouterr().out
     assert result['command'] == ['python --seeds 1', 'python --seeds 2'] and result['commit'] == ['abc']
     assert [run['seed'] for run in result['runs']] == result['seed'] == [0, 1]
     assert gains(result['runs'], result['runs']) == [0., 0.]
-    write_result(tmp_path / 'placed-14' / 'area' / 'seed0' / 'result.json', {**result['runs'][0], 'device': 'other'})
+    write_result(first.result, {**result['runs'][0], 'device': 'other'})
     with pytest.raises(ValueError, match='device must be the same for all runs'):
-        comparison.main()
+        collect(tmp_path, 'area')
 
 
-def test_only_the_named_runs_are_collected(tiny, tmp_path, monkeypatch, capsys):
+def test_only_the_named_runs_are_collected(tiny, tmp_path, collect):
     for arm in ('area', 'none'):
-        _make('placed-14', arm, 0, tmp_path, {**MADE_BY, 'command': 'python'})
-    out = tmp_path / 'seeds.json'
-    monkeypatch.setattr(sys, 'argv', [
-        'comparison', '--out', str(tmp_path),
-        '--collect', str(out), '--settings', 'placed-14', '--arms', 'area', 'true'])
-    with pytest.raises(SystemExit, match='1'):
-        comparison.main()
-    result = json.loads(out.read_text())
+        _make(arm, 0, tmp_path)
+    code, result = collect(tmp_path, 'area', 'true')
     assert [run['arm'] for run in result['runs']] == ['area'] and list(result['settings']) == ['placed-14']
-    assert '1 of 6 runs are done' in capsys.readouterr().out
-    monkeypatch.setattr(sys, 'argv', [*sys.argv[:-1], '--seeds', '1'])
-    with pytest.raises(SystemExit, match='0'):
-        comparison.main()
+    assert code == 1 and collect(tmp_path, 'area')[0] == 0
 
 
-def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tmp_path, monkeypatch):
-    out = tmp_path / 'controls.json'
+def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tmp_path, collect):
     for folder, arm in (('first', 'area'), ('second', 'none'), ('third', 'area')):
-        _make('placed-14', arm, 0, tmp_path / folder, {**MADE_BY, 'command': folder})
-        monkeypatch.setattr(sys, 'argv', [
-            'comparison', '--settings', 'placed-14', '--arms', arm, '--seeds', '1', '--out', str(tmp_path / folder),
-            '--collect', str(out)])
-        with pytest.raises(SystemExit, match='0'):
-            comparison.main()
-    result = json.loads(out.read_text())
+        _make(arm, 0, tmp_path / folder, command=folder)
+        code, result = collect(tmp_path / folder, arm)
+        assert code == 0
     assert [(run['arm'], run['command']) for run in result['runs']] == [('area', 'third'), ('none', 'second')]
     assert result['command'] == ['second', 'third']
     assert result['seconds'] == sum(run['seconds'] for run in result['runs']) > 0
 
 
 def test_a_run_on_photographs_reads_them_from_the_folder_and_knows_no_truth(tmp_path, monkeypatch):
-    for part, count in (('train', 16), ('test', 2)):
-        for label in range(10):
-            for number in range(count):
-                path = tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new('RGB', (32, 32), (20 * label, 10 * number, 0)).save(path)
+    for part, count in (('train', 160), ('test', 20)):
+        pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        write_cifar100(monkeypatch, tmp_path, part, pixels, [*range(10)] * (count // 10))
     monkeypatch.setitem(SETTINGS, 'real', Setting(
-        data='cifar10', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20))
+        data='cifar100', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20))
     missing, run = (create_run(('real', 'area', 0), tmp_path / 'runs', folder) for folder in (None, tmp_path))
     assert not make_runs([missing], MADE_BY, jobs=1)
-    assert '--data-dir must hold cifar10, got None: https' in (run.folder / 'error.txt').read_text()
+    assert '--data-dir must hold cifar100, got None: https' in (run.folder / 'error.txt').read_text()
     assert make_runs([run], MADE_BY, jobs=1)
     result = json.loads(run.result.read_text())
     assert result['label_error'] == {'first epoch': None, 'last epoch': None}
@@ -152,10 +144,9 @@ def test_arms_that_are_named_are_made_in_every_named_setting():
         keys('unmixing', ['placed-14'])
 
 
-def test_that_nothing_is_to_be_run_is_an_error(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['comparison', '--seeds', '0'])
+def test_that_nothing_is_to_be_run_is_an_error(run_main, capsys):
     with pytest.raises(SystemExit):
-        comparison.main()
+        run_main(comparison, '--seeds', 0)
     assert '--seeds must be 1 or greater, got 0' in capsys.readouterr().err
 
 
@@ -176,5 +167,5 @@ def test_fine_tuning_begins_with_the_published_weights(tiny, tmp_path, monkeypat
     seen = []
     monkeypatch.setitem(SETTINGS, 'placed-14', SETTINGS['placed-14']._replace(model='lite0', images=64))
     monkeypatch.setattr(comparison_run, 'load_weights', lambda model: seen.append(model))
-    _make('placed-14', 'area', 0, tmp_path, MADE_BY)
+    _make('area', 0, tmp_path)
     assert len(seen) == 1 and seen[0].num_classes == 10

@@ -1,15 +1,15 @@
 """Controls of the comparison: each does what its name says."""
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pytest
 import torch
+from helpers import digit_canvases
+from scipy.optimize import brentq
 
 from benchmarks.comparison.run import train_arm
-from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place, to_image_set
 from benchmarks.data.settings import Setting
 from benchmarks.labels.arms import ALL_ARMS, ARMS, CONTROLS, DISTILLED, UNMIXING, WEIGHTS, weights_name
-from benchmarks.labels.controls import LOG_ODDS, NEIGHBOURS, RATIOS, Growing, Shuffled, exchanged
+from benchmarks.labels.controls import LOG_ODDS, NEIGHBOURS, RATIOS, Growing, exchanged
 from benchmarks.labels.labellers import LABELLERS
 from benchmarks.training import MODELS, create_model, cutmix
 from timm_sumix import ModelOutput, SUMixOptions
@@ -20,24 +20,19 @@ from timm_sumix.correction import create_ratio
 def batch():
     """A mixed batch, its masks of objects, and outputs with evidence."""
     torch.manual_seed(0)
-    data = to_image_set(place(load_digits_objects()[2], 32))
+    data = digit_canvases(32)
     _, target = cutmix()(data.images, data.labels)
     outputs = ModelOutput(torch.randn(32, 10), features=torch.randn(32, 5), evidence=torch.rand(32, 8, 8))
     return target, data.masks, outputs
 
 
-@pytest.fixture(scope='module')
-def base_models():
-    """Return a function that gives the model of an arm, trained as the test trains the others."""
-    @lru_cache
-    def trained(arm):
-        torch.manual_seed(0)
-        model = create_model()
-        train_arm(
-            model, to_image_set(place(load_digits_objects()[2], 128)), Setting(images=128), ALL_ARMS[arm], 1, seed=0)
-        return model
-
-    return trained
+@lru_cache
+def _trained(arm):
+    """Return the classifier's weights after one epoch of an arm."""
+    torch.manual_seed(0)
+    model = create_model()
+    train_arm(model, digit_canvases(), Setting(images=128), ALL_ARMS[arm], epochs=1, seed=0)
+    return model.head.fc.weight
 
 
 def _draw(count, extremes=False):
@@ -77,34 +72,26 @@ def test_exchanged_shares_have_the_mean_of_the_areas_whatever_the_area(count, ex
             assert found[own].mean() == pytest.approx(area[own].mean().item(), abs=1e-3)
 
 
+def _reference_exchanged(lam, area):
+    """Return the exchanged shares, and the share of samples that got another one's correction."""
+    shares, moved = area.double(), 0
+    for rows in _groups(area):
+        order, base = torch.randperm(len(rows)), _log_odds(area[rows])
+        given = base + (_log_odds(lam[rows]) - base)[order]
+        shift = brentq(lambda shift: (torch.sigmoid(given + shift) - area[rows]).mean().item(), -42., 42.)  # noqa: B023
+        shares[rows] = torch.sigmoid(given + shift)
+        moved += (order != torch.arange(len(rows))).sum().item()
+    return shares.float(), moved / len(area)
+
+
 @pytest.mark.parametrize('extremes', [False, True])
 def test_each_correction_is_one_of_its_group_and_all_are_shifted_alike(extremes):
     lam, area = _draw(205, extremes)
-    corrections = _log_odds(lam) - _log_odds(area)
-    moved = 0
-    for rows in _groups(area):
-        found = exchanged(lam, area)[rows].double()
-        if extremes:  # log-odds of float32 shares next to 0 and 1 are not exact: compare shares
-            shift = _fitted_shift(area, corrections, rows, found)
-            expected = torch.sigmoid(_log_odds(area[rows])[:, None] + corrections[rows][None] + shift)
-            assert (expected - found[:, None]).abs().amin(1).max() < 1e-5
-            continue
-        own = torch.logit(found) - _log_odds(area[rows])
-        shift = (own.sum() - corrections[rows].sum()) / len(rows)
-        torch.testing.assert_close((own - shift).sort().values, corrections[rows].sort().values, atol=2e-3, rtol=0.)
-        moved += ((own - shift - corrections[rows]).abs() > 1e-2).sum().item()
-    assert extremes or moved > 0.7 * len(area)  # to other samples
-
-
-def _fitted_shift(area, corrections, rows, found):
-    """Return the shift by which each found share is that of some correction of the group, from those that one says."""
-    base = _log_odds(area[rows])
-    row = (found - 0.5).abs().argmin()  # whose log-odds are exact
-    candidates = torch.logit(found[row]) - base[row] - corrections[rows]
-    errors = [
-        (torch.sigmoid(base[:, None] + corrections[rows][None] + shift) - found[:, None]).abs().amin(1).max().item()
-        for shift in candidates]
-    return candidates[errors.index(min(errors))]
+    torch.manual_seed(0)
+    expected, moved = _reference_exchanged(lam, area)
+    torch.manual_seed(0)
+    torch.testing.assert_close(exchanged(lam, area), expected, atol=1e-5, rtol=0.)
+    assert moved > 0.7  # to other samples
 
 
 def test_exchanging_draws_anew_and_leaves_what_is_drawn_after_it_as_it_is():
@@ -125,26 +112,20 @@ def test_a_batch_of_one_and_one_without_mixing_stay_by_area():
     assert torch.equal(exchanged(torch.tensor([0.9, 0.2]), torch.ones(2)), torch.ones(2))
 
 
-@pytest.mark.parametrize('name', ['combined', 'similarity', 'evidence'])
-def test_the_shuffled_ratio_gives_its_own_ratios_shares_exchanged(name, batch):
-    target, _, outputs = batch
-    plain, shuffled = create_ratio(name), RATIOS[f'{name}, shuffled'](10)
-    assert isinstance(shuffled, Shuffled) and shuffled.needs == plain.needs
+@pytest.mark.parametrize('name', ['combined', 'similarity', 'evidence', 'true'])
+def test_a_shuffled_label_is_its_own_labels_share_exchanged(name, batch):
+    target, masks, outputs = batch
+    if name == 'true':
+        plain, shuffled = (
+            partial(LABELLERS[own], None, None, target, masks) for own in (name, f'{name}, shuffled'))
+    else:
+        ratios = create_ratio(name), RATIOS[f'{name}, shuffled'](10)
+        assert ratios[1].needs == ratios[0].needs
+        plain, shuffled = (partial(ratio, outputs, outputs, target) for ratio in ratios)
     torch.manual_seed(1)
-    expected = exchanged(plain(outputs, outputs, target), target.area)
+    expected = exchanged(plain(), target.area)
     torch.manual_seed(1)
-    assert torch.equal(shuffled(outputs, outputs, target), expected)
-    assert not torch.equal(expected, plain(outputs, outputs, target))
-
-
-def test_the_truth_is_exchanged_likewise(batch):
-    target, masks, _ = batch
-    torch.manual_seed(1)
-    true = LABELLERS['true'](None, None, target, masks)
-    expected = exchanged(true, target.area)
-    torch.manual_seed(1)
-    assert torch.equal(LABELLERS['true, shuffled'](None, None, target, masks), expected)
-    assert not torch.equal(expected, true)
+    assert torch.equal(shuffled(), expected) and not torch.equal(expected, plain())
 
 
 @pytest.mark.parametrize('steps', [2, 5])
@@ -161,27 +142,21 @@ def test_growing_is_the_area_at_first_and_the_named_ratio_in_the_last_step(batch
 
 
 @pytest.mark.parametrize('arm', list(CONTROLS))
-def test_every_control_trains_another_model(arm, base_models):
-    data = to_image_set(place(load_digits_objects()[2], 128))
-    torch.manual_seed(0)
-    model = create_model()
-    train_arm(model, data, Setting(images=128), ALL_ARMS[arm], epochs=1, seed=0)
-    assert model.head.fc.weight.isfinite().all()
+def test_every_control_trains_another_model(arm):
+    assert _trained(arm).isfinite().all()
     for name in ('area', 'evidence', 'similarity', 'combined', 'true'):  # it is none of these
-        base = base_models(name)
-        assert not torch.equal(model.head.fc.weight, base.head.fc.weight)
+        assert not torch.equal(_trained(arm), _trained(name))
 
 
 def test_a_correction_that_grows_knows_how_many_steps_there_are(monkeypatch):
     asked, name = [], 'similarity, growing'
     monkeypatch.setitem(RATIOS, name, lambda steps: asked.append(steps) or Growing('similarity', steps))
-    data = to_image_set(place(load_digits_objects()[2], 150))
-    train_arm(create_model(), data, Setting(images=150), ALL_ARMS[name], epochs=3, seed=0)
+    train_arm(create_model(), digit_canvases(150), Setting(images=150), ALL_ARMS[name], epochs=3, seed=0)
     assert asked == [6]  # two batches of 64 an epoch
 
 
 def test_transmix_needs_a_transformer():
-    data, arm = to_image_set(place(load_digits_objects()[2], 128)), ARMS['transmix']
+    data, arm = digit_canvases(), ARMS['transmix']
     with pytest.raises(ValueError, match="labeller 'transmix' needs a setting with model vit or deit, got cnn"):
         train_arm(create_model(), data, Setting(images=128), arm, epochs=1, seed=0)
     train_arm(create_model(**MODELS['vit']), data, Setting(images=128, model='vit'), arm, 1, 0)

@@ -4,8 +4,10 @@ import copy
 import pytest
 import timm
 import torch
+from torch.utils._pytree import tree_map_only
 
-from benchmarks.speed.steps import BASE, SETTINGS, Workload, measure
+from benchmarks.speed import steps as speed
+from benchmarks.speed.steps import BASE, Workload, measure
 from timm_sumix import SUMixMixup, SUMixTask
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.policies import POLICIES
@@ -13,8 +15,8 @@ from timm_sumix.mixing.policies import POLICIES
 GPU = pytest.param('cuda', marks=pytest.mark.gpu)
 DEVICES = pytest.mark.parametrize('device', ['cpu', GPU])
 MIXUP = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
-# one pass each
-TERMS = {'term': {'gamma': 0.5}, 'similarity with term': {'ratio': 'similarity', 'gamma': 0.5}}
+# those of the speed benchmark, and one pass each
+SETTINGS = {**speed.SETTINGS, 'combined': {'ratio': 'combined'}, 'with term': {'ratio': 'combined', 'gamma': 0.5}}
 
 
 @pytest.fixture(autouse=True)
@@ -33,25 +35,17 @@ def _batch(device, count=8):
     return torch.randn(count, 3, 64, 64, device=device), torch.randint(0, 10, (count,), device=device)
 
 
-def _moved(value, device):
-    """Return tensors, in tuples and lists of any depth, on a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, tuple) and hasattr(value, '_fields'):
-        return type(value)(*(_moved(part, device) for part in value))
-    return [_moved(part, device) for part in value] if isinstance(value, list) else value
+def _task(device, setting, mode):
+    return SUMixTask(_model().to(device), SUMixMixup(**{**MIXUP, 'mode': mode}), verbose=False, **SETTINGS[setting])
 
 
 def _steps(task, batches, optimizer, scaler=None):
-    losses = []
+    scaler, losses = scaler or torch.amp.GradScaler(enabled=False), []
     for images, labels in batches:
         loss = task(images, labels)['loss']
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         losses.append(loss.detach().clone())  # a CUDA graph writes the next loss over it
     return torch.stack(losses)
@@ -66,7 +60,8 @@ def test_the_same_draws_give_the_same_loss_and_gradient(device, policy, mode):
     draws, model, found = mixup.draw(images), _model(), []
     for where in ('cpu', device):
         task = SUMixTask(copy.deepcopy(model).to(where), mixup, verbose=False)
-        result = task(*mixup.mix(images.to(where), labels.to(where), _moved(draws, where)))
+        moved = tree_map_only(torch.Tensor, lambda value, where=where: value.to(where), draws)
+        result = task(*mixup.mix(images.to(where), labels.to(where), moved))
         result['loss'].backward()
         gradients = [parameter.grad.flatten() for parameter in task.get_trainable_module().parameters()]
         found.append([result['loss'], result['lam'], torch.cat(gradients)])
@@ -75,11 +70,10 @@ def test_the_same_draws_give_the_same_loss_and_gradient(device, policy, mode):
 
 
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
-@pytest.mark.parametrize('setting', [*SETTINGS, *TERMS])
+@pytest.mark.parametrize('setting', list(SETTINGS))
 @DEVICES
 def test_half_precision_trains_with_a_scaler(device, setting, mode):
-    mixup = SUMixMixup(**{**MIXUP, 'mode': mode})
-    task = SUMixTask(_model().to(device), mixup, verbose=False, **{**SETTINGS, **TERMS}[setting])
+    task = _task(device, setting, mode)
     parameters = list(task.get_trainable_module().parameters())
     before = [parameter.detach().clone() for parameter in parameters]
     optimizer, scaler = torch.optim.SGD(parameters, lr=0.1), torch.amp.GradScaler(device, init_scale=128.)
@@ -119,10 +113,9 @@ def test_compiled_by_inductor_it_learns_the_same(device, mode, options):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
-@pytest.mark.parametrize('setting', [*SETTINGS, *TERMS])
+@pytest.mark.parametrize('setting', list(SETTINGS))
 def test_no_step_waits_for_the_gpu(setting, mode):
-    mixup = SUMixMixup(**{**MIXUP, 'mode': mode})
-    task = SUMixTask(_model().cuda(), mixup, verbose=False, **{**SETTINGS, **TERMS}[setting])
+    task = _task('cuda', setting, mode)
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.01)
     batches = [_batch('cuda') for _ in range(3)]
     _steps(task, batches, optimizer)

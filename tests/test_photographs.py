@@ -1,13 +1,11 @@
 """Real photographs from a folder of one's own, in each layout: labels, boxes, sizes, and what is missing."""
-import pickle
-
 import numpy as np
 import pytest
 import torch
+from helpers import write_cifar100
 from PIL import Image
-from torchvision.datasets import CIFAR10, CIFAR100
 
-from benchmarks.data import settings
+from benchmarks.data import photographs, settings
 from benchmarks.data.photographs import SOURCES, find_source, load_photographs
 from benchmarks.data.settings import SETTINGS, Setting, make_data
 
@@ -30,31 +28,24 @@ def _save(path, label, number, size):
     Image.new('RGB', size, _colour(label, number)).save(path)
 
 
+COUNTS = {'train': 4, 'test': 2}  # pictures of each class
+
+
 @pytest.fixture
 def cifar_files(tmp_path, monkeypatch):
-    """A folder of the pickled files that torchvision unpacks, 4 training and 2 test pictures of each of 10 classes."""
-    monkeypatch.setattr(CIFAR10, '_check_integrity', lambda self: True)
-    for own, dataset, key, labels in (
-            ('cifar-10-batches-py', CIFAR10, 'label_names', 'labels'),
-            ('cifar-100-python', CIFAR100, 'fine_label_names', 'fine_labels')):
-        folder = tmp_path / own
-        folder.mkdir()
-        monkeypatch.setitem(dataset.meta, 'md5', None)
-        (folder / dataset.meta['filename']).write_bytes(pickle.dumps({key: [str(label) for label in range(10)]}))
-        for parts, count in ((dataset.train_list, 4), (dataset.test_list, 2)):
-            rows = [(label, number) for number in range(count) for label in range(10)]
-            for i, (name, _) in enumerate(parts):
-                mine = rows[i::len(parts)]
-                pixels = [np.full((32, 32, 3), _colour(*row), np.uint8).transpose(2, 0, 1).reshape(-1) for row in mine]
-                content = {'data': np.stack(pixels), labels: [label for label, _ in mine]}
-                (folder / name).write_bytes(pickle.dumps(content))
+    """A folder of the pickled files that torchvision unpacks, of 10 classes."""
+    for part, count in COUNTS.items():
+        labels = [*range(10)] * count
+        pixels = [np.full((32, 32, 3), _colour(label, i // 10), np.uint8) for i, label in enumerate(labels)]
+        write_cifar100(monkeypatch, tmp_path, part, np.stack(pixels), labels)
     return tmp_path
 
 
 @pytest.fixture
-def cifar_folders(tmp_path):
-    """The same as pictures/train/CLASS/ and pictures/test/CLASS/, of 10 classes."""
-    for part, count in (('train', 4), ('test', 2)):
+def cifar_folders(tmp_path, monkeypatch):
+    """The same as pictures/train/CLASS/ and pictures/test/CLASS/."""
+    monkeypatch.setattr(photographs, 'CIFAR_CLASSES', 10)
+    for part, count in COUNTS.items():
         for label in range(10):
             for number in range(count):
                 _save(tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png', label, number, (32, 32))
@@ -104,42 +95,29 @@ def _check(part, classes, each):
     assert part.images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
-def test_the_files_of_torchvision_are_read(cifar_files, name):
-    train, test = load_photographs(name, cifar_files, images=30, test_images=20, size=32, stored=32)
-    for part, each in ((train, 3), (test, 2)):
+@pytest.mark.parametrize('layout', ['cifar_files', 'cifar_folders'])
+def test_the_files_of_torchvision_are_read_and_pictures_by_class(request, monkeypatch, layout):
+    folder = request.getfixturevalue(layout)
+    for part, each in zip(load_photographs('cifar100', folder, 30, test_images=20, size=32, stored=32), (3, 2)):
         _check(part, 10, each)
         assert part.images.shape[1:] == (3, 32, 32) and not part.masks.any()
+    monkeypatch.setattr(photographs, 'CIFAR_CLASSES', 100)
+    if layout == 'cifar_folders':
+        with pytest.raises(FileNotFoundError, match='must hold cifar100'):  # ten classes are not it
+            find_source('cifar100', folder)
 
 
-def test_pictures_by_class_are_read_likewise(cifar_folders):
-    train, test = load_photographs('cifar10', cifar_folders, images=20, test_images=20, size=32, stored=32)
-    for part in (train, test):
-        _check(part, 10, 2)
-        assert not part.masks.any()
-    with pytest.raises(FileNotFoundError, match='must hold cifar100'):  # ten classes are not it
-        find_source('cifar100', cifar_folders)
-
-
-def test_published_boxes_become_masks(tiny):
-    train, test = load_photographs('tiny-imagenet', tiny, images=9, test_images=6, size=64, stored=64)
-    left, top, right, bottom = TINY_BOX
-    expected = torch.zeros(64, 64, dtype=torch.bool)
+@pytest.mark.parametrize('stored, size', [(64, 64), (32, 24)])
+def test_published_boxes_become_masks_resized_and_cropped_as_their_pictures_are(tiny, stored, size):
+    train, test = load_photographs('tiny-imagenet', tiny, images=9, test_images=6, size=size, stored=stored)
+    left, top, right, bottom = (side * stored // 64 for side in TINY_BOX)
+    expected = torch.zeros(stored, stored, dtype=torch.bool)
     expected[top:bottom + 1, left:right + 1] = True
-    for part, numbers in ((train, {0, 1, 2}), (test, {3, 4})):
+    middle = slice((stored - size) // 2, (stored + size) // 2)
+    for part, numbers, mask in ((train, {0, 1, 2}, expected), (test, {3, 4}, expected[middle, middle])):
         _check(part, 3, len(numbers))
-        assert all(torch.equal(mask, expected) for mask in part.masks)
+        assert all(torch.equal(own, mask) for own in part.masks)
         assert {number for _, number in _told(part.images)} == numbers
-
-
-def test_boxes_are_resized_and_cropped_as_their_pictures_are(tiny):
-    train, test = load_photographs('tiny-imagenet', tiny, images=3, test_images=3, size=24, stored=32)
-    assert train.images.shape[-1] == train.masks.shape[-1] == 32
-    assert test.images.shape[-1] == test.masks.shape[-1] == 24
-    half = torch.zeros(32, 32, dtype=torch.bool)
-    half[8:24, 4:12] = True
-    assert all(torch.equal(mask, half) for mask in train.masks)
-    assert all(torch.equal(mask, half[4:28, 4:28]) for mask in test.masks)
 
 
 def test_the_shorter_side_is_resized_and_the_middle_cut_out(caltech):
@@ -179,7 +157,7 @@ def test_grey_pictures_have_three_channels(caltech):
 
 def test_pictures_are_the_same_each_time_and_fewer_are_some_of_more(cifar_folders):
     def load(images):
-        return load_photographs('cifar10', cifar_folders, images, test_images=10, size=32, stored=32)
+        return load_photographs('cifar100', cifar_folders, images, test_images=10, size=32, stored=32)
 
     first, again, fewer = load(20), load(20), load(10)
     for part, other in zip(first, again):
@@ -189,7 +167,7 @@ def test_pictures_are_the_same_each_time_and_fewer_are_some_of_more(cifar_folder
 
 
 def test_all_seeds_of_a_setting_have_the_same_pictures(cifar_folders, monkeypatch):
-    setting = Setting(data='cifar10', size=None, images=20, test_images=10)
+    setting = Setting(data='cifar100', size=None, images=20, test_images=10)
     assert setting.is_real and not Setting().is_real
     first = make_data(setting, 0, cifar_folders)
     _check(first.train, 10, 2)
@@ -200,16 +178,12 @@ def test_all_seeds_of_a_setting_have_the_same_pictures(cifar_folders, monkeypatc
     assert not read and torch.equal(first.train.images, second.train.images)
 
 
-@pytest.mark.parametrize('levels', [0, 1, 2])
-def test_a_set_is_found_in_the_folder_or_at_most_two_levels_below(caltech, levels):
+def test_a_set_is_found_at_most_two_levels_below_the_folder_and_not_taken_for_another(tiny, caltech, cifar_folders):
     own = caltech / 'caltech-101' / '101_ObjectCategories'
-    folder = [own, own.parent, caltech][levels]
-    assert find_source('caltech101', folder) == find_source('caltech101', str(folder)) == own
-
-
-def test_no_set_is_taken_for_another(tiny, caltech, cifar_folders):
-    found = {name: find_source(name, tiny).name for name in ('cifar10', 'tiny-imagenet', 'caltech101')}
-    assert found == {'cifar10': 'pictures', 'tiny-imagenet': 'tiny-imagenet-200', 'caltech101': '101_ObjectCategories'}
+    for folder in (own, own.parent, caltech):
+        assert find_source('caltech101', folder) == find_source('caltech101', str(folder)) == own
+    found = {name: find_source(name, tiny).name for name in SOURCES}
+    assert found == {'cifar100': 'pictures', 'tiny-imagenet': 'tiny-imagenet-200', 'caltech101': '101_ObjectCategories'}
 
 
 @pytest.mark.parametrize('name', list(SOURCES))

@@ -5,10 +5,9 @@ import time
 
 import pytest
 import torch
+from helpers import digit_canvases
 
 from benchmarks import runs
-from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import place, to_image_set
 from benchmarks.labels.arms import ALL_ARMS
 from benchmarks.runs import NO_TIME, Run, make_runs, read_results
 from benchmarks.training import create_model, cutmix, predict, train
@@ -31,9 +30,8 @@ def _fail(run, device):
 
 
 def _train(run, device):
-    data = to_image_set(place(load_digits_objects()[2], 128))
     torch.manual_seed(run.seed)
-    model = create_model()
+    data, model = digit_canvases(), create_model()
     train(model, data, cutmix(), epochs=1, seed=run.seed, device=device)
     return {'logits': predict(model, data.images[:4]).tolist()}
 
@@ -112,7 +110,7 @@ def test_a_cpu_has_two_processes_by_default_and_a_gpu_several(tmp_path, monkeypa
 def test_every_arm_trains_on_a_gpu(arm):
     from benchmarks.comparison.run import train_arm
     from benchmarks.data.settings import Setting
-    data, model = to_image_set(place(load_digits_objects()[2], 128)), create_model()
+    data, model = digit_canvases(), create_model()
     teacher = create_model().cuda() if ALL_ARMS[arm].teacher else None
     train_arm(model, data, Setting(images=128, mode='pair'), ALL_ARMS[arm], 1, seed=0, device='cuda', teacher=teacher)
     assert predict(model, data.images).isfinite().all() and next(model.parameters()).is_cuda

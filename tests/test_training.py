@@ -1,16 +1,15 @@
 """Training in memory: the labels that the loss sees, what is drawn, crops and precision."""
 import pytest
 import torch
+from helpers import digit_canvases
 
-from benchmarks.data.objects import load_digits_objects
-from benchmarks.data.placed import ImageSet, place, to_image_set
+from benchmarks.data.placed import ImageSet
 from benchmarks.labels.labellers import LABELLERS
 from benchmarks.training import RECIPES, Recipe, create_model, cutmix, train
 from timm_sumix import SUMixLoss
 
 
 def test_a_labeller_replaces_the_shares_that_the_loss_sees(monkeypatch):
-    data = to_image_set(place(load_digits_objects()[2], 128))
     seen, used = [], []
 
     def labeller(model, mixed, target, masks):
@@ -22,7 +21,7 @@ def test_a_labeller_replaces_the_shares_that_the_loss_sees(monkeypatch):
     before, forward = model.head.fc.weight.detach().clone(), SUMixLoss.forward
     monkeypatch.setattr(SUMixLoss, 'forward', lambda self, mixed, original, target: (
         used.append(target.lam), forward(self, mixed, original, target))[1])
-    train(model, data, cutmix(), epochs=1, seed=0, task_kwargs={'ratio': 'area', 'gamma': 0.}, labeller=labeller)
+    train(model, digit_canvases(), cutmix(), epochs=1, seed=0, task_kwargs={'ratio': 'area'}, labeller=labeller)
     assert len(seen) == len(used) == 2 and ((seen[0] >= 0) & (seen[0] <= 1)).all()
     assert not torch.equal(model.head.fc.weight, before)
     for labeller_said, loss_used in zip(seen, used):
@@ -30,7 +29,7 @@ def test_a_labeller_replaces_the_shares_that_the_loss_sees(monkeypatch):
 
 
 def test_neither_a_head_nor_the_label_changes_what_is_drawn():
-    data, drawn = to_image_set(place(load_digits_objects()[2], 128)), []
+    data, drawn = digit_canvases(), []
     for gamma, name in ((0., 'snapmix'), (0.5, 'snapmix'), (0., 'lumix'), (0., 'true, shuffled')):
         lams = []
 
@@ -46,7 +45,7 @@ def test_neither_a_head_nor_the_label_changes_what_is_drawn():
 
 @pytest.mark.parametrize('name', list(LABELLERS))
 def test_a_labeller_leaves_the_target_as_it_is(name):
-    data, model = to_image_set(place(load_digits_objects()[2], 16)), create_model().eval()
+    data, model = digit_canvases(16), create_model().eval()
     mixed, target = cutmix()(data.images, data.labels)
     lam, attributes = target.lam.clone(), set(vars(target))
     with torch.no_grad():
@@ -56,16 +55,16 @@ def test_a_labeller_leaves_the_target_as_it_is(name):
 
 
 def test_the_error_of_the_labels_is_told_by_epoch():
-    data = to_image_set(place(load_digits_objects()[2], 128))
+    data = digit_canvases()
 
-    def errors(labeller, prob=1.):
-        model = create_model()
+    def errors(labeller, prob=1., data=data):
         return train(
-            model, data, cutmix(prob=prob, mode='pair'), epochs=2, seed=0, task_kwargs={'ratio': 'area'},
+            create_model(), data, cutmix(prob=prob, mode='pair'), epochs=2, seed=0, task_kwargs={'ratio': 'area'},
             labeller=labeller)
 
     assert errors(LABELLERS['true']) == pytest.approx([0., 0.], abs=1e-6)
     assert errors(None, prob=0.) == [None, None]  # there is nothing to compare
+    assert errors(None, data=data._replace(masks=torch.zeros_like(data.masks))) == [None, None]  # no object is known
     half = errors(lambda model, mixed, target, masks: torch.full_like(target.lam, 0.5))
     area = errors(None)
     assert len(area) == 2 and all(0.1 < error < 0.4 for error in area) and area != half
@@ -140,7 +139,7 @@ def test_without_a_crop_images_are_seen_whole_and_flipped_with_their_masks():
 
 @pytest.mark.parametrize('amp', [False, True])
 def test_a_recipe_says_whether_passes_are_in_half_precision(amp):
-    data, kinds = to_image_set(place(load_digits_objects()[2], 128)), set()
+    data, kinds = digit_canvases(), set()
     model = create_model()
     model.stem.conv.register_forward_hook(
         lambda module, inputs, output: kinds.add(output.dtype) if module.training else None)
@@ -148,10 +147,3 @@ def test_a_recipe_says_whether_passes_are_in_half_precision(amp):
     train(model, data, cutmix(mode='pair'), epochs=1, seed=0, recipe=recipe, task_kwargs={'ratio': 'combined'})
     assert kinds == {torch.bfloat16 if amp else torch.float32}
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
-
-
-def test_where_no_object_is_known_there_is_no_error_of_the_labels():
-    data = to_image_set(place(load_digits_objects()[2], 128))
-    data = data._replace(masks=torch.zeros_like(data.masks))
-    found = train(create_model(), data, cutmix(mode='pair'), epochs=2, seed=0, task_kwargs={'ratio': 'similarity'})
-    assert found == [None, None]

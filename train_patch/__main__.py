@@ -34,6 +34,11 @@ def main() -> None:
         return
     try:
         runpy.run_path(script, run_name='__main__')
+    except SystemExit as end:
+        typos = [word for word in sys.argv[1:] if word.startswith('--su')]
+        if end.code == 2 and typos:  # argparse's, where the script has no such flag
+            refuse(f'{typos[0]}, did you mean --sumix?')
+        raise
     finally:
         if set(HELP) & set(sys.argv[1:]):
             print(f'\nThe --sumix flags: python -m train_patch {script} --sumix --help')

@@ -32,9 +32,9 @@ def named_criterion(args: argparse.Namespace) -> Optional[Callable]:
             raise ValueError(JSD)
         criterion = timm.loss.create_classification_loss(name, is_multi_label(args), soft_targets=True)
         check_criterion(criterion, num_classes=2)
+        return criterion
     except ValueError as error:
         raise ValueError(f'--sumix cannot be combined with --loss {name}: {error}') from error
-    return criterion
 
 
 def check_criterion(criterion: Callable, num_classes: int, device: Any = None) -> None:
@@ -53,12 +53,12 @@ def inner_loader(loader: Any) -> Any:
 
 
 def loader_among(arguments: Iterable[Any]) -> Optional[Any]:
-    """Return the loader among the arguments of the script's train_one_epoch, torch's or timm's around it."""
+    """Return the loader among the arguments, torch's or timm's around it."""
     return next((each for each in arguments if isinstance(inner_loader(each), DataLoader)), None)
 
 
 def class_index(loader: Any) -> Dict[str, int]:
-    """Return the numbers of the classes by their names; empty if the data set has no names, or there is no loader."""
+    """Return {class name: number}; empty if the data set has no names, or there is no loader."""
     dataset: Any = getattr(inner_loader(loader), 'dataset', None)
     while isinstance(getattr(dataset, 'dataset', None), Dataset):  # what wraps another, as for masks
         dataset = dataset.dataset

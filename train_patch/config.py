@@ -20,8 +20,7 @@ KEYS: Dict[str, Tuple[Any, ...]] = {  # key of the file: what it may be; [type]:
 WORDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a name', dict: 'option: value pairs'}
 
 
-def path_and_rest(arguments: List[str]) -> Tuple[str, List[str]]:
-    """Return the -c file among a script's arguments, '' without one, and the other arguments."""
+def _path_and_rest(arguments: List[str]) -> Tuple[str, List[str]]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('-c', '--config', default='')  # as timm's config_parser
     known, rest = parser.parse_known_args(arguments)
@@ -35,7 +34,7 @@ def recipe_names() -> List[str]:
 
 def find_recipe(arguments: List[str]) -> List[str]:
     """Return the arguments with the file's path in place of -c sumix/NAME.yaml, unless that is a file of the user's."""
-    path, rest = path_and_rest(arguments)
+    path, rest = _path_and_rest(arguments)
     if not path.startswith(OWN) or os.path.isfile(path):
         return arguments
     if path not in recipe_names():
@@ -59,13 +58,13 @@ def wants_sumix(arguments: List[str]) -> bool:
 
 
 def given_keys(arguments: List[str]) -> Set[str]:
-    """Return the settings that are given, by a flag or in the -c file, rather than left at their defaults."""
+    """Return the settings that are given, by a flag or in the -c file."""
     config, rest = _config_and_rest(arguments)
     return {name[2:].partition('=')[0].replace('-', '_') for name in rest if name.startswith('--')} | set(config)
 
 
 def nearest(name: str, known: List[str]) -> str:
-    """Return a question for the known name that is most like a wrong one, '' if none is."""
+    """Return ', did you mean NAME?' with the most similar known name, '' if none is similar."""
     return ''.join(f', did you mean {match}?' for match in get_close_matches(name, known, 1))
 
 
@@ -84,8 +83,7 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 
 def _config_and_rest(arguments: List[str]) -> Tuple[Dict[str, Any], List[str]]:
-    """Return what the -c file among a script's arguments holds, and the other arguments."""
-    path, rest = path_and_rest(arguments)
+    path, rest = _path_and_rest(arguments)
     try:
         config = yaml.safe_load(Path(path).read_text()) if path else {}
     except (OSError, yaml.YAMLError) as error:

@@ -1,4 +1,4 @@
-"""What goes with each epoch: the seeds of its draws, and how far its labels moved."""
+"""Each epoch's seeds, and its line in the log."""
 import logging
 from typing import Any, Dict, Iterable
 
@@ -30,7 +30,7 @@ def seed_epoch(epoch: int, seed: int, rank: int, arguments: Iterable[Any], gener
 
 
 def report(epoch: int, metrics: Dict[str, Any], task: SUMixTask) -> None:
-    """Log how far labels moved in an epoch, and add it to the metrics, which the script writes to its summary."""
+    """Log how far labels moved, and add it to the metrics, which the script writes to its summary."""
     means = task.pop_metrics()
     if not means:
         return

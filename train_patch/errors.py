@@ -1,4 +1,5 @@
-"""What ends a run in one line: an error of the user's, or a script and timm that do not fit each other."""
+"""What ends a run in one line, the user's error or a script and timm that do not fit, and what one process logs."""
+import logging
 import re
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,13 @@ FLAGS = {
 
 class Mismatch(Exception):
     """The script asks of timm what the installed version, or its replacement, does not have."""
+
+
+def log_once(text: str, level: int = logging.INFO) -> None:
+    """Log from the first process alone, before torch.distributed is initialised."""
+    from timm.utils.distributed import world_info_from_env  # not before the script's own folder is in sys.path
+    if world_info_from_env()[1] == 0:
+        logging.getLogger('train_patch').log(level, f'SUMix: {text}')
 
 
 def refuse(text: str) -> NoReturn:
@@ -68,5 +76,5 @@ def exit_on_mismatch(script: str) -> Iterator[None]:
 
 
 def _installed() -> str:
-    import timm  # not before the script's own folder is in sys.path
+    import timm
     return timm.__version__

@@ -5,7 +5,7 @@ What an option may be is decided by the library; here are the flags' texts, and 
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Collection, Dict, NamedTuple, NoReturn, Tuple, Union
+from typing import Any, Callable, Collection, Dict, NamedTuple, NoReturn, Tuple, Union
 
 from timm.utils import ParseKwargs
 from timm.utils.distributed import world_info_from_env
@@ -18,8 +18,7 @@ from timm_sumix.options import PRESETS
 
 from .checks import JSD, is_multi_label, named_criterion
 from .config import nearest
-from .errors import exit_on_user_error, refuse
-from .log import log_once
+from .errors import exit_on_user_error, log_once, refuse
 
 # what SUMix cannot be combined with: argument of the script, and why
 CONFLICTS = {
@@ -28,9 +27,6 @@ CONFLICTS = {
     'naflex_loader': 'patches of various sizes are mixed by another class',
     'torchscript': 'a scripted model hides the features that the uncertainty head needs',
 }
-MIXUP = {  # argument of SUMixMixup: that of the script
-    'mixup_alpha': 'mixup', 'cutmix_alpha': 'cutmix', 'cutmix_minmax': 'cutmix_minmax', 'prob': 'mixup_prob',
-    'switch_prob': 'mixup_switch_prob', 'mode': 'mixup_mode'}
 ITERABLE = ('wds/', 'tfds/', 'hfids/')  # timm's data sets that workers shuffle by themselves
 
 
@@ -42,16 +38,13 @@ class Settings(NamedTuple):
     masks: str  # folder of the objects' masks, '' for none
 
 
-class _Pairs(ParseKwargs):
-    def __call__(self, parser, namespace, values, option_string=None):
-        for pair in values:
-            if '=' not in pair:
-                raise argparse.ArgumentError(self, f'must be OPTION=VALUE, got {pair!r}')
-        super().__call__(parser, namespace, values, option_string)
+def _pair(text: str) -> str:
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f'must be OPTION=VALUE, got {text!r}')
+    return text
 
 
 def _ratio(text: str) -> Union[str, Tuple[float, ...]]:
-    """Return the ratio that a flag names: a name as it is, or weights W,S,K as numbers."""
     try:
         return tuple(float(weight) for weight in text.split(',')) if ',' in text else text
     except ValueError as error:
@@ -60,11 +53,15 @@ def _ratio(text: str) -> Union[str, Tuple[float, ...]]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the --sumix flags to a train script's parser, whose errors become one line."""
-    add = parser.add_argument_group('SUMix: corrected labels of mixed images (arXiv 2407.07805)').add_argument
-    add('--sumix', action='store_true', default=False, help='turn SUMix on')
-    add('--sumix-preview', type=int, default=0, metavar='N',
+    def group(title: str) -> Callable:
+        return parser.add_argument_group(f'SUMix: {title}').add_argument
+
+    group('turn it on')(
+        '--sumix', action='store_true', help='corrected labels of mixed images, arXiv 2407.07805 (default: off)')
+    group('preview')(
+        '--sumix-preview', type=int, default=0, metavar='N',
         help='once an epoch, save N images of a mixed batch with their labels (default: 0)')
-    add = parser.add_argument_group('SUMix: which label').add_argument
+    add = group('which label')
     add('--sumix-preset', choices=list(PRESETS), default='default',
         help='what is not given below: defaults, as in the paper, or as in its code (default: default)')
     for option in fields(SUMixOptions):
@@ -74,13 +71,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             own = {'type': _ratio, 'metavar': 'RATIO'}
             text += ': ' + ', '.join(f'{name} ({create().origin})' for name, create in RATIOS.items()) + '; or W,S,K'
         add(f'--sumix-{option.name.replace("_", "-")}', **own, help=text)
-    add = parser.add_argument_group('SUMix: what is mixed').add_argument
+    add = group('what is mixed')
     add('--sumix-policy', nargs='+', metavar='P', help=f'{", ".join(POLICIES)} (default: by --mixup and --cutmix)')
     add('--sumix-policy-probs', nargs='+', type=float, metavar='P', help='their probabilities (default: equal ones)')
-    add('--sumix-policy-kwargs', nargs='*', action=_Pairs, default={}, metavar='OPTION=VALUE',
+    add('--sumix-policy-kwargs', nargs='*', type=_pair, action=ParseKwargs, default={}, metavar='OPTION=VALUE',
         help="alpha=1.0 of one policy, fmix.alpha=1.0 of several (default: the papers'; cutmix 1.0)")
-    add = parser.add_argument_group("SUMix: masks (distillation is timm's --kd-model-name)").add_argument
-    add('--sumix-masks', default='', metavar='FOLDER',
+    group("masks (distillation is timm's --kd-model-name)")(
+        '--sumix-masks', default='', metavar='FOLDER',
         help='true labels by masks of the objects, a PNG for each picture, in folders like the data\'s (default: none)')
     parser.error = lambda message: _refuse_arguments(message, parser)  # type: ignore[method-assign]
 
@@ -94,9 +91,7 @@ def _refuse_arguments(message: str, parser: argparse.ArgumentParser) -> NoReturn
 def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
     """Check the parsed arguments, complete them, and return what they ask for; exits before data or model are built.
 
-    Args:
-        args: The arguments. Where no mixing was asked for, it is set to CutMix at alpha 1, or to the named policy.
-        given: Those that were given, by a flag or in the -c file.
+    Where no mixing was asked for, `args` get CutMix at alpha 1, or the named policy; `given` names those that were set.
     """
     own = {option.name: getattr(args, f'sumix_{option.name}') for option in fields(SUMixOptions)}
     options = SUMixOptions.preset(args.sumix_preset, **{key: value for key, value in own.items() if value is not None})
@@ -127,14 +122,14 @@ def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
         (of('aug_repeats') and world_info_from_env()[2] == 1,
          f'--aug-repeats {of("aug_repeats")} needs several processes: in one, add --aug-repeats 0'),
         (preview < 0, f'--sumix-preview must be a number of images, 0 or greater, got {preview}')]
-    problems += [
-        (not os.path.isdir(masks), f'--sumix-masks must be a folder, got {masks!r}'),
-        (options.ratio == 'released', '--sumix-masks gives each image a share of its own, ratio \'released\' has one'),
-        (dataset.startswith(ITERABLE),
-         f'--sumix-masks needs pictures in folders or tar files, got --dataset {dataset}'),
-        (of('save_images') and not of('no_prefetcher'), '--sumix-masks with --save-images needs --no-prefetcher'),
-        (str(of('aa')).startswith('augmix'), f'--sumix-masks cannot follow --aa {of("aa")}, which blends images'),
-        (of('train_img_sizes'), '--sumix-masks cannot be combined with --train-img-sizes')] if masks else []
+    of_masks = [
+        (not os.path.isdir(masks or ''), f'must be a folder, got {masks!r}'),
+        (options.ratio == 'released', 'gives each image a share of its own, ratio \'released\' has one'),
+        (dataset.startswith(ITERABLE), f'needs pictures in folders or tar files, got --dataset {dataset}'),
+        (of('save_images') and not of('no_prefetcher'), 'with --save-images needs --no-prefetcher'),
+        (str(of('aa')).startswith('augmix'), f'cannot follow --aa {of("aa")}, which blends images'),
+        (of('train_img_sizes'), 'cannot be combined with --train-img-sizes')]
+    problems += [(masks and is_wrong, f'--sumix-masks {text}') for is_wrong, text in of_masks]
     for is_wrong, text in problems:
         if is_wrong:
             raise ValueError(text)
@@ -157,11 +152,10 @@ def _resolve_mixing(args: argparse.Namespace, given: Collection[str]) -> Dict[st
             setattr(args, flag, 1.)
     if not (args.mixup or args.cutmix or args.cutmix_minmax):
         args.cutmix = 1.  # no policy's: the script mixes only where one of these is set
-    mixup = SUMixMixup(**{  # so that its errors come now
-        **{name: getattr(args, flag) for name, flag in MIXUP.items()},
-        'multi_label': is_multi_label(args),
-        'label_smoothing': args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
-        **settings})
+    mixup = SUMixMixup(  # so that its errors come now
+        args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode,
+        label_smoothing=args.smoothing or 0.,  # None where the script resolves it later: then it is checked there
+        multi_label=is_multi_label(args), **settings)
     parts = []
     for policy, prob in zip(mixup.policies, mixup.policy_probs):
         name, alpha = type(policy).__name__, getattr(policy, 'alpha', None)

@@ -1,7 +1,7 @@
-"""--sumix-masks: masks of the objects, read with the pictures of the script's training data, for truer labels.
+"""--sumix-masks: masks of the objects, read with the training pictures, for truer labels.
 
-A mask travels as the last channel of its image: through timm's collate function, the prefetcher, which normalises and
-erases on the device, and the script's own loop, up to the mixing, which takes it off.
+A mask is the last channel of its image, through timm's collate function, the prefetcher, which normalises and erases on
+the device, and the script's own loop, up to the mixing, which takes it off.
 """
 import copy
 import logging
@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageStat
 from timm.data.loader import PrefetchLoader
-from timm.data.random_erasing import RandomErasing
 from torch.utils.data import IterableDataset
 
 from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.masked_transform import erase_both
 from timm_sumix.masks import MaskedDataset
 
-from .log import log_once
+from .errors import log_once
 
 _logger = logging.getLogger('train_patch')
 
@@ -35,13 +34,8 @@ MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'RGB')  # without transpa
 class MaskFolder:
     """The masks of a data set, by index: FOLDER/<path of the picture>.png, any of whose pixels but 0 is the object's.
 
-    Args:
-        folder: Folder that mirrors the data folder, or that of the training pictures in it.
-        dataset: timm's ImageDataset or torchvision's ImageFolder.
-        data_dir: The data folder.
-
-    Raises:
-        ValueError: If the data set does not tell the names of its pictures, two have one mask, or none has one.
+    The folder mirrors the data folder, or that of the training pictures in it. ValueError if the pictures have no
+    names, two have one mask, or none has one.
     """
 
     def __init__(self, folder: str, dataset: Any, data_dir: str):
@@ -75,7 +69,7 @@ class MaskFolder:
         return self.root / self._name(index)
 
     def _name(self, index: int) -> str:
-        """Return the mask's file as seen from the folder of masks."""
+        """Return the mask's path below the folder of masks."""
         name = None if self.samples is None else self.samples[index][0]
         if not isinstance(name, str):  # pictures in a tar file, or in rows
             name = self.dataset.filename(index)
@@ -113,7 +107,7 @@ class MaskFolder:
 
 
 class _WithMaskChannel(MaskedDataset):
-    """Images whose last channel is their mask: uint8 in MOST steps, UNKNOWN; or floating, in [0, 1], NaN."""
+    """Images whose last channel is their mask: uint8 to MOST, or UNKNOWN; floating in [0, 1], or NaN."""
 
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int]:  # type: ignore[override]
         image, label, mask = super().__getitem__(index)
@@ -130,7 +124,7 @@ class MaskedMixup(SUMixMixup):
 
     def __call__(  # type: ignore[override]
             self, x: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, MixedTarget]:
-        """Mix images [N, C + 1, H, W]; see SUMixMixup."""
+        # x is [N, C + 1, H, W]
         images, masks = x[:, :-1].clone(), x[:, -1:].float()  # a copy, in the order of x: channels last or not
         masks = torch.where(masks <= 1., masks, torch.nan)
         known = masks.isfinite().flatten(1).all(1)
@@ -177,16 +171,9 @@ def carry_masks(loader: Any) -> None:
         return
     loader.mean = torch.cat([loader.mean, torch.zeros_like(loader.mean[:, :1])], dim=1)
     loader.std = torch.cat([loader.std, torch.full_like(loader.std[:, :1], MOST)], dim=1)
-    if loader.random_erasing is not None:
-        loader.random_erasing = _ErasingBoth(loader.random_erasing)  # type: ignore[assignment]
-
-
-class _ErasingBoth:
-    """Random erasing of images [N, C + 1, H, W] whose last channel is their mask, in place."""
-
-    def __init__(self, erasing: RandomErasing):
-        self.erasing = erasing
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        erase_both(self.erasing, images[:, :-1], images[:, -1:])
-        return images
+    erasing = loader.random_erasing
+    if erasing is not None:
+        def erase(images: torch.Tensor) -> torch.Tensor:  # in place
+            erase_both(erasing, images[:, :-1], images[:, -1:])
+            return images
+        loader.random_erasing = erase  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
 
-Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script is loaded and
-runs; train_one_epoch and its parser's parse_args among the script's own globals.
+Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script runs;
+train_one_epoch and its parser's parse_args among the script's own globals.
 """
 import argparse
 import inspect
@@ -33,7 +33,7 @@ _logger = logging.getLogger('train_patch')
 MULTI_LABEL: Any = getattr(timm.task, 'MultiLabelClassificationTask', None)  # of newer timm
 DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
 TASKS = tuple(kind for kind in (ClassificationTask, MULTI_LABEL, *DISTILLATION) if kind is not None)
-OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))  # what they can be given
+OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))
 PARTS = {'uncertainty': 'uncertainty head', 'projection': "projection to a teacher's features"}
 
 
@@ -50,10 +50,10 @@ class Patch:
     """Swaps SUMix into a train script, and holds the state that the replacements share."""
 
     def __init__(self) -> None:
-        self.script: str  # the file, once it is loaded
-        self.settings: Settings  # once the arguments are parsed
+        self.script: str
+        self.settings: Settings
         self.args: argparse.Namespace  # the script's own
-        self.mixup: Optional[SUMixMixup] = None  # once the script makes it
+        self.mixup: Optional[SUMixMixup] = None
         self.task: Optional[SUMixTask] = None
         self.generator = torch.Generator()  # what the training loader's workers are seeded from
         self.has_masks = False  # once the script makes a loader of images with masks

@@ -30,10 +30,11 @@ class Preview:
         self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do
 
     def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
-        """Save the picture, once, of a batch that shows two classes, or of any once patience is at an end."""
+        if self.done:
+            return
         # one share for a whole batch may be next to nothing
         shows_two = ~target.same_labels & (target.area > LEAST) & (target.area < 1. - LEAST)
-        if self.done or self.patience > 0 and not shows_two.any():
+        if self.patience > 0 and not shows_two.any():
             self.patience -= 1
             return
         self.done = True
@@ -46,7 +47,7 @@ class Preview:
 
 
 def preview_of(epoch: int, count: int, arguments: Sequence[Any]) -> Optional[Preview]:
-    """Return an epoch's preview, by the arguments of the script's train_one_epoch; None if there is to be none."""
+    """Return an epoch's preview, None if there is to be none; `arguments` are those of train_one_epoch."""
     saver = next((each for each in arguments if isinstance(each, CheckpointSaver)), None)  # in the first process
     loader = loader_among(arguments)
     if not count or saver is None or loader is None:
@@ -55,7 +56,7 @@ def preview_of(epoch: int, count: int, arguments: Sequence[Any]) -> Optional[Pre
 
 
 def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
-    """Return mean and standard deviation of each channel that the loader's images are normalised by, for [0, 1]."""
+    """Return the mean and standard deviation of each channel that a loader normalises by, for pixels in [0, 1]."""
     if hasattr(loader, 'mean'):  # timm's PrefetchLoader, which normalises pixels of [0, 255] on the device
         colours = slice(-1 if isinstance(inner_loader(loader).dataset, MaskedDataset) else None)
         mean, std = ((each / 255).flatten().tolist()[colours] for each in (loader.mean, loader.std))

@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from abc import ABCMeta
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, Callable, Collection, Dict, Iterator
 
@@ -15,11 +15,8 @@ NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
 
 
 def load_script(script: str) -> ModuleType:
-    """Load a train script as the main module, without running its main(); exits if it lacks a name that is needed.
-
-    It gets the name under which multiprocessing loads a main module in a worker process, so that loader workers started
-    by spawn or forkserver find the classes that the script defines.
-    """
+    """Load a train script as the main module, without running its main(); exits if it lacks a name that is needed."""
+    # the name under which multiprocessing loads a main module, so that workers find the script's classes
     spec = importlib.util.spec_from_file_location('__mp_main__', script)
     if spec is None or spec.loader is None:
         refuse(f'{script} must be a Python file, and its name end in .py')
@@ -37,8 +34,7 @@ def load_script(script: str) -> ModuleType:
 def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
     """Return a class whose call returns what `create` makes of the `known` arguments, each by its name.
 
-    It passes for the original elsewhere: instances and subclasses of the original are its own, and what a script
-    derives from it behaves as if derived from the original.
+    Instances and subclasses of the original are its own, and a class derived from it is one derived from the original.
     """
     class StandIn(original, metaclass=ABCMeta):
         __doc__ = original.__doc__
@@ -64,13 +60,10 @@ def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
 @contextmanager
 def swapped(stand_ins: Dict[Any, Any]) -> Iterator[None]:
     """Put {original: stand-in} into the originals' modules and the packages of these; afterwards put all back."""
-    places = [
-        (importlib.import_module(name), original) for original in stand_ins
-        for name in (original.__module__, original.__module__.rpartition('.')[0])]
-    try:
-        for place, original in places:
-            setattr(place, original.__name__, stand_ins[original])
+    with ExitStack() as stack:
+        for original, own in stand_ins.items():
+            for name in (original.__module__, original.__module__.rpartition('.')[0]):
+                place = importlib.import_module(name)
+                stack.callback(setattr, place, original.__name__, original)
+                setattr(place, original.__name__, own)
         yield
-    finally:
-        for place, original in places:
-            setattr(place, original.__name__, original)

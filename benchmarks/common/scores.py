@@ -44,15 +44,10 @@ def calibrated(logits: torch.Tensor, labels: torch.Tensor) -> Dict[str, float]:
 
 
 def agreement(label: torch.Tensor, true: torch.Tensor) -> Dict[str, float]:
-    """Return how near shares are to the true ones.
+    """Return how near shares of the first images [N] are to the true ones [N], all in [0, 1].
 
-    Args:
-        label: Shares of the first images [N], in [0, 1].
-        true: True shares [N], in [0, 1].
-
-    Returns:
-        'spearman': rank correlation, in [-1, 1]; 'mae': mean absolute error; 'calibration': absolute difference
-        between mean label and mean truth in ten bins of the label, weighted by the samples of each.
+    'spearman': rank correlation, in [-1, 1]; 'mae': mean absolute error; 'calibration': absolute difference between
+    mean label and mean truth in ten bins of the label, weighted by the samples of each.
     """
     bins = (label * 10).long().clamp(max=9)
     gaps = [(label[bins == b] - true[bins == b]).sum().abs() for b in range(10)]

@@ -2,7 +2,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 
@@ -20,19 +20,11 @@ from ..training import LEARNING_RATES, MODELS, RECIPES, create_model, cutmix, pr
 from .sets import Key
 
 
-class What(NamedTuple):
-    """What one run trains, and where its photographs are."""
-    setting: str
-    arm: str
-    seed: int
-    data_dir: Optional[Path] = None
-
-
 def create_run(key: Key, out: Path, data_dir: Optional[Path] = None) -> Run:
     """Return the run of a setting, arm and seed, below the folder of all runs; its photographs are in `data_dir`."""
     setting, arm, seed = key
     folder = f'{arm.replace(", ", "_").replace(" ", "-")}/seed{seed}'
-    return Run(out / setting, folder, seed, make, What(*key, data_dir))
+    return Run(out / setting, folder, seed, make, (*key, data_dir))
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
@@ -87,16 +79,10 @@ def _load_teacher(run: Run, device: torch.device) -> torch.nn.Module:
 
 
 def collect(runs: Sequence[Run], path: Path) -> int:
-    """Write the results of runs to one file, with every command and commit that made some of them.
+    """Write the results of runs to one file, with all that made them, and return how many of them it lacks.
 
-    Runs that the file already holds stay in it, unless they have been made again; runs that are not done are left out.
-
-    Returns:
-        How many of the runs the file lacks.
-
-    Raises:
-        FileNotFoundError: If none is done.
-        ValueError: If versions or devices differ among the runs.
+    Runs that the file already holds stay in it, unless they have been made again. Raises FileNotFoundError if none is
+    done, ValueError if versions or devices differ among the runs.
     """
     found = {_key(result): result for result in json.loads(path.read_text())['runs']} if path.is_file() else {}
     found.update({_key(result): result for result in read_results(runs)})
@@ -116,7 +102,7 @@ def collect(runs: Sequence[Run], path: Path) -> int:
         'seconds': sum(result['seconds'] for result in results),
         'settings': {name: SETTINGS[name]._asdict() for name in dict.fromkeys(own['setting'] for own in results)},
         'runs': results})
-    return sum(tuple(run.what[:3]) not in found for run in runs)
+    return sum(run.what[:3] not in found for run in runs)
 
 
 def _key(result: Dict[str, Any]) -> Key:

@@ -21,16 +21,10 @@ class Objects(NamedTuple):
 
 
 def load_objects(data_dir: Union[str, Path, None] = None) -> Tuple[str, Tuple[str, ...], Objects, Objects]:
-    """Load Fashion-MNIST from data_dir or Debian's folder, else scikit-learn's digits.
+    """Return the data's name, the classes' names, training objects and test objects.
 
-    Args:
-        data_dir: Folder of the four files as published (gzipped idx). None: Debian's folder, if it is there.
-
-    Returns:
-        Name of the data, names of the classes, training objects, test objects.
-
-    Raises:
-        FileNotFoundError: If data_dir is given and lacks one of the files.
+    They are Fashion-MNIST's, from the four files as published (gzipped idx) in data_dir or in Debian's folder, else
+    scikit-learn's digits. Raises FileNotFoundError if data_dir is given and lacks one of the files.
     """
     folder = Path(data_dir or DEBIAN_FOLDER)
     missing = [name for name in FILES if not (folder / name).is_file()]

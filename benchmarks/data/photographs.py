@@ -1,4 +1,4 @@
-"""Real photographs from a folder of one's own: CIFAR-10 and -100, Tiny-ImageNet-200 with its boxes, Caltech-101.
+"""Real photographs from a folder of one's own: CIFAR-100, Tiny-ImageNet-200 with its boxes, Caltech-101.
 
 Nothing is downloaded. Each set is found in the folder, or at most two levels below it, as it is published.
 
@@ -7,14 +7,15 @@ Tiny-ImageNet: Tiny ImageNet Visual Recognition Challenge, Le and Yang, 2015, of
 Caltech-101: Learning Generative Visual Models from Few Training Examples, CVPR Workshops 2004
 """
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
-from PIL import Image
-from torchvision import datasets
+from PIL import Image, ImageDraw
+from torchvision.datasets import CIFAR100
 
 from .placed import ImageSet, PlacedImages, to_image_set
 
+CIFAR_FILES, CIFAR_CLASSES = 'cifar-100-python', 100
 Box = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels, the last two included
 
 
@@ -71,24 +72,23 @@ def _read_caltech(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
     return _by_class([path for path in _folders(folder) if path.name != 'BACKGROUND_Google']), None
 
 
-def _cifar(classes: int, own: str, dataset: Any) -> Source:
-    """Return CIFAR: the files that torchvision unpacks, or train/CLASS/ and test/CLASS/ with pictures."""
-    def is_here(folder: Path) -> bool:
-        return (folder / own).is_dir() or all(len(_folders(folder / part)) == classes for part in ('train', 'test'))
+def _is_cifar(folder: Path) -> bool:
+    return (folder / CIFAR_FILES).is_dir() or all(
+        len(_folders(folder / part)) == CIFAR_CLASSES for part in ('train', 'test'))
 
-    def read(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
-        if not (folder / own).is_dir():
-            return _by_class(_folders(folder / 'train')), _by_class(_folders(folder / 'test'))
-        splits = (dataset(str(folder), train=train) for train in (True, False))
-        train, test = ([Picture(*row) for row in zip(split.data, split.targets)] for split in splits)
-        return train, test
 
-    return Source(is_here, read, f'https://www.cs.toronto.edu/~kriz/cifar.html ({own}, or train/ and test/ by class)')
+def _read_cifar(folder: Path) -> Tuple[Pictures, Optional[Pictures]]:
+    if not (folder / CIFAR_FILES).is_dir():
+        return _by_class(_folders(folder / 'train')), _by_class(_folders(folder / 'test'))
+    splits = (CIFAR100(str(folder), train=train) for train in (True, False))
+    train, test = ([Picture(*row) for row in zip(split.data, split.targets)] for split in splits)
+    return train, test
 
 
 SOURCES: Dict[str, Source] = {
-    'cifar10': _cifar(10, 'cifar-10-batches-py', datasets.CIFAR10),
-    'cifar100': _cifar(100, 'cifar-100-python', datasets.CIFAR100),
+    'cifar100': Source(
+        _is_cifar, _read_cifar,
+        f'https://www.cs.toronto.edu/~kriz/cifar.html ({CIFAR_FILES}, or train/ and test/ by class)'),
     'tiny-imagenet': Source(
         lambda folder: (folder / 'wnids.txt').is_file() and (folder / 'val' / 'val_annotations.txt').is_file(),
         _read_tiny, 'http://cs231n.stanford.edu/tiny-imagenet-200.zip (tiny-imagenet-200)'),
@@ -99,11 +99,7 @@ SOURCES: Dict[str, Source] = {
 
 
 def find_source(name: str, data_dir: Optional[Union[str, Path]]) -> Path:
-    """Return the folder that holds one of SOURCES: data_dir, or one at most two levels below it.
-
-    Raises:
-        FileNotFoundError: If there is none; it says where the set comes from.
-    """
+    """Return the folder that holds one of SOURCES: data_dir, or one at most two levels below it; else an error."""
     if data_dir is not None:
         below = _folders(Path(data_dir))
         for folder in [Path(data_dir), *below, *(inner for path in below for inner in _folders(path))]:
@@ -120,17 +116,13 @@ def load_photographs(
     Args:
         name: One of SOURCES.
         data_dir: See find_source.
-        images: Number of training pictures.
+        images: Number of training pictures; ValueError if a class has too few.
         test_images: Number of test pictures at most; where the set has no split, of those that are left.
         size: Height and width of test pictures: the middle of one whose shorter side is `stored` pixels.
         stored: Height and width of training pictures, of which training takes crops.
 
     Returns:
         Both, with masks of the objects' boxes, all False where none are published.
-
-    Raises:
-        FileNotFoundError: If the folder does not hold the set.
-        ValueError: If a class has too few pictures.
     """
     train, test = SOURCES[name].read(find_source(name, data_dir))
     classes = 1 + max(picture.label for picture in train)
@@ -155,20 +147,14 @@ def _shuffled(pictures: Pictures, classes: int) -> List[Pictures]:
 def _load(pictures: Pictures, size: int, stored: int) -> ImageSet:
     images = np.empty((len(pictures), size, size, 3), np.uint8)
     masks = np.zeros((len(pictures), size, size), bool)
-    for i, picture in enumerate(pictures):
-        is_file = isinstance(picture.image, Path)
-        image = Image.open(picture.image).convert('RGB') if is_file else Image.fromarray(picture.image)
+    for i, (pixels, _, box) in enumerate(pictures):
+        image = Image.open(pixels).convert('RGB') if isinstance(pixels, Path) else Image.fromarray(pixels)
         images[i] = _resize(image, size, stored, Image.Resampling.BICUBIC)
-        if picture.box is not None:
-            masks[i] = _resize(_box_mask(picture.box, image.size), size, stored, Image.Resampling.NEAREST)
+        if box is not None:
+            mask = Image.new('L', image.size)
+            ImageDraw.Draw(mask).rectangle(box, fill=1)
+            masks[i] = _resize(mask, size, stored, Image.Resampling.NEAREST)
     return to_image_set(PlacedImages(images, masks, np.array([picture.label for picture in pictures], np.int64)))
-
-
-def _box_mask(box: Box, size: Tuple[int, int]) -> Image.Image:
-    mask = np.zeros(size[::-1], bool)
-    left, top, right, bottom = box
-    mask[top:bottom + 1, left:right + 1] = True
-    return Image.fromarray(mask.astype(np.uint8))
 
 
 def _resize(image: Image.Image, size: int, stored: int, resample: Image.Resampling) -> np.ndarray:

@@ -47,20 +47,10 @@ def _pieces(objects: np.ndarray, count: int, canvas: int, generator: np.random.G
 
 
 def place(objects: Objects, count: int, canvas: int = 32, size: int = 14, seed: int = 0) -> PlacedImages:
-    """Place objects at random on cluttered canvases.
+    """Place objects at random on `count` cluttered canvases; ValueError if they do not fit.
 
-    Args:
-        objects: What to draw from; the first `count` are used, again from the start where there are fewer.
-        count: Number of canvases N.
-        canvas: Height and width S of a canvas in pixels.
-        size: Height and width of an object in pixels, at most S.
-        seed: Seed of positions, colours and clutter.
-
-    Returns:
-        The canvases with their masks and labels.
-
-    Raises:
-        ValueError: If the object does not fit on the canvas.
+    The first `count` objects are used, again from the start where there are fewer. Sides of a canvas and of an object
+    are in pixels. The seed is that of positions, colours and clutter.
     """
     if not 1 <= size <= canvas:
         raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')

@@ -40,11 +40,7 @@ class Stamps(NamedTuple):
 
 
 def load_stamps(folder: Optional[Path] = None) -> Stamps:
-    """Return the photographs among the stamps of a folder (None: Debian's, or .stamps) in the order of their names.
-
-    Raises:
-        FileNotFoundError: If there are no stamps, and they cannot be fetched.
-    """
+    """Return the photographs among the stamps of a folder (None: Debian's, or .stamps) in the order of their names."""
     if folder is None:
         folder = INSTALLED if INSTALLED.is_dir() else fetch(FOLDER, FETCH, str(INSTALLED.relative_to('/')))
     chosen = {}
@@ -70,7 +66,7 @@ def place_stamps(
     Args:
         stamps: The objects; in random order, each as often as any other or once more.
         count: Number of canvases N.
-        size: Longer side of an object in pixels, at most S.
+        size: Longer side of an object in pixels, at most S, or ValueError.
         seed: Seed of everything that is drawn.
         canvas: Height and width S of a canvas in pixels.
         anywhere: An object's middle lies anywhere on the canvas, whose border cuts it; else it is wholly inside.
@@ -79,9 +75,6 @@ def place_stamps(
     Returns:
         The canvases with their masks and labels, the objects' numbers among the stamps; outside its mask a canvas is
         its background, to the last bit.
-
-    Raises:
-        ValueError: If the object does not fit on the canvas.
     """
     if not 1 <= size <= canvas:
         raise ValueError(f'size must be in [1, {canvas}], the side of the canvas, got {size}')

@@ -37,12 +37,7 @@ def labels() -> List[Label]:
 
 
 def score(batches: List[Answers]) -> Dict[str, Any]:
-    """Return how far each label is from the truth.
-
-    Returns:
-        'pairs': number of mixed images; 'area': the area's mean squared error; 'over_area': for each of labels(), in
-        their order, its mean squared error over the area's.
-    """
+    """Return 'pairs', 'area', the area's mean squared error, and 'over_area', each label's over it, as by labels()."""
     use = usable(batches)
     true = torch.cat([batch.true for batch in batches])[use]
 

@@ -20,11 +20,7 @@ def exchanged(lam: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     Samples are sorted by area. Among each NEIGHBOURS, corrections, differences of log-odds from the area, change places
     at random, and all are shifted by the one number that makes the mean of the shares the mean of the areas. So a
     share says nothing of its own picture, nor of its area more than the area does, and the shares are spread as the
-    corrected ones are.
-
-    Args:
-        lam: Corrected shares [N].
-        area: Shares by area [N]; where they are 0 or 1 they stay.
+    corrected ones are. Where shares by area [N] are 0 or 1 they stay.
     """
     lam, area = lam.double(), area.double()
     inner = ((area > 0) & (area < 1)).nonzero().squeeze(1)
@@ -60,16 +56,13 @@ class Shuffled(Ratio):
         self.needs = self.ratio.needs
 
     def shares(self, mixed, original, target: MixedTarget):
-        """Return the exchanged shares [N]."""
         return exchanged(self.ratio(mixed, original, target), target.area)
 
 
 class Growing(Ratio):
     """A ratio whose weights of predictions and features grow evenly from 0: at first a network recognises nothing.
 
-    Args:
-        name: One of the formula's names.
-        steps: Number of steps of the training; in the last they are as they are by name.
+    In the last of the training's steps they are those of the formula's name.
     """
     needs = ('logits',)
 
@@ -77,7 +70,6 @@ class Growing(Ratio):
         self.weights, self.steps, self.step = WEIGHTS[name], steps, 0
 
     def shares(self, mixed, original, target):
-        """Return the shares [N] of the next step."""
         w, s, k = self.weights
         part = min(self.step / max(self.steps - 1, 1), 1.)
         self.step += 1

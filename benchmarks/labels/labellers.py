@@ -67,46 +67,30 @@ def lumix(model, mixed, target, masks):
     return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * chance
 
 
-class ClassTokenAttention:
-    """Attention that the class token of a timm VisionTransformer pays to each patch in its last block [N, h, w].
+def attention_labellers(model: torch.nn.Module) -> Dict[str, Labeller]:
+    """Return the labellers that read a VisionTransformer's attention: of the mixed image, and of the unmixed ones.
 
-    Args:
-        model: A VisionTransformer with a class token.
+    It is what the class token pays to each patch in the last block.
     """
+    seen = {}
+    model.blocks[-1].attn.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0].detach()))
 
-    def __init__(self, model: torch.nn.Module):
-        self.model = model
-        self.found = None
-        model.blocks[-1].attn.register_forward_pre_hook(self._keep)
-
-    def _keep(self, attention, inputs):
-        x = inputs[0]
+    @torch.no_grad()
+    def attend(images):
+        model(images)
+        x, attention = seen.pop('x'), model.blocks[-1].attn
         shape = (*x.shape[:2], 3, attention.num_heads, -1)
         q, k, _ = attention.qkv(x).reshape(shape).permute(2, 0, 3, 1, 4).unbind(0)
         weights = (attention.q_norm(q) * attention.scale @ attention.k_norm(k).transpose(-2, -1)).softmax(-1)
-        self.found = weights.mean(1)[:, 0, self.model.num_prefix_tokens:]
-
-    @torch.no_grad()
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the attention by place for images [N, 3, H, W]."""
-        parts = []
-        for batch in images.split(500):
-            self.model(batch)
-            parts.append(self.found.unflatten(1, self.model.patch_embed.grid_size))
-        return torch.cat(parts)
-
-
-def attention_labellers(model: torch.nn.Module) -> Dict[str, Labeller]:
-    """Return the labellers that read a VisionTransformer's attention: of the mixed image, and of the unmixed ones."""
-    attention = ClassTokenAttention(model)
+        return weights.mean(1)[:, 0, model.num_prefix_tokens:].unflatten(1, model.patch_embed.grid_size)
 
     def transmix(_, mixed, target, masks):
-        weights = attention(mixed)
+        weights = attend(mixed)
         first, _ = target.visible_fraction((weights.shape[-2], weights.shape[-1]))
         return (weights * first).sum((1, 2)) / weights.sum((1, 2))
 
     def of_originals(_, mixed, target, masks):
-        return visible_share(attention(target.original), target)
+        return visible_share(attend(target.original), target)
 
     return {'transmix': transmix, 'attention of originals': of_originals}
 

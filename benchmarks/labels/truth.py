@@ -16,14 +16,9 @@ def visibility_of_both(masks: torch.Tensor, target: MixedTarget) -> Tuple[torch.
 
 
 def true_shares(masks: torch.Tensor, target: MixedTarget) -> torch.Tensor:
-    """Return each first image's true share: the visible fraction of its object relative to those of both.
+    """Return each first image's true share [N]: visible_a / (visible_a + visible_b), NaN where neither is visible.
 
-    Args:
-        masks: Masks of the objects in the unmixed images [N, S, S], bool.
-        target: The mixed batch, with its mask.
-
-    Returns:
-        visible_a / (visible_a + visible_b) [N]; NaN where neither object is visible.
+    `masks` are those of the objects in the unmixed images [N, S, S], bool.
     """
     first, second = visibility_of_both(masks, target)
     return first / (first + second)

@@ -47,12 +47,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def create_runs(args: argparse.Namespace) -> List[Run]:
-    """Return the runs of a table.
-
-    Raises:
-        FileNotFoundError: If there is no train script.
-        ValueError: If an argument is out of range.
-    """
+    """Return the runs of a table; FileNotFoundError or ValueError if an argument is wrong."""
     if not args.train_script.is_file():
         raise FileNotFoundError(f'--train-script must be a train script, {args.train_script} is no file')
     if args.nproc < 1 or args.seeds < 1:

@@ -33,11 +33,7 @@ class Cell(NamedTuple):
 
 
 def cells(table: str, ratio: str, seeds: int, rows: Optional[List[str]] = None) -> List[Cell]:
-    """Return the runs of a table, those of one seed together; `rows` are shell patterns, such as 'resnet18/cutmix*'.
-
-    Raises:
-        ValueError: If a pattern matches no cell.
-    """
+    """Return the runs of a table, those of one seed together; `rows` are shell patterns, each of which must match."""
     found = [
         Cell(table, row, policy, arm, seed)
         for seed in range(seeds)
@@ -57,11 +53,7 @@ def _matches(cell: Cell, pattern: str) -> bool:
 
 
 def sumix_flags(cell: Cell) -> List[str]:
-    """Return the launcher's flags of a cell.
-
-    All arms of a policy mix by the same code; 'base' leaves labels as they are, without uncertainty term, and so needs
-    no second pass. Images of the row 'vanilla' are not mixed.
-    """
+    """Return the launcher's flags of a cell. All arms of a policy mix by the same code; 'vanilla' does not mix."""
     flags = ['--sumix']
     if cell.policy == 'vanilla':
         flags += ['--mixup-prob', '0']

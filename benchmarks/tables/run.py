@@ -25,11 +25,7 @@ def create_run(cell: Cell, args: argparse.Namespace) -> Run:
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:
-    """Train a cell, from its last checkpoint if there is one, and return its result; the device is the script's matter.
-
-    Raises:
-        RuntimeError: If the training fails.
-    """
+    """Train a cell, from its last checkpoint if there is one, and return its result; the device is the script's."""
     cell, args = run.what
     parts, elsewhere = command(cell, args), read_run(run.folder)  # trained by a command of --dry-run
     figures = elsewhere or _train(run.folder, parts)
@@ -56,10 +52,9 @@ def _train(folder: Path, parts: list) -> Dict[str, Any]:
 
 
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:
-    """Return a run's top-1 figures, or None while it is not finished.
+    """Return a run's figures, or None while it is not finished.
 
-    'top1' is the median over the last epochs, as OpenMixup reports ResNets: 5 of 100, 10 of 200 or more; 'final' is
-    that of the last epoch, and 'best', as OpenMixup reports transformers, that of the best, picked on test data.
+    'top1' is the median over the last epochs, as OpenMixup reports ResNets: 5 of 100, 10 of 200 or more.
     """
     try:
         settings = yaml.safe_load((folder / 'args.yaml').read_text())
@@ -71,8 +66,7 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     epochs = settings['epochs'] + settings.get('cooldown_epochs', 0)
     if sorted(rows) != list(range(epochs)):
         return None
-    tops = [rows[epoch] for epoch in range(epochs)]
-    window = min(10, max(1, epochs // 20))
+    last = range(epochs - min(10, max(1, epochs // 20)), epochs)
     return {
-        'top1': statistics.median(tops[-window:]), 'final': tops[-1], 'best': max(tops), 'epochs': epochs,
-        'model': settings['model'], 'device': settings['device']}
+        'top1': statistics.median(rows[epoch] for epoch in last), 'epochs': epochs, 'model': settings['model'],
+        'device': settings['device']}

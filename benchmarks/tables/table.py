@@ -15,9 +15,7 @@ HEADER = ['model', 'policy', 'arm', 'top-1 %, mean ± 95 % interval (seeds)', 'g
 def render(rows: Dict[str, Dict], results: List[Dict]) -> str:
     """Return a table as Markdown: ours and the paper's, base and with SUMix, the gain, and the gap to the paper.
 
-    Args:
-        rows: {architecture: {policy: {'base', 'sumix'}}}, the paper's figures, None where there are none.
-        results: Results of runs; what there are none for is left out.
+    `rows` are {architecture: {policy: {'base', 'sumix'}}}, the paper's figures or None; what has no result is left out.
     """
     lines = []
     for row, policy, paper in ((row, policy, paper) for row, own in rows.items() for policy, paper in own.items()):
