@@ -12,21 +12,19 @@ MOST_LINES = 260
 # part: the parts of the same package that it may import; a folder is one part
 LIBRARY = {
     'region': (),
-    'labels': (),
-    'target': ('labels', 'region'),
+    'target': ('region',),
     'compat': (),
     'maps': (),
-    'parameters': (),
     'masks': ('masked_transform',),
     'masked_transform': (),
     'preview': ('target',),
     'metrics': ('target',),
     'correction': ('region', 'target'),
-    'mixing': ('labels', 'region', 'target'),
+    'mixing': ('region', 'target'),
     'options': ('correction',),
-    'passes': ('compat', 'correction', 'maps', 'options', 'parameters', 'region', 'target'),
+    'passes': ('compat', 'correction', 'maps', 'options', 'region', 'target'),
     'loss': ('compat', 'correction', 'options', 'target'),
-    'task': ('compat', 'labels', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
+    'task': ('compat', 'loss', 'metrics', 'mixing', 'options', 'passes', 'target'),
     'distillation': ('mixing', 'options', 'target', 'task'),
     '__init__': ('correction', 'distillation', 'loss', 'mixing', 'options', 'passes', 'target', 'task'),
 }
@@ -121,7 +119,7 @@ def test_a_circle_is_found():
 
 
 def test_imports_are_found_in_functions_and_relative_ones_resolved():
-    assert 'timm_sumix.correction.base' in IMPORTS['timm_sumix.correction.ratios']
+    assert 'timm_sumix.correction.base' in IMPORTS['timm_sumix.correction.formula']
     assert 'timm_sumix.target' in IMPORTS['timm_sumix.correction.base']
     assert 'benchmarks.models' in IMPORTS['benchmarks.training'] and 'sklearn.datasets' in IMPORTS[
         'benchmarks.data.objects']  # inside a function

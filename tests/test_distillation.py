@@ -72,7 +72,7 @@ def test_all_parts_are_those_of_timm_under_the_corrected_labels(mixup, batch, ki
     assert len(own) == len(other) and all(grad is not None for grad in own.values())
     for name, grad in own.items():
         torch.testing.assert_close(grad, other.get(name, other.get(f'student.{name}')))
-    assert all(parameter.grad is None for parameter in task.distillation.teacher.parameters())
+    assert all(parameter.grad is None for parameter in task.teacher.parameters())
 
 
 @pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
@@ -82,7 +82,7 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
     task, calls = SUMixDistillationTask(_create(kind), mixup, verbose=False, **options).train(), []
     if kind is FeatureDistillationTask:
         task.trainable_module.projection.register_forward_hook(lambda *_: calls.append(1))
-    teacher = task.distillation.teacher
+    teacher = task.teacher
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.1)
     losses = []

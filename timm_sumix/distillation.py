@@ -3,6 +3,7 @@ from typing import Any, Dict, Optional
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 
 from .mixing import SUMixMixup
@@ -43,18 +44,24 @@ class SUMixDistillationTask(SUMixTask):
             raise TypeError(f"distillation must be one of timm's distillation tasks, got {type(distillation).__name__}")
         student: Any = distillation.trainable_module
         projection: Optional[nn.Module] = None
-        if isinstance(distillation, FeatureDistillationTask):
+        self._of_features = isinstance(distillation, FeatureDistillationTask)
+        if self._of_features:
             student, projection = student.student, student.projection or nn.Identity()
         super().__init__(student, mixup, distillation.criterion, options, verbose=verbose, **changes)
         self.trainable_module.projection = projection
-        self.distillation: Any = distillation
-        self.distillation.teacher.requires_grad_(False)
-        del distillation.trainable_module, distillation.criterion
+        self.teacher: Any = distillation.teacher
+        self.teacher.requires_grad_(False)
+        self._part = 'distill_loss' if isinstance(distillation, TokenDistillationTask) else 'kd_loss'
+        self._is_hard = getattr(distillation, 'distill_type', 'soft') == 'hard'
+        self._temperature = getattr(distillation, 'temperature', 1.)
+        self._weights = distillation.task_loss_weight, distillation.distill_loss_weight
+        for name in ('student_mean', 'student_std'):
+            self.register_buffer(name, getattr(distillation, name), persistent=False)
 
     def train(self, mode: bool = True) -> 'SUMixDistillationTask':
         """Set the student's mode; the teacher stays in eval mode."""
         super().train(mode)
-        self.distillation.teacher.eval()
+        self.teacher.eval()
         return self
 
     def _complete(
@@ -66,24 +73,27 @@ class SUMixDistillationTask(SUMixTask):
         result = super()._complete(input, mixed, result)
         if not self.is_training:
             return result
-        own, timms = mixed.logits if mixed.distilled is None else mixed.distilled, self.distillation
-        given = own if isinstance(timms, LogitDistillationTask) else (mixed.logits, own)
-        timms.trainable_module, timms.criterion = lambda _: given, lambda *_: result['loss']  # both are made already
-        distilled = timms(input, None)
-        del timms.trainable_module, timms.criterion  # and with them the step's graph
-        return {**distilled, **result, 'loss': distilled['loss']}
+        with torch.no_grad():
+            images = self.teacher.normalize_input(input, self.student_mean, self.student_std)
+            taught = self.teacher(images, return_features=True) if self._of_features else self.teacher(images)
+        distilled = self._distillation_loss(mixed.logits if mixed.distilled is None else mixed.distilled, taught)
+        task_weight, distill_weight = self._weights
+        loss = task_weight * result['loss'] + distill_weight * distilled
+        return {**result, 'loss': loss, 'task_loss': result['loss'], self._part: distilled}
+
+    def _distillation_loss(self, own: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+        """Return the loss of logits [N, C] or features [N, D] against the teacher's, a scalar, as timm's tasks do."""
+        if self._of_features:
+            return F.mse_loss(own, taught)
+        if self._is_hard:
+            return F.cross_entropy(own, taught.argmax(dim=-1))
+        student, teacher = (F.log_softmax(logits / self._temperature, dim=-1) for logits in (own, taught))
+        return F.kl_div(student, teacher, reduction='batchmean', log_target=True) * self._temperature ** 2
 
     def compile(  # type: ignore[override]
             self, backend: str = 'inductor', mode: Optional[str] = None, **compile_kwargs) -> nn.Module:
         """Compile the student's training forward, ratio and loss, the validated model, and the teacher."""
         eval_model = super().compile(backend=backend, mode=mode, **compile_kwargs)
-        of_features = isinstance(self.distillation, FeatureDistillationTask)
-        parts = {'compile_model': False, 'compile_features': True} if of_features else {}
-        self.distillation.teacher.compile(backend=backend, mode=mode, **parts, **compile_kwargs)
+        parts = {'compile_model': False, 'compile_features': True} if self._of_features else {}
+        self.teacher.compile(backend=backend, mode=mode, **parts, **compile_kwargs)
         return eval_model
-
-    def get_clip_parameters(self, exclude_head: bool = False):
-        """Return the parameters to clip; without head, the projection to a teacher's features stays, as in timm."""
-        parameters = super().get_clip_parameters(exclude_head)
-        projection = self._parts(None, ema=False).get('projection') if exclude_head else None
-        return parameters if projection is None else [*parameters, *projection.parameters()]

@@ -2,8 +2,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Optional, Sequence
 
-from .correction import RATIOS, Ratio, create_ratio
-from .correction.ratios import AnyRatio
+from .correction import RATIOS, AnyRatio, Ratio, create_ratio
 from .correction.released import Released
 
 # name: the options that differ from the defaults

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
+from timm.models import group_parameters
 
 from .compat import call_with_hooks, check_model
 from .correction import Ratio, evidence_map, unmix
 from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
 from .options import SUMixOptions
-from .parameters import WithHeads
 from .region import Mixing
 from .target import MixedTarget, ModelOutput
 
@@ -29,7 +29,7 @@ class _Pass(NamedTuple):
     features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
 
 
-class SUMixModule(WithHeads):
+class SUMixModule(nn.Module):
     """A model and its uncertainty head. All is in one forward, as DistributedDataParallel and compile need it.
 
     Args:
@@ -43,7 +43,10 @@ class SUMixModule(WithHeads):
     def __init__(
             self, model: nn.Module, ratio: Ratio, original_pass: str = 'none', term: Optional[str] = None,
             verbose: bool = True):
-        super().__init__(model)
+        super().__init__()
+        self.model: Any = model  # forward_features, forward_head and more are timm's own
+        self.uncertainty: Optional[nn.Module] = None  # heads on the model's pre-logits features: of the term,
+        self.projection: Optional[nn.Module] = None  # and of distillation, to a teacher's features
         self.ratio = ratio
         self.original_pass = original_pass
         self.has_term = term is not None
@@ -163,6 +166,33 @@ class SUMixModule(WithHeads):
         if 'evidence' in fields and not is_mixed:
             evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
+
+    @property
+    def reads_pre_logits(self) -> bool:
+        """Whether there is a head."""
+        return self.uncertainty is not None or self.projection is not None
+
+    def named_parameters(self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True):
+        """Yield the model's parameters by the names that they have in the model, then those of the heads."""
+        start = f'{prefix}.' if prefix else ''
+        for name, parameter in super().named_parameters('', recurse, remove_duplicate):
+            yield start + name.removeprefix('model.'), parameter
+
+    def no_weight_decay(self):
+        """Return the names of the parameters that the model keeps free of weight decay."""
+        return self.model.no_weight_decay() if hasattr(self.model, 'no_weight_decay') else set()
+
+    @property
+    def group_matcher(self):
+        """The model's own layer groups for layer decay, the heads in the last; absent where the model has none."""
+        model_matcher = self.model.group_matcher
+
+        def group_matcher(coarse: bool = False):
+            layers = group_parameters(self.model, model_matcher(coarse=coarse), reverse=True)
+            last = max(layers.values())
+            return lambda name: layers.get(name, last)
+
+        return group_matcher
 
 
 def other_inputs(

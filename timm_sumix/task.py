@@ -14,13 +14,12 @@ from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
 from .compat import create_criterion, device_and_dtype, num_features
-from .labels import check_labels
 from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
 from .options import SUMixOptions
 from .passes import SUMixModule, other_inputs
-from .target import MixedTarget, ModelOutput
+from .target import MixedTarget, ModelOutput, check_labels
 
 _logger = logging.getLogger(__name__)
 
@@ -178,7 +177,10 @@ class SUMixTask(ClassificationTask):
 
     def get_clip_parameters(self, exclude_head: bool = False):
         trainable = unwrap_model(self.trainable_module)
-        return list(trainable.model.parameters())[:-2] if exclude_head else list(trainable.parameters())
+        if not exclude_head:
+            return list(trainable.parameters())
+        kept = [] if trainable.projection is None else trainable.projection.parameters()  # as timm's distillation does
+        return [*list(trainable.model.parameters())[:-2], *kept]
 
     def _log_settings(self) -> None:
         options, ratio, made = self.criterion.options, self.criterion.ratio, self.criterion.options.resolved_pass

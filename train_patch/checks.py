@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 from torch.utils.data import DataLoader, Dataset
 
-from timm_sumix.labels import check_range
+from timm_sumix.target import check_range
 
 from .errors import refuse
 

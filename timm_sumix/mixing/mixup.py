@@ -11,8 +11,7 @@ from timm.data import FastCollateMixup, Mixup
 from timm.data.loader import fast_collate
 from torch.utils.data import default_collate
 
-from ..labels import check_labels, check_smoothing
-from ..target import MixedTarget
+from ..target import MixedTarget, check_labels, check_smoothing
 from .draws import Draws, blend, draw_for_batch, draw_for_each
 from .policies import Policy, create_policy, policy_names
 from .policies.sampling import check_range
