@@ -31,6 +31,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'real in short': real.real_in_short,
     'real on page one': real.real_on_page_one,
     'verdict': real.verdict_table,
+    'control': real.control_table,
     'real': real.real_table,
     'strengths': real.strengths_table,
     'truth': real.truth_table,
@@ -38,7 +39,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'photographs': partial(labels.fidelity_table, 'photographs', 'images', 'fidelity-photographs'),
     'demo': labels.demo_table,
     **{name: partial(models.settings_table, name)
-       for name in ('unmixing', 'common', 'deit', 'fine-tuning', 'fine-tuning-cpu')},
+       for name in ('unmixing', 'common', 'deit', 'fine-tuning')},
     'common in short': models.common_in_short,
     'distillation': models.distillation_table,
     'steps': speed.steps_table,

@@ -59,6 +59,19 @@ def _gain(runs: Rows, base: Rows) -> str:
     return mean(gains(runs, base), 2, True)
 
 
+def control_table() -> str:
+    """Return CutMix, the default, and its corrections exchanged among samples of one area, at the seeds of all three."""
+    names = {'area': 'CutMix', DEFAULT: '`--sumix`', f'{DEFAULT}, shuffled': '`--sumix`, corrections exchanged'}
+    lines, header = [[text] for text in names.values()], ['training']
+    for setting, title in SETTINGS.items():
+        arms = grid('real')[setting]
+        seeds = set.intersection(*({run['seed'] for run in arms.get(arm, [])} for arm in names))
+        header.append(f'{title}, {len(seeds)} seed{"s" * (len(seeds) != 1)}')
+        for line, arm in zip(lines, names):
+            line.append(scores([run for run in arms[arm] if run['seed'] in seeds]) if seeds else '-')
+    return table(header, lines)
+
+
 def verdict_table() -> str:
     """Return what the rule of the default asks, of each label that was trained with all seeds in all settings."""
     found = {SETTINGS[setting]: grid('real')[setting] for setting in SETTINGS}
