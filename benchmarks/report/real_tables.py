@@ -60,7 +60,7 @@ def _gain(runs: Rows, base: Rows) -> str:
 
 
 def control_table() -> str:
-    """Return CutMix, the default, and its corrections exchanged among samples of one area, at the seeds of all three."""
+    """Return CutMix, the default, and its corrections exchanged among samples of one area, at their common seeds."""
     names = {'area': 'CutMix', DEFAULT: '`--sumix`', f'{DEFAULT}, shuffled': '`--sumix`, corrections exchanged'}
     lines, header = [[text] for text in names.values()], ['training']
     for setting, title in SETTINGS.items():
