@@ -26,20 +26,12 @@ class SUMixDistillationTask(SUMixTask):
         verbose: Log the settings.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
-    Raises:
-        TypeError: If distillation is no such task, or as SUMixTask says.
-        ValueError: As SUMixTask says.
+    TypeError if distillation is no such task; and SUMixTask's errors.
     """
 
     def __init__(
-            self,
-            distillation: Any,
-            mixup: SUMixMixup,
-            options: Optional[SUMixOptions] = None,
-            *,
-            verbose: bool = True,
-            **changes: Any,
-    ):
+            self, distillation: Any, mixup: SUMixMixup, options: Optional[SUMixOptions] = None, *, verbose: bool = True,
+            **changes: Any):
         if not isinstance(distillation, (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)):
             raise TypeError(f"distillation must be one of timm's distillation tasks, got {type(distillation).__name__}")
         student: Any = distillation.trainable_module

@@ -23,13 +23,10 @@ class Found(NamedTuple):
 
 
 def find_map(model: Any, image: torch.Tensor) -> Found:
-    """Return where the model's last map is.
+    """Return where the model's last map is; ValueError if forward does more than forward_features and forward_head.
 
     One image [1, C, H, W] is passed in eval mode and without gradient. A map is found where its places are known, and
     the head gives the same logits as the model.
-
-    Raises:
-        ValueError: If the model's forward does more than forward_features and forward_head.
     """
     if getattr(getattr(model, 'patch_drop', None), 'prob', 0.) > 0.:
         return Found(reason='patches are dropped at random in training')

@@ -26,16 +26,11 @@ class MaskedDataset(Dataset):
         transform: What timm.data.create_transform(..., is_training=True) returns, whole or in its three parts. None:
             it is set later, as timm.data.create_loader does.
 
-    Raises:
-        ValueError: If the data set moves images by more than its `transform`, or takes them from another data set.
+    ValueError if the data set moves images by more than its `transform`, or takes them from another data set.
     """
 
     def __init__(
-            self,
-            dataset: Dataset,
-            mask: Callable[[int], Optional[Image.Image]],
-            transform: Any = None,
-    ):
+            self, dataset: Dataset, mask: Callable[[int], Optional[Image.Image]], transform: Any = None):
         self.dataset = dataset
         self.mask = mask
         self.transform = transform
@@ -52,8 +47,7 @@ class MaskedDataset(Dataset):
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int, torch.Tensor]:
         """Return an image [C, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
 
-        Raises:
-            ValueError: If there is no transform, as MaskedTransform says of one, or as read() says.
+        ValueError if there is no transform, or as MaskedTransform and read() raise it.
         """
         if self.transform is None:
             raise ValueError('transform must be set before images are read, got None')
@@ -66,11 +60,9 @@ class MaskedDataset(Dataset):
     def read(self, index: int) -> Tuple[Image.Image, int, Optional[Image.Image]]:
         """Return an image, its class, and its mask, mode 'L', or None, as they are before the transform.
 
-        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too.
-
-        Raises:
-            ValueError: If an item is no pair of a PIL image and a class, or its mask does not fit: of another size or
-                mode, of numbers rather than 0 and 255, or of an image that EXIF turns.
+        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too. ValueError
+        if an item is no pair of a PIL image and a class, or its mask does not fit: of another size or mode, of numbers
+        rather than 0 and 255, or of an image that EXIF turns.
         """
         item = self._images[index]
         if self._is_timms:
@@ -123,11 +115,7 @@ class _NumberingReader:
 
 
 def _without_transform(dataset: Any) -> Tuple[Any, Any]:
-    """Return a copy of a data set without its `transform`, and that.
-
-    Raises:
-        ValueError: If its images are moved elsewhere, too, or may be others than those of the index.
-    """
+    """Return a copy of a data set without its `transform`, and that."""
     attributes = getattr(dataset, '__dict__', {})
     images, transform = copy.copy(dataset), attributes.get('transform')
     values = [value[:1] if isinstance(value, (list, tuple)) else [value] for value in attributes.values()]

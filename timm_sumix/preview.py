@@ -15,14 +15,8 @@ OUTLINE = (1., 0.85, 0.)
 
 @torch.no_grad()
 def draw_preview(
-        mixed: torch.Tensor,
-        target: MixedTarget,
-        lam: torch.Tensor,
-        count: int,
-        path: Union[str, Path],
-        mean: Sequence[float] = (0.,),
-        std: Sequence[float] = (1.,),
-        class_names: Optional[Sequence[str]] = None,
+        mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor, count: int, path: Union[str, Path],
+        mean: Sequence[float] = (0.,), std: Sequence[float] = (1.,), class_names: Optional[Sequence[str]] = None,
 ) -> None:
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
@@ -48,7 +42,7 @@ def draw_preview(
     if pixels.shape[1] not in (1, 3):  # of RGB with depth, say, the first three; of two channels the first
         pixels = pixels[:, :3 if pixels.shape[1] > 3 else 1]
     if target.mask is not None and target.object_mask is not None:
-        pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
+        pixels = _outline(pixels, _visible_objects(target, target.object_mask)[chosen].cpu())
     both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
     labels = zip(target.labels[chosen].tolist(), target.partner_labels[chosen].tolist())
     rows = -(-len(chosen) // COLUMNS)
@@ -69,13 +63,11 @@ def _name(label: Union[int, List[float]], class_names: Optional[Sequence[str]]) 
     return name if len(name) <= 15 else f'{name[:14]}.'
 
 
-def _visible_objects(target: MixedTarget, mask: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
+def _visible_objects(target: MixedTarget, objects: torch.Tensor) -> torch.Tensor:
     """Return where the mixed images show an object [N, 1, H, W], bool; of a partner that is shown smaller, nowhere."""
-    objects = F.interpolate(objects.float(), mask.shape[-2:]).nan_to_num(0.)
-    shown = objects * mask
-    if target.partner_mask is None:
-        shown = shown + target.partner(objects) * (1. - mask)
-    return shown > 0.5
+    objects = F.interpolate(objects.float(), target.mask.shape[-2:]).nan_to_num(0.)
+    shown, partner = objects * target.mask, target.partner(objects) * (1. - target.mask.float())
+    return (shown if target.partner_mask is not None else shown + partner) > 0.5
 
 
 def _outline(images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,7 @@ class Mixing:
         exact: Whose share by area is the truth [N] bool, as mixup's, which shows all of both images by their share.
             None: nobody's.
 
-    Raises:
-        ValueError: If a mask is of another shape.
+    ValueError if a mask is of another shape.
     """
     size: int
     mask: torch.Tensor

@@ -13,7 +13,7 @@ from timm.utils.distributed import world_info_from_env
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
 from timm_sumix.correction import RATIOS
 from timm_sumix.mixing.mixup import MODES
-from timm_sumix.mixing.policies import POLICIES, policy_names
+from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.options import PRESETS
 
 from .checks import JSD, is_multi_label, named_criterion
@@ -138,7 +138,8 @@ def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
 def _resolve_mixing(args: argparse.Namespace, given: Collection[str]) -> Dict[str, Any]:
     """Set --mixup and --cutmix, which turn the script's mixing on; return SUMixMixup's arguments by --sumix-policy."""
     by_script, is_named = bool(args.mixup or args.cutmix or args.cutmix_minmax), args.sumix_policy is not None
-    names = policy_names(args.sumix_policy) if is_named else [] if by_script else ['cutmix']
+    named = [args.sumix_policy] if isinstance(args.sumix_policy, str) else args.sumix_policy
+    names = list(named) if is_named else [] if by_script else ['cutmix']
     if is_named and args.mixup and 'mixup' not in names:
         raise ValueError(f"--mixup {args.mixup} needs 'mixup' among the policies {names}")
     kwargs, probs = _by_policy(args.sumix_policy_kwargs or {}), args.sumix_policy_probs

@@ -17,7 +17,6 @@ from timm.data import FastCollateMixup, Mixup, create_loader, resolve_data_confi
 from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 
 from timm_sumix import FastCollateSUMix, SUMixDistillationTask, SUMixMixup, SUMixTask
-from timm_sumix.compat import device_and_dtype
 
 from .checks import check_classes, check_criterion, check_first_labels, exit_on_bad_label, loader_among
 from .config import given_keys
@@ -127,7 +126,7 @@ class Patch:
         # an image of the run's own size: a smaller one may leave the model's last map a single place
         size = resolve_data_config(vars(self.args), model=model)['input_size']
         images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-        task.prepare(images.to(task.device, device_and_dtype(model)[1]))
+        task.prepare(images.to(task.device, next(model.parameters()).dtype))
         check_criterion(task.criterion.base, task.mixup.num_classes, task.device)
         check_first_labels(task, task.mixup.num_classes)
         if getattr(self.args, 'no_resume_opt', False):

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from ..target import MixedTarget, check_labels, check_smoothing
 from .draws import Draws, blend, draw_for_batch, draw_for_each
-from .policies import Policy, create_policy, policy_names
+from .policies import POLICIES, Policy, create_policy
 from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
@@ -40,26 +40,16 @@ class SUMixMixup(Mixup):
             is towards 0.5, as in newer timm's Mixup.
         policy_probs: Probability of each policy, in their order, summing to 1; None: equal ones.
 
-    Raises:
-        ValueError: If an argument is out of range or unknown, or would have no effect.
+    ValueError if an argument is out of range or unknown, or would have no effect.
     """
 
     def __init__(
-            self,
-            mixup_alpha: float = 1.,
-            cutmix_alpha: float = 0.,
-            cutmix_minmax: Optional[Sequence[float]] = None,
-            prob: float = 1.,
-            switch_prob: float = 0.5,
-            mode: str = 'batch',
-            correct_lam: bool = True,
-            label_smoothing: float = 0.1,
-            num_classes: int = 1000,
+            self, mixup_alpha: float = 1., cutmix_alpha: float = 0., cutmix_minmax: Optional[Sequence[float]] = None,
+            prob: float = 1., switch_prob: float = 0.5, mode: str = 'batch', correct_lam: bool = True,
+            label_smoothing: float = 0.1, num_classes: int = 1000,
             policy: Optional[Union[str, Policy, Sequence[Union[str, Policy]]]] = None,
-            policy_kwargs: Optional[Dict[str, Any]] = None,
-            multi_label: bool = False,
-            policy_probs: Optional[Sequence[float]] = None,
-    ):
+            policy_kwargs: Optional[Dict[str, Any]] = None, multi_label: bool = False,
+            policy_probs: Optional[Sequence[float]] = None):
         if mode not in MODES:
             raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
         if not correct_lam:
@@ -100,8 +90,8 @@ class SUMixMixup(Mixup):
         """Return the policies, those that are named created with their options."""
         entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
         names = [entry for entry in entries if not isinstance(entry, Policy)]
-        if names or not entries:
-            policy_names(policy if isinstance(policy, str) else names)  # raises for an unknown one
+        if not entries or len(set(names)) < len(names) or not set(names) <= set(POLICIES):
+            raise ValueError(f'policy must name one or more of {list(POLICIES)}, each once, got {policy!r}')
         # 0 and 1 are the defaults of timm's arguments; anything else was meant to have an effect
         if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax):
             raise ValueError(f"cutmix_alpha and cutmix_minmax need 'cutmix' among the policies {names}")
@@ -136,10 +126,7 @@ class SUMixMixup(Mixup):
 
     @torch.no_grad()
     def mix(
-            self,
-            x: torch.Tensor,
-            labels: torch.Tensor,
-            draws: Optional[Draws],
+            self, x: torch.Tensor, labels: torch.Tensor, draws: Optional[Draws],
             object_mask: Optional[torch.Tensor] = None,
     ) -> Tuple[torch.Tensor, MixedTarget]:
         """Apply what was drawn to a batch; see `__call__`."""
@@ -169,11 +156,8 @@ class SUMixMixup(Mixup):
 
         Returns:
             The mixed images, like x, and their MixedTarget, with x as `target.original`. No gradient flows through the
-            mixing.
-
-        Raises:
-            TypeError: If labels are of another dtype.
-            ValueError: If shapes do not fit, or a label is out of range.
+            mixing. TypeError if labels are of another dtype; ValueError if shapes do not fit, or a label is out of
+            range.
         """
         return self.mix(x, labels, self.draw(x), object_mask)
 

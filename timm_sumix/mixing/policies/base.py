@@ -1,7 +1,9 @@
 """The base class of mixing policies: which part of a mixed image comes from the first image, which from its partner."""
-from typing import Any, ClassVar, Optional, Tuple
+from typing import Any, ClassVar, Dict, Optional, Tuple
 
 import torch
+
+from .sampling import check_range
 
 
 class Policy:
@@ -9,12 +11,22 @@ class Policy:
 
     Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
     returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
-    An option out of the range that its policy's docstring names is a ValueError.
+    Of a dataclass, an `alpha` of 0 or less, or a range beyond its limits, is a ValueError.
 
     Attributes:
         exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.
+        limits: {option that is a range: its limits}.
     """
     exact_lam: ClassVar[bool] = False
+    limits: ClassVar[Dict[str, Tuple[float, float]]] = {}
+
+    def __post_init__(self):
+        alpha = getattr(self, 'alpha', 1.)
+        if not 0. < alpha < float('inf'):
+            raise ValueError(f'alpha must be greater than 0, got {alpha}')
+        for name, (low, high) in self.limits.items():
+            if getattr(self, name) is not getattr(type(self), name):  # else the default
+                check_range(name, getattr(self, name), low, high)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
         """Draw parameters, without asking x's device for a value.
