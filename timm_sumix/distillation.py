@@ -19,14 +19,9 @@ class SUMixDistillationTask(SUMixTask):
     how both are weighted, are timm's.
 
     Args:
-        distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask, with its student,
-            teacher, weights, and a criterion that takes soft targets [N, C]. It is taken over.
-        mixup: Mixes batches that come with integer labels, on their device.
-        options: Settings of the correction; None: the defaults.
-        verbose: Log the settings.
-        **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
-
-    TypeError if distillation is no such task; and SUMixTask's errors.
+        distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask (else TypeError),
+            with its student, teacher, weights, and a criterion that takes soft targets [N, C]. It is taken over.
+        mixup, options, verbose, **changes: As SUMixTask takes them.
     """
 
     def __init__(

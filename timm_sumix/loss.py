@@ -28,8 +28,8 @@ class SUMixLoss(nn.Module):
     """Classification loss of a mixed batch under corrected labels, plus gamma times the uncertainty term.
 
     Args:
-        base: Criterion over (logits [N, C], soft target [N, C]) that returns a scalar; None: timm's
-            SoftTargetCrossEntropy. Ratio 'released' has no formula for any but cross-entropy.
+        base: Criterion over (logits [N, C], soft target [N, C]) that returns a scalar, with ratio 'released' one of
+            cross-entropy; None: timm's SoftTargetCrossEntropy.
         options: Settings of the correction; None: the defaults.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 

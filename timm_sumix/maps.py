@@ -127,10 +127,7 @@ def features_by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> torch
 
     timm's models return it as [N, D, h, w], [N, h, w, D] or tokens [N, T, D]. num_features detects channels-last maps;
     num_prefix_tokens counts class and register tokens (without it there are none or one). The grid of tokens is that of
-    the model's reduction in feature_info, rounded up where the model pads and down where not.
-
-    Raises:
-        TypeError: If maps have no such layout.
+    the model's reduction in feature_info, rounded up where the model pads and down where not. Else a TypeError.
     """
     features = _by_place(model, maps, size)
     if features is None:

@@ -38,23 +38,19 @@ class MaskedDataset(Dataset):
         self._is_timms = isinstance(dataset, ImageDataset)
         if self._is_timms:  # returns what its reader returns beside image and class, too
             self._images.reader, self._images.additional_features = _NumberingReader(self._images.reader), ['index']
-        self._masked: Any = None  # made of the transform that it was made for
-        self._made_for: Any = None
+        self._made: Any = (None, None)  # a transform, and the MaskedTransform made of it
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int, torch.Tensor]:
-        """Return an image [C, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
-
-        ValueError if there is no transform, or as MaskedTransform and read() raise it.
-        """
+        """Return an image [C, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known."""
         if self.transform is None:
             raise ValueError('transform must be set before images are read, got None')
-        if self._made_for is not self.transform:
-            self._masked, self._made_for = MaskedTransform([self._first or [], self.transform]), self.transform
+        if self._made[0] is not self.transform:
+            self._made = self.transform, MaskedTransform([self._first or [], self.transform])
         image, label, mask = self.read(index)
-        output, moved = self._masked(image, mask)
+        output, moved = self._made[1](image, mask)
         return output, label, moved
 
     def read(self, index: int) -> Tuple[Image.Image, int, Optional[Image.Image]]:

@@ -65,8 +65,7 @@ class SUMixModule(nn.Module):
         if self.is_prepared:
             return
         found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
-        name = type(self.model).__name__
-        lacks_logits = self.unmixes_logits and not found.head_reads_map
+        name, lacks_logits = type(self.model).__name__, self.unmixes_logits and not found.head_reads_map
         if lacks_logits and self.has_term:
             reason = found.reason or 'the head reads more than the last feature map'
             raise ValueError(

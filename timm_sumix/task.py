@@ -191,14 +191,11 @@ class SUMixTask(ClassificationTask):
     def load_task_state(
             self, state: Optional[Dict[str, Any]], strict: bool = True, module: Optional[nn.Module] = None,
             ema: bool = False) -> None:
-        """Load the parts that are trained beside the model.
-
-        ValueError if strict and the checkpoint has other parts than the task: its optimizer's state would not fit.
-        """
+        """Load the parts that are trained beside the model; ValueError if strict and the checkpoint has others."""
         parts, state = self._parts(module, ema), state or {}
         for name, (what, settings) in PARTS.items():
             if strict and (name in parts) != (name in state):
-                raise ValueError(
+                raise ValueError(  # the optimizer's state would not fit
                     f'the checkpoint was made {"with" if name in state else "without"} {what}, and this run has '
                     f'{"one" if name in parts else "none"}: resume with the same {settings}, or begin anew from its '
                     'weights (initial_checkpoint; train_patch: --no-resume-opt)')

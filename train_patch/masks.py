@@ -1,8 +1,4 @@
-"""--sumix-masks: masks of the objects, read with the training pictures, for truer labels.
-
-A mask is the last channel of its image, through timm's collate function, the prefetcher, which normalises and erases on
-the device, and the script's own loop, up to the mixing, which takes it off.
-"""
+"""--sumix-masks: masks of the objects, for truer labels: the last channel of their images, until these are mixed."""
 import copy
 import logging
 import os
@@ -34,8 +30,7 @@ MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'RGB')  # without transpa
 class MaskFolder:
     """The masks of a data set, by index: FOLDER/<path of the picture>.png, any of whose pixels but 0 is the object's.
 
-    The folder mirrors the data folder, or that of the training pictures in it. ValueError if the pictures have no
-    names, two have one mask, or none has one.
+    The folder mirrors the data folder, or that of the training pictures in it.
     """
 
     def __init__(self, folder: str, dataset: Any, data_dir: str):

@@ -1,8 +1,4 @@
-"""Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
-
-Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script runs;
-train_one_epoch and its parser's parse_args among the script's own globals.
-"""
+"""Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers."""
 import argparse
 import inspect
 import logging
@@ -82,7 +78,7 @@ class Patch:
     def _create_mixup(self, **kwargs) -> SUMixMixup:
         if kwargs.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
             raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
-        self.mixup = (MaskedMixup if self.settings.masks else SUMixMixup)(**{**kwargs, **self.settings.mixup})
+        self.mixup = (MaskedMixup if self.args.sumix_masks else SUMixMixup)(**{**kwargs, **self.settings.mixup})
         return self.mixup
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
@@ -95,10 +91,10 @@ class Patch:
             given = inspect.signature(create_loader).bind(*args, **kwargs).arguments
         except TypeError as error:
             raise Mismatch(f'create_loader() {error}') from error
-        if not given.get('is_training') or not self.settings.masks:
+        if not given.get('is_training') or not self.args.sumix_masks:
             return create_loader(*args, **kwargs)
         try:
-            given['dataset'] = with_masks(given['dataset'], self.settings.masks, self.args.data_dir)
+            given['dataset'] = with_masks(given['dataset'], self.args.sumix_masks, self.args.data_dir)
             look_at_some(given['dataset'])
         except ValueError as error:
             refuse(f'--sumix-masks: {error}')
@@ -139,13 +135,13 @@ class Patch:
     def _train_one_epoch(self, train_one_epoch: Callable, epoch: int, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         if self.task is None:
             refuse_script(self.script, 'made no ClassificationTask, or another task')
-        if self.settings.masks and not self.has_masks:
+        if self.args.sumix_masks and not self.has_masks:
             refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
         arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
         if not self.task.mixup.multi_label:  # else folders are no classes
             check_classes(loader_among(arguments), num_classes)
         seed_epoch(epoch, self.args.seed, getattr(self.args, 'rank', 0), arguments, self.generator)
-        self.task.after_batch = preview_of(epoch, self.settings.preview, arguments)
+        self.task.after_batch = preview_of(epoch, self.args.sumix_preview, arguments)
         with exit_on_bad_label(num_classes):
             metrics = train_one_epoch(epoch, *args, **kwargs)
         report(epoch, metrics, self.task)

@@ -26,18 +26,16 @@ class Preview:
 
     def __init__(self, path: str, count: int, loader: Any):
         self.path, self.count, self.loader = path, count, loader
-        self.done = False
-        self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do
+        self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do; < 0: done
 
     def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
-        if self.done:
+        if self.patience < 0:
             return
         # one share for a whole batch may be next to nothing
         shows_two = ~target.same_labels & (target.area > LEAST) & (target.area < 1. - LEAST)
-        if self.patience > 0 and not shows_two.any():
-            self.patience -= 1
+        self.patience = self.patience - 1 if not shows_two.any() else -1
+        if self.patience >= 0:
             return
-        self.done = True
         try:
             mean, std = normalisation(self.loader)
             draw_preview(mixed, target, lam, self.count, self.path, mean, std, class_names(self.loader))

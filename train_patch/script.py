@@ -32,10 +32,7 @@ def load_script(script: str) -> ModuleType:
 
 
 def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
-    """Return a class whose call returns what `create` makes of the `known` arguments, each by its name.
-
-    Instances and subclasses of the original are its own, and a class derived from it is one derived from the original.
-    """
+    """Return a subclass of the original, and of nothing else, whose call returns create(**the `known` arguments)."""
     class StandIn(original, metaclass=ABCMeta):
         __doc__ = original.__doc__
 

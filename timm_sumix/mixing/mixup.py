@@ -68,16 +68,16 @@ class SUMixMixup(Mixup):
         super().__init__(
             mixup_alpha, cutmix_alpha, cutmix_minmax, prob, switch_prob, mode, True, label_smoothing, num_classes)
         self.multi_label = multi_label  # which timm 1.0.28 and older do not have
+        alphas = {'mixup': mixup_alpha, 'cutmix': self.cutmix_alpha}  # timm makes it 1 where minmax is given
         if policy is None:
             if policy_kwargs or policy_probs:
                 raise ValueError(
                     f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
-            alphas = {'mixup': mixup_alpha, 'cutmix': self.cutmix_alpha}  # timm makes it 1 where minmax is given
             policy = [name for name, alpha in alphas.items() if alpha > 0]
             if not policy:
                 raise ValueError('one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given')
             policy_probs = [1. - switch_prob, switch_prob] if len(policy) == 2 else None
-        self.policies = self._create_policies(policy, policy_kwargs or {})
+        self.policies = self._create_policies(policy, policy_kwargs or {}, alphas)
         count = len(self.policies)
         self.policy_probs = [1. / count] * count if policy_probs is None else list(policy_probs)
         if len(self.policy_probs) != count or not (
@@ -86,7 +86,8 @@ class SUMixMixup(Mixup):
                 f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {policy_probs}')
 
     def _create_policies(
-            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any]) -> List[Policy]:
+            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any],
+            alphas: Dict[str, float]) -> List[Policy]:
         """Return the policies, those that are named created with their options."""
         entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
         names = [entry for entry in entries if not isinstance(entry, Policy)]
@@ -102,7 +103,6 @@ class SUMixMixup(Mixup):
         unknown = [key for key in kwargs if key not in names]
         if unknown:
             raise ValueError(f'policy_kwargs must have the policies {names} as keys, got {unknown}')
-        alphas = {'mixup': self.mixup_alpha, 'cutmix': self.cutmix_alpha}
         given: Dict[str, Dict[str, Any]] = {name: {'alpha': alpha} for name, alpha in alphas.items() if alpha > 0}
         if self.cutmix_minmax:
             given['cutmix']['minmax'] = tuple(self.cutmix_minmax)
@@ -145,7 +145,10 @@ class SUMixMixup(Mixup):
     def __call__(
             self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,
     ) -> Tuple[torch.Tensor, MixedTarget]:
-        """Mix each image with that at the same place of the reversed batch.
+        """Return each image mixed with that at the same place of the reversed batch, and the MixedTarget, with x in it.
+
+        No gradient flows through the mixing. TypeError if labels are of another dtype; ValueError if shapes do not fit,
+        or a label is out of range.
 
         Args:
             x: Images [N, C, H, W], of a floating dtype, on any device. Left untouched.
@@ -153,11 +156,6 @@ class SUMixMixup(Mixup):
             object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device, if you know
                 it: then labels are by what is visible of each object, see MixedTarget. MaskedDataset carries masks
                 through timm's transforms.
-
-        Returns:
-            The mixed images, like x, and their MixedTarget, with x as `target.original`. No gradient flows through the
-            mixing. TypeError if labels are of another dtype; ValueError if shapes do not fit, or a label is out of
-            range.
         """
         return self.mix(x, labels, self.draw(x), object_mask)
 

@@ -29,28 +29,22 @@ class Policy:
                 check_range(name, getattr(self, name), low, high)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
-        """Draw parameters, without asking x's device for a value.
+        """Return parameters for a batch x [N, C, H, W], without asking its device for a value.
+
+        A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
 
         Args:
             count: Number of drawings: 1 for a whole batch, else one for each pair or image.
-            x: The batch [N, C, H, W].
+            x: The batch.
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
-
-        Returns:
-            A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
         """
         raise NotImplementedError
 
     def mask(self, params: Any, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mask and its mean.
+        """Return the masks and shares of what `draw` returned, on the device of the batch x [N, C, H, W].
 
-        Args:
-            params: What `draw` returned.
-            x: The batch [N, C, H, W], on whose device both are returned.
-
-        Returns:
-            Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
-            lam [count]: the first image's share, in [0, 1], float32.
+        Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
+        lam [count]: the first image's share, in [0, 1], float32.
         """
         raise NotImplementedError
 
