@@ -203,5 +203,5 @@ def check_range(name: str, values: torch.Tensor, end: Optional[int] = None) -> N
 
 def check_smoothing(smoothing: float) -> None:
     """Raise ValueError unless `smoothing` is in [0, 1)."""
-    if not 0. <= smoothing < 1.:
+    if smoothing is None or not 0. <= smoothing < 1.:
         raise ValueError(f'label smoothing must be in [0, 1), got {smoothing}')

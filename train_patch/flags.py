@@ -82,10 +82,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 @exit_on_user_error()
 def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
-    """Return what the parsed arguments ask for, and complete them; exits before data or model are built.
-
-    Where no mixing was asked for, `args` get CutMix at alpha 1, or the named policy; `given` names those that were set.
-    """
+    """Return what the parsed arguments ask for, and turn mixing on in them; exits before data or model are built."""
     own = {option.name: getattr(args, f'sumix_{option.name}') for option in fields(SUMixOptions)}
     options = SUMixOptions.preset(args.sumix_preset, **{key: value for key, value in own.items() if value is not None})
     _check_conflicts(args, options)
@@ -102,8 +99,7 @@ def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
 
 
 def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
-    def of(name: str) -> Any:  # what some scripts have
-        return getattr(args, name, None)
+    of = vars(args).get  # what some scripts have
     preview, dataset, masks = args.sumix_preview or 0, args.dataset or '', args.sumix_masks
     problems = [
         (of('task') not in (None, 'classification', 'multilabel'),
