@@ -36,8 +36,7 @@ class SUMixLoss(nn.Module):
     TypeError if a keyword is no field of SUMixOptions; ValueError if an option is out of range, or base cannot be used.
     """
 
-    def __init__(
-            self, base: Optional[Callable] = None, options: Optional[SUMixOptions] = None, **changes: Any):
+    def __init__(self, base: Optional[Callable] = None, options: Optional[SUMixOptions] = None, **changes: Any):
         super().__init__()
         known = [option.name for option in fields(SUMixOptions)]
         unknown = [name for name in changes if name not in known]

@@ -123,11 +123,11 @@ def switched_off(flag: str, modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def features_by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> torch.Tensor:
-    """Return a model's last map in one layout [N, h, w, D], for images of a size (height, width) in pixels.
+    """Return a model's last map as [N, h, w, D], for images of a size (height, width); TypeError if it has no places.
 
     timm's models return it as [N, D, h, w], [N, h, w, D] or tokens [N, T, D]. num_features detects channels-last maps;
     num_prefix_tokens counts class and register tokens (without it there are none or one). The grid of tokens is that of
-    the model's reduction in feature_info, rounded up where the model pads and down where not. Else a TypeError.
+    the model's reduction in feature_info, rounded up where the model pads and down where not.
     """
     features = _by_place(model, maps, size)
     if features is None:

@@ -29,8 +29,7 @@ class MaskedDataset(Dataset):
     ValueError if the data set moves images by more than its `transform`, or takes them from another data set.
     """
 
-    def __init__(
-            self, dataset: Dataset, mask: Callable[[int], Optional[Image.Image]], transform: Any = None):
+    def __init__(self, dataset: Dataset, mask: Callable[[int], Optional[Image.Image]], transform: Any = None):
         self.dataset = dataset
         self.mask = mask
         self.transform = transform

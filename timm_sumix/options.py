@@ -81,8 +81,8 @@ class SUMixOptions:
     @property
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
-        own = 'none' if not self._is_released else 'grad' if self.gamma > 0 else 'no-grad'
-        return self.original_pass or own
+        default = 'none' if not self._is_released else 'grad' if self.gamma > 0 else 'no-grad'
+        return self.original_pass or default
 
     @property
     def unmixes(self) -> bool:

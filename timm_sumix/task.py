@@ -88,6 +88,7 @@ class SUMixTask(ClassificationTask):
             module.uncertainty = nn.Linear(size, mixup.num_classes, device=device, dtype=dtype or own.dtype)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
+        self._unmixes = options.unmixes
         self.metrics = Metrics()
         # called with (mixed images, target, corrected lam) after each mixed batch; for previews
         self.after_batch: Optional[Callable[[torch.Tensor, MixedTarget, torch.Tensor], None]] = None
@@ -110,11 +111,10 @@ class SUMixTask(ClassificationTask):
         elif not isinstance(target, MixedTarget):
             check_labels(target, self.mixup.num_classes, self.mixup.multi_label)
             target = MixedTarget(target, None, self.mixup.num_classes)
-        options = self.criterion.options
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
-        makes_both = options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
+        makes_both = self.criterion.options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
             isinstance(module, nn.SyncBatchNorm) for module in self.trainable_module.modules()))
-        mixed, original = self.trainable_module(input, *other_inputs(target, makes_both, options.unmixes))
+        mixed, original = self.trainable_module(input, *other_inputs(target, makes_both, self._unmixes))
         result = self.criterion(mixed, original, target)
         if self.is_training:
             self.metrics.add(target, result)

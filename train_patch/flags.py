@@ -16,8 +16,7 @@ from .checks import JSD, is_multi_label, named_criterion
 from .config import nearest
 from .errors import exit_on_user_error, log_once, refuse
 
-# what SUMix cannot be combined with: argument of the script, and why
-CONFLICTS = {
+CONFLICTS = {  # argument of the script: why SUMix cannot be combined with it
     'jsd_loss': JSD,
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',

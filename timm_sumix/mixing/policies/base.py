@@ -25,7 +25,7 @@ class Policy:
         if not 0. < alpha < float('inf'):
             raise ValueError(f'alpha must be greater than 0, got {alpha}')
         for name, (low, high) in self.limits.items():
-            if getattr(self, name) is not getattr(type(self), name):  # else the default
+            if getattr(self, name) is not getattr(type(self), name, None):  # the default is right
                 check_range(name, getattr(self, name), low, high)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
