@@ -298,7 +298,7 @@ def test_what_masks_cannot_be_read_from_or_combined_with_ends_the_run(launch, pi
 
 def test_a_validation_loader_alone_does_not_count_as_one_with_masks(pictures, monkeypatch):
     patch = train_patch.patch.Patch()
-    patch.settings = type('Settings', (), {'masks': 'somewhere'})()
+    patch.args = type('Args', (), {'sumix_masks': 'somewhere'})()
     dataset = create_dataset('', str(pictures[0]), split='validation')
     create_loader = patch.stand_ins[timm.data.create_loader]
     create_loader(dataset, (3, 32, 32), 4, device=torch.device('cpu'), num_workers=1)

@@ -27,23 +27,6 @@ def is_softmax(criterion: Callable) -> bool:
     return criterion is F.cross_entropy or isinstance(criterion, (nn.CrossEntropyLoss, *losses))
 
 
-def num_features(model: nn.Module) -> int:
-    """Return the number of pre-logits features; TypeError if the model has neither attribute that holds it."""
-    # the former where the head has a hidden layer
-    size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
-    if not size:
-        raise TypeError(
-            "the uncertainty term needs a model with head_hidden_size or num_features, "
-            f'{type(model).__name__} has neither: use gamma 0')
-    return size
-
-
-def device_and_dtype(model: nn.Module) -> Tuple[torch.device, torch.dtype]:
-    """Return where the model's parameters are and their dtype, so that a head can be made to match."""
-    parameter = next(model.parameters(), torch.empty(0))
-    return parameter.device, parameter.dtype
-
-
 def check_model(model: nn.Module, needs_parts: bool) -> None:
     """Raise TypeError for what wraps a model, or one without the parts that are needed."""
     name = type(model).__name__
@@ -64,9 +47,7 @@ def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Tuple[An
     """Return what forward(images [N, C, H, W]) does, with the model's own forward hooks around it.
 
     `forward` returns the model's output, which hooks may change as they may the images, and what is kept of the pass.
-
-    Raises:
-        ValueError: If the model has backward hooks, which need torch's own call.
+    ValueError if the model has backward hooks, which need torch's own call.
     """
     if model._backward_hooks or model._backward_pre_hooks:
         raise ValueError(f'{type(model).__name__} has backward hooks, which are left out: put them on its parts')

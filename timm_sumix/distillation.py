@@ -19,27 +19,14 @@ class SUMixDistillationTask(SUMixTask):
     how both are weighted, are timm's.
 
     Args:
-        distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask, with its student,
-            teacher, weights, and a criterion that takes soft targets [N, C]. It is taken over.
-        mixup: Mixes batches that come with integer labels, on their device.
-        options: Settings of the correction; None: the defaults.
-        verbose: Log the settings.
-        **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
-
-    Raises:
-        TypeError: If distillation is no such task, or as SUMixTask says.
-        ValueError: As SUMixTask says.
+        distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask (else TypeError),
+            with its student, teacher, weights, and a criterion that takes soft targets [N, C]. It is taken over.
+        mixup, options, verbose, **changes: As SUMixTask takes them.
     """
 
     def __init__(
-            self,
-            distillation: Any,
-            mixup: SUMixMixup,
-            options: Optional[SUMixOptions] = None,
-            *,
-            verbose: bool = True,
-            **changes: Any,
-    ):
+            self, distillation: Any, mixup: SUMixMixup, options: Optional[SUMixOptions] = None, *, verbose: bool = True,
+            **changes: Any):
         if not isinstance(distillation, (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)):
             raise TypeError(f"distillation must be one of timm's distillation tasks, got {type(distillation).__name__}")
         student: Any = distillation.trainable_module

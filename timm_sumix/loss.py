@@ -4,11 +4,9 @@ Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://
 
     loss = base(z_mix, t(lam_hat)) + gamma * term
 
-Deviations from the authors' released code:
-- any criterion over (logits, soft target) can be the base; the release has cross-entropy alone;
-- each sample is weighted by its own lam_hat; the release weights batch means (ratio 'released' does the same);
-- alpha carries the factor N (batch size) in ratio 'released' only;
-- the exponent of F is capped where it would overflow.
+Deviations from the authors' released code: any criterion over (logits, soft target) can be the base, not cross-entropy
+alone; with other ratios than 'released' each sample is weighted by its own lam_hat, rather than batch means, and alpha
+is without the factor N (batch size); the exponent of F is capped where it would overflow.
 """
 from dataclasses import fields, replace
 from typing import Any, Callable, Dict, Optional
@@ -30,18 +28,15 @@ class SUMixLoss(nn.Module):
     """Classification loss of a mixed batch under corrected labels, plus gamma times the uncertainty term.
 
     Args:
-        base: Criterion over (logits [N, C], soft target [N, C]) that returns a scalar; None: timm's
-            SoftTargetCrossEntropy. Ratio 'released' has no formula for any but cross-entropy.
+        base: Criterion over (logits [N, C], soft target [N, C]) that returns a scalar, with ratio 'released' one of
+            cross-entropy; None: timm's SoftTargetCrossEntropy.
         options: Settings of the correction; None: the defaults.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
-    Raises:
-        TypeError: If a keyword is no field of SUMixOptions.
-        ValueError: If an option is out of range, or base cannot be used.
+    TypeError if a keyword is no field of SUMixOptions; ValueError if an option is out of range, or base cannot be used.
     """
 
-    def __init__(
-            self, base: Optional[Callable] = None, options: Optional[SUMixOptions] = None, **changes: Any):
+    def __init__(self, base: Optional[Callable] = None, options: Optional[SUMixOptions] = None, **changes: Any):
         super().__init__()
         known = [option.name for option in fields(SUMixOptions)]
         unknown = [name for name in changes if name not in known]
@@ -65,7 +60,7 @@ class SUMixLoss(nn.Module):
 
     def forward(
             self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> Dict[str, torch.Tensor]:
-        """Compute the loss of one batch.
+        """Return the loss of one batch; ValueError if shapes do not fit each other, or original is missing.
 
         Args:
             mixed: Outputs for the mixed images.
@@ -73,14 +68,10 @@ class SUMixLoss(nn.Module):
             target: Labels of the mixed batch.
 
         Returns:
-            Dictionary containing:
-                - 'loss': classification + gamma * uncertainty, a scalar with gradient
-                - 'classification': base criterion under the corrected labels, a scalar
-                - 'uncertainty': uncertainty term before gamma, a scalar; 0 where it is off or nothing was mixed
-                - 'lam': corrected shares of the first images [N], no gradient
-
-        Raises:
-            ValueError: If shapes do not fit each other, or original is missing.
+            - 'loss': classification + gamma * uncertainty, a scalar with gradient
+            - 'classification': base criterion under the corrected labels, a scalar
+            - 'uncertainty': uncertainty term before gamma, a scalar; 0 where it is off or nothing was mixed
+            - 'lam': corrected shares of the first images [N], no gradient
         """
         gamma = self.options.gamma
         if target.multi_label:

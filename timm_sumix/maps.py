@@ -23,13 +23,10 @@ class Found(NamedTuple):
 
 
 def find_map(model: Any, image: torch.Tensor) -> Found:
-    """Return where the model's last map is.
+    """Return where the model's last map is; ValueError if forward does more than forward_features and forward_head.
 
     One image [1, C, H, W] is passed in eval mode and without gradient. A map is found where its places are known, and
     the head gives the same logits as the model.
-
-    Raises:
-        ValueError: If the model's forward does more than forward_features and forward_head.
     """
     if getattr(getattr(model, 'patch_drop', None), 'prob', 0.) > 0.:
         return Found(reason='patches are dropped at random in training')
@@ -126,14 +123,11 @@ def switched_off(flag: str, modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def features_by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> torch.Tensor:
-    """Return a model's last map in one layout [N, h, w, D], for images of a size (height, width) in pixels.
+    """Return a model's last map as [N, h, w, D], for images of a size (height, width); TypeError if it has no places.
 
     timm's models return it as [N, D, h, w], [N, h, w, D] or tokens [N, T, D]. num_features detects channels-last maps;
     num_prefix_tokens counts class and register tokens (without it there are none or one). The grid of tokens is that of
     the model's reduction in feature_info, rounded up where the model pads and down where not.
-
-    Raises:
-        TypeError: If maps have no such layout.
     """
     features = _by_place(model, maps, size)
     if features is None:

@@ -38,9 +38,8 @@ class MaskedTransform:
     Args:
         transform: What timm.data.create_transform(..., is_training=True) returns, or a sequence of such transforms.
 
-    Raises:
-        ValueError: If it holds a step that create_transform does not make, whose draws a mask cannot follow, or AugMix,
-            which blends images that moved differently.
+    ValueError if it holds a step that create_transform does not make, whose draws a mask cannot follow, or AugMix,
+    which blends images that moved differently.
     """
 
     def __init__(self, transform: Any):

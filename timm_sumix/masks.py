@@ -26,16 +26,10 @@ class MaskedDataset(Dataset):
         transform: What timm.data.create_transform(..., is_training=True) returns, whole or in its three parts. None:
             it is set later, as timm.data.create_loader does.
 
-    Raises:
-        ValueError: If the data set moves images by more than its `transform`, or takes them from another data set.
+    ValueError if the data set moves images by more than its `transform`, or takes them from another data set.
     """
 
-    def __init__(
-            self,
-            dataset: Dataset,
-            mask: Callable[[int], Optional[Image.Image]],
-            transform: Any = None,
-    ):
+    def __init__(self, dataset: Dataset, mask: Callable[[int], Optional[Image.Image]], transform: Any = None):
         self.dataset = dataset
         self.mask = mask
         self.transform = transform
@@ -43,34 +37,27 @@ class MaskedDataset(Dataset):
         self._is_timms = isinstance(dataset, ImageDataset)
         if self._is_timms:  # returns what its reader returns beside image and class, too
             self._images.reader, self._images.additional_features = _NumberingReader(self._images.reader), ['index']
-        self._masked: Any = None  # made of the transform that it was made for
-        self._made_for: Any = None
+        self._made: Any = (None, None)  # a transform, and the MaskedTransform made of it
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, int, torch.Tensor]:
-        """Return an image [C, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known.
-
-        Raises:
-            ValueError: If there is no transform, as MaskedTransform says of one, or as read() says.
-        """
+        """Return an image [C, H, W], its class, and its mask [1, H, W] in [0, 1], NaN where none is known."""
         if self.transform is None:
             raise ValueError('transform must be set before images are read, got None')
-        if self._made_for is not self.transform:
-            self._masked, self._made_for = MaskedTransform([self._first or [], self.transform]), self.transform
+        if self._made[0] is not self.transform:
+            self._made = self.transform, MaskedTransform([self._first or [], self.transform])
         image, label, mask = self.read(index)
-        output, moved = self._masked(image, mask)
+        output, moved = self._made[1](image, mask)
         return output, label, moved
 
     def read(self, index: int) -> Tuple[Image.Image, int, Optional[Image.Image]]:
         """Return an image, its class, and its mask, mode 'L', or None, as they are before the transform.
 
-        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too.
-
-        Raises:
-            ValueError: If an item is no pair of a PIL image and a class, or its mask does not fit: of another size or
-                mode, of numbers rather than 0 and 255, or of an image that EXIF turns.
+        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too. ValueError
+        if an item is no pair of a PIL image and a class, or its mask does not fit: of another size or mode, of numbers
+        rather than 0 and 255, or of an image that EXIF turns.
         """
         item = self._images[index]
         if self._is_timms:
@@ -123,11 +110,7 @@ class _NumberingReader:
 
 
 def _without_transform(dataset: Any) -> Tuple[Any, Any]:
-    """Return a copy of a data set without its `transform`, and that.
-
-    Raises:
-        ValueError: If its images are moved elsewhere, too, or may be others than those of the index.
-    """
+    """Return a copy of a data set without its `transform`, and that."""
     attributes = getattr(dataset, '__dict__', {})
     images, transform = copy.copy(dataset), attributes.get('transform')
     values = [value[:1] if isinstance(value, (list, tuple)) else [value] for value in attributes.values()]

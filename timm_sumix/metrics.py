@@ -7,7 +7,7 @@ from .target import MixedTarget
 
 PARTS = ('classification', 'uncertainty')  # of the loss
 METRICS = ('lam', 'corrected_lam', 'shift', *PARTS)
-_MOST = 512  # steps that are kept before they are added up
+_MOST = 500  # steps that are kept before they are added up
 
 
 class Metrics:
@@ -31,13 +31,11 @@ class Metrics:
     def add(self, target: MixedTarget, result: Dict[str, torch.Tensor]) -> None:
         """Add one batch: its target, and what SUMixLoss returned for it."""
         shift = (result['lam'] - target.area).abs() * ~target.same_labels  # where both have one class nothing moves
-        values = {
-            'lam': target.area, 'corrected_lam': result['lam'], 'shift': shift,
-            **{part: result[part].float().expand(len(target)) for part in PARTS}}
-        self._rows.append(torch.stack([values[name] for name in METRICS]).sum(1))
-        self._count += len(target)
+        parts = [result[part].float().expand(len(target)) for part in PARTS]
         if len(self._rows) == _MOST:
             self._add_up()
+        self._rows.append(torch.stack([target.area, result['lam'], shift, *parts]).sum(1))
+        self._count += len(target)
 
     def _add_up(self) -> None:
         rows = torch.stack(self._rows)  # [steps, METRICS]
@@ -51,8 +49,7 @@ class Metrics:
         self.not_finite = {}
         if not self._count:
             return {}
-        if self._rows:
-            self._add_up()
+        self._add_up()
         first, totals = self._first, torch.cat([self._sums, self._sums.new_full((1,), self._count)])
         self._begin()
         if torch.distributed.is_available() and torch.distributed.is_initialized():

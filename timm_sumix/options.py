@@ -34,9 +34,8 @@ class SUMixOptions:
             the mixed ones; 'no-grad': a second forward, over the unmixed images; 'grad': with gradient too. None:
             'none', but for 'released' 'grad' with the uncertainty term and 'no-grad' without. It changes no formula.
 
-    Raises:
-        TypeError: If a number is of another type.
-        ValueError: If a value is out of range or unknown, or options contradict each other or have no effect.
+    TypeError if a number is of another type; ValueError if a value is out of range or unknown, or options contradict
+    each other or have no effect.
     """
     ratio: AnyRatio = _option('similarity', 'how labels are corrected', list(RATIOS))
     strength: Optional[float] = _option(None, 'strength of the correction (default: depends on the ratio)')
@@ -82,11 +81,8 @@ class SUMixOptions:
     @property
     def resolved_pass(self) -> str:
         """The pass over the unmixed images that is made: 'none', 'no-grad' or 'grad'."""
-        if self.original_pass is not None:
-            return self.original_pass
-        if not self._is_released:
-            return 'none'
-        return 'grad' if self.gamma > 0 else 'no-grad'
+        default = 'none' if not self._is_released else 'grad' if self.gamma > 0 else 'no-grad'
+        return self.original_pass or default
 
     @property
     def unmixes(self) -> bool:

@@ -1,8 +1,6 @@
 """The passes: the module that is trained, a timm model with its uncertainty head, and correct(), without training.
 
-A step calls forward_features and forward_head, as timm's own FeatureDistillationTask does, compiled or not. In one pass
-over the mixed images the outputs for the unmixed ones are unmixed from the last feature maps; with a second one they
-are those of the unmixed images themselves.
+A step calls forward_features and forward_head, as timm's own FeatureDistillationTask does, compiled or not.
 """
 import logging
 from typing import Any, NamedTuple, Optional, Tuple
@@ -61,15 +59,13 @@ class SUMixModule(nn.Module):
     def prepare(self, images: torch.Tensor) -> None:
         """Find the model's map from the first of the images [N, C, H, W], once, and warn of what it lacks.
 
-        Raises:
-            ValueError: If the model's forward does more than forward_features and forward_head, or the uncertainty term
-                needs logits that cannot be unmixed.
+        ValueError if the model's forward does more than forward_features and forward_head, or the uncertainty term
+        needs logits that cannot be unmixed.
         """
         if self.is_prepared:
             return
         found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
-        name = type(self.model).__name__
-        lacks_logits = self.unmixes_logits and not found.head_reads_map
+        name, lacks_logits = type(self.model).__name__, self.unmixes_logits and not found.head_reads_map
         if lacks_logits and self.has_term:
             reason = found.reason or 'the head reads more than the last feature map'
             raise ValueError(
@@ -93,12 +89,10 @@ class SUMixModule(nn.Module):
     def forward(
             self, mixed: torch.Tensor, original: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None,
     ) -> Tuple[ModelOutput, Optional[ModelOutput]]:
-        """Return the outputs for the mixed images, and for the unmixed ones where the ratio needs them.
+        """Return the outputs for the mixed images [N, C, H, W], and for the unmixed ones where the ratio needs them.
 
-        Args:
-            mixed: Mixed images [N, C, H, W].
-            original: The unmixed images [N, C, H, W], for a pass of their own.
-            mixing: How the images were mixed, to unmix without that pass; None: nothing was mixed.
+        The latter are of a pass over `original` [N, C, H, W] or, without it, unmixed from the last feature maps of the
+        mixed images by `mixing`; both are None where nothing was mixed.
         """
         first = self._pass(mixed, is_mixed=True)
         # where the map has a single place, logits are unmixed for the term alone
@@ -197,11 +191,7 @@ class SUMixModule(nn.Module):
 
 def other_inputs(
         target: MixedTarget, makes_both: bool, unmixes: bool) -> Tuple[Optional[torch.Tensor], Optional[Mixing]]:
-    """Return `original` and `mixing` of SUMixModule's forward, at most one of them.
-
-    Raises:
-        ValueError: If the target does not hold it.
-    """
+    """Return `original` and `mixing` of SUMixModule's forward, at most one; ValueError if the target lacks it."""
     if makes_both:
         if target.original is None:
             raise ValueError(
@@ -231,11 +221,8 @@ def correct(
         target: The MixedTarget that came with them.
         options: How to correct; None: the defaults. The uncertainty term plays no part.
 
-    Raises:
-        TypeError: If model wraps another, or lacks what the ratio needs.
-        ValueError: If target lacks what the ratio needs, or it cannot be unmixed.
+    TypeError if model wraps another, or lacks what the ratio needs; ValueError if target does, or cannot be unmixed.
 
-    Example:
         >>> mixed, target = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=1000)(images, labels)
         >>> lam = correct(model.eval(), mixed, target)
     """

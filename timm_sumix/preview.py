@@ -15,14 +15,8 @@ OUTLINE = (1., 0.85, 0.)
 
 @torch.no_grad()
 def draw_preview(
-        mixed: torch.Tensor,
-        target: MixedTarget,
-        lam: torch.Tensor,
-        count: int,
-        path: Union[str, Path],
-        mean: Sequence[float] = (0.,),
-        std: Sequence[float] = (1.,),
-        class_names: Optional[Sequence[str]] = None,
+        mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor, count: int, path: Union[str, Path],
+        mean: Sequence[float] = (0.,), std: Sequence[float] = (1.,), class_names: Optional[Sequence[str]] = None,
 ) -> None:
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
@@ -48,7 +42,8 @@ def draw_preview(
     if pixels.shape[1] not in (1, 3):  # of RGB with depth, say, the first three; of two channels the first
         pixels = pixels[:, :3 if pixels.shape[1] > 3 else 1]
     if target.mask is not None and target.object_mask is not None:
-        pixels = _outline(pixels, _visible_objects(target, target.mask.float(), target.object_mask)[chosen].cpu())
+        edges = _visible_edges(target, target.object_mask)[chosen].cpu()
+        pixels = torch.where(edges, pixels.new_tensor(OUTLINE).view(1, 3, 1, 1), pixels)
     both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
     labels = zip(target.labels[chosen].tolist(), target.partner_labels[chosen].tolist())
     rows = -(-len(chosen) // COLUMNS)
@@ -69,19 +64,12 @@ def _name(label: Union[int, List[float]], class_names: Optional[Sequence[str]]) 
     return name if len(name) <= 15 else f'{name[:14]}.'
 
 
-def _visible_objects(target: MixedTarget, mask: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
-    """Return where the mixed images show an object [N, 1, H, W], bool; of a partner that is shown smaller, nowhere."""
-    objects = F.interpolate(objects.float(), mask.shape[-2:]).nan_to_num(0.)
-    shown = objects * mask
-    if target.partner_mask is None:
-        shown = shown + target.partner(objects) * (1. - mask)
-    return shown > 0.5
-
-
-def _outline(images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
-    """Return images [N, 1 or 3, H, W] in colour, with the inner edges of objects [N, 1, H, W] drawn."""
-    inside = -F.max_pool2d(-F.pad(objects.float(), (1, 1, 1, 1), value=1.), 3, stride=1)
-    return torch.where(objects & (inside < 1.), images.new_tensor(OUTLINE).view(1, 3, 1, 1), images)
+def _visible_edges(target: MixedTarget, objects: torch.Tensor) -> torch.Tensor:
+    """Return the inner edges of what mixed images show of objects [N, 1, H, W], bool; not of a smaller partner."""
+    objects = F.interpolate(objects.float(), target.mask.shape[-2:]).nan_to_num(0.)
+    shown, partner = objects * target.mask, target.partner(objects) * (1. - target.mask.float())
+    visible = (shown if target.partner_mask is not None else shown + partner) > 0.5
+    return visible & (F.max_pool2d(F.pad(1. - visible.float(), (1, 1, 1, 1)), 3, stride=1) > 0)
 
 
 def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:

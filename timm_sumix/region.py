@@ -20,8 +20,7 @@ class Mixing:
         exact: Whose share by area is the truth [N] bool, as mixup's, which shows all of both images by their share.
             None: nobody's.
 
-    Raises:
-        ValueError: If a mask is of another shape.
+    ValueError if a mask is of another shape.
     """
     size: int
     mask: torch.Tensor
@@ -41,10 +40,7 @@ class Mixing:
         return tensor.flip(0) if self.index is None else tensor[self.index]
 
     def as_partner(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the rows of `tensor` [N, ...] that belong to the mixed image in which each image is the partner.
-
-        An image that is nobody's partner gets zeros.
-        """
+        """Return the rows of `tensor` [N, ...] of the mixed image in which each is the partner, zeros without one."""
         if self.index is None:
             return tensor.flip(0)
         own = torch.arange(self.size, device=self.index.device)
@@ -53,14 +49,11 @@ class Mixing:
         return torch.where(found, tensor[source], torch.zeros_like(tensor))
 
     def partner_in_place(self, size: Tuple[int, int]) -> Optional[torch.Tensor]:
-        """Return whose partner is shown at its own place and size [N] bool, by cells of a grid (h, w); None: all.
-
-        There, both visible fractions sum to 1. ResizeMix shows the partner whole, at a smaller size.
-        """
+        """Return whose partner is shown at its own place and size [N] bool, by cells of a grid (h, w); None: all."""
         if self.partner_mask is None:
             return None
         first, second = self.visible_fraction(size)
-        return (first + second - 1.).abs().amax((1, 2)) < 1e-3
+        return (first + second - 1.).abs().amax((1, 2)) < 1e-3  # not so of ResizeMix, which shows all of it, smaller
 
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return how much of each cell of both images each mixed image shows, as MixedTarget.visible_fraction does."""

@@ -42,10 +42,9 @@ class MixedTarget:
             Mixing, which says more. None: not known, only its mean, lam; then labels are corrected by a second pass
             alone.
         object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; NaN
-            where it is not known, zeros where it is not in the image. With it, lam is visible(a) / (visible(a) +
-            visible(b)), each the visible fraction of what its unmixed image has of the object, and no ratio corrects
-            it. Where one of the two is not known, or neither is visible, lam is that by area, to be corrected.
-            OA-CutMix (https://arxiv.org/abs/2606.04820) likewise labels by objects, by their visible area.
+            where it is not known, zeros where it is not in the image. With it, lam is a / (a + b), the fractions of
+            both objects that are visible, and no ratio corrects it; by area, to be corrected, where one of the two is
+            not known, or neither is visible. OA-CutMix (https://arxiv.org/abs/2606.04820) labels by the visible area.
 
     Attributes:
         lam: The share in use [N], float32.
@@ -53,10 +52,8 @@ class MixedTarget:
         exact: Whose lam is the truth [N] bool: no ratio corrects it. None: nobody's.
         mixing: How the images were mixed, None where that is not known; and its mask and partner_mask.
 
-    Raises:
-        TypeError: If labels or index are of another dtype.
-        ValueError: If shapes differ or a value is out of range. Values are checked where they lie on the CPU; on an
-            accelerator the check would make the host wait, and a bad label fails in the indexing itself.
+    TypeError if labels or index are of another dtype; ValueError if shapes differ or a value is out of range. Values
+    are checked where they lie on the CPU: on an accelerator the host would wait, and a bad label fails in the indexing.
     """
 
     labels: torch.Tensor
@@ -142,16 +139,10 @@ class MixedTarget:
         return first, 1. - first
 
     def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Return the soft target t = lam * s(y_a) + (1 - lam) * s(y_b).
+        """Return the soft target lam * s(y_a) + (1 - lam) * s(y_b) [N, C], float32, by other shares [N] if given.
 
         s is the one-hot vector, smoothed towards 1 / C; with multi_label it is the labels themselves, smoothed towards
         0.5, as timm's Mixup does.
-
-        Args:
-            lam: Shares of the first images [N] in place of the target's own.
-
-        Returns:
-            Class probabilities [N, C], float32.
         """
         share = (self.lam if lam is None else lam.float()).unsqueeze(1)
         if self.multi_label:
@@ -212,5 +203,5 @@ def check_range(name: str, values: torch.Tensor, end: Optional[int] = None) -> N
 
 def check_smoothing(smoothing: float) -> None:
     """Raise ValueError unless `smoothing` is in [0, 1)."""
-    if not 0. <= smoothing < 1.:
+    if smoothing is None or not 0. <= smoothing < 1.:
         raise ValueError(f'label smoothing must be in [0, 1), got {smoothing}')

@@ -2,8 +2,8 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 
-Unlike in the authors' released code, the head is kept apart from the model, so that `state_dict` in a checkpoint is a
-plain timm model, and what a second pass over the unmixed images would give can be unmixed from the mixed ones.
+Unlike in the authors' released code, the head is kept apart from the model: a checkpoint's `state_dict` is a plain timm
+model's.
 """
 import logging
 from typing import Any, Callable, Dict, Optional, Union
@@ -13,7 +13,7 @@ import torch.nn as nn
 from timm.task import ClassificationTask
 from timm.utils import unwrap_model
 
-from .compat import create_criterion, device_and_dtype, num_features
+from .compat import create_criterion
 from .loss import SUMixLoss
 from .metrics import Metrics
 from .mixing import SUMixMixup
@@ -46,11 +46,9 @@ class SUMixTask(ClassificationTask):
         verbose: Log the settings.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
-    Raises:
-        TypeError: If the model or mixup lacks what is needed, or a keyword is no field of SUMixOptions.
-        ValueError: If an option is out of range or unknown, or the numbers of classes differ.
+    TypeError if the model or mixup lacks what is needed, or a keyword is no field of SUMixOptions; ValueError if an
+    option is out of range or unknown, or the numbers of classes differ.
 
-    Example:
         >>> mixup = SUMixMixup(cutmix_alpha=1., mixup_alpha=0., num_classes=10)
         >>> task = SUMixTask(timm.create_model('resnet18', num_classes=10), mixup)
         >>> task(images, labels)['loss'].backward()
@@ -61,18 +59,10 @@ class SUMixTask(ClassificationTask):
     eval_model: Any  # once compiled
 
     def __init__(
-            self,
-            model: nn.Module,
-            mixup: SUMixMixup,
-            criterion: Optional[Callable] = None,
-            options: Optional[SUMixOptions] = None,
-            *,
-            criterion_kwargs: Optional[Dict[str, Any]] = None,
-            device: Optional[torch.device] = None,
-            dtype: Optional[torch.dtype] = None,
-            verbose: bool = True,
-            **changes: Any,
-    ):
+            self, model: nn.Module, mixup: SUMixMixup, criterion: Optional[Callable] = None,
+            options: Optional[SUMixOptions] = None, *, criterion_kwargs: Optional[Dict[str, Any]] = None,
+            device: Optional[torch.device] = None, dtype: Optional[torch.dtype] = None, verbose: bool = True,
+            **changes: Any):
         if not isinstance(mixup, SUMixMixup):
             raise TypeError(
                 f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
@@ -86,11 +76,16 @@ class SUMixTask(ClassificationTask):
         if model_classes != mixup.num_classes:
             raise ValueError(
                 f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {model_classes}')
-        own_device, own_dtype = device_and_dtype(model)
-        device = own_device if device is None else device
+        own = next(model.parameters(), torch.empty(0))
+        device = own.device if device is None else device
         if term == 'head':
-            module.uncertainty = nn.Linear(
-                num_features(model), mixup.num_classes, device=device, dtype=dtype or own_dtype)
+            # the former where the head has a hidden layer
+            size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
+            if not size:
+                raise TypeError(
+                    'the uncertainty term needs a model with head_hidden_size or num_features, '
+                    f'{type(model).__name__} has neither: use gamma 0')
+            module.uncertainty = nn.Linear(size, mixup.num_classes, device=device, dtype=dtype or own.dtype)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
         self._unmixes = options.unmixes
@@ -101,7 +96,7 @@ class SUMixTask(ClassificationTask):
             self._log_settings()
 
     def forward(self, input: torch.Tensor, target: Union[torch.Tensor, MixedTarget]) -> Dict[str, torch.Tensor]:
-        """Mix the batch, unless it is mixed already, pass it through the model, and compute the loss.
+        """Mix the batch, unless it is mixed already; return what SUMixLoss does, and 'output': its logits [N, C].
 
         In eval mode nothing is mixed: the loss is the base criterion's for the labels as they are, without smoothing,
         and no metrics are added up.
@@ -109,9 +104,6 @@ class SUMixTask(ClassificationTask):
         Args:
             input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
             target: Labels [N], int64 (multi_label: [N, C], floating point), or SUMixMixup's MixedTarget.
-
-        Returns:
-            What SUMixLoss returns, and 'output': Logits of the mixed images [N, C]
         """
         self.prepare(input)
         if not isinstance(target, MixedTarget) and self.is_training:
@@ -142,11 +134,7 @@ class SUMixTask(ClassificationTask):
         return trained.training and trained.model.training
 
     def prepare(self, images: torch.Tensor) -> None:
-        """Find the model's feature map from the first of the images [N, C, H, W]; else the first step does it.
-
-        Raises:
-            ValueError: If the model lacks what the options need.
-        """
+        """Find the model's map by the first of images [N, C, H, W], else the first step does; see SUMixModule."""
         unwrap_model(self.trainable_module).prepare(images)
 
     def pop_metrics(self) -> Dict[str, float]:
@@ -203,15 +191,11 @@ class SUMixTask(ClassificationTask):
     def load_task_state(
             self, state: Optional[Dict[str, Any]], strict: bool = True, module: Optional[nn.Module] = None,
             ema: bool = False) -> None:
-        """Load the parts that are trained beside the model.
-
-        Raises:
-            ValueError: If strict and the checkpoint has other parts than the task: its optimizer's state would not fit.
-        """
+        """Load the parts that are trained beside the model; ValueError if strict and the checkpoint has others."""
         parts, state = self._parts(module, ema), state or {}
         for name, (what, settings) in PARTS.items():
             if strict and (name in parts) != (name in state):
-                raise ValueError(
+                raise ValueError(  # the optimizer's state would not fit
                     f'the checkpoint was made {"with" if name in state else "without"} {what}, and this run has '
                     f'{"one" if name in parts else "none"}: resume with the same {settings}, or begin anew from its '
                     'weights (initial_checkpoint; train_patch: --no-resume-opt)')

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from timm_sumix.target import check_range
 
-from .errors import refuse
+from .errors import exit_on_user_error, refuse
 
 JSD = 'the loss over augmentation splits takes no mixed labels'
 TOO_FEW = '--num-classes must be the number of classes in the data, got {}: {}'
@@ -23,18 +23,16 @@ def is_multi_label(args: argparse.Namespace) -> bool:
 
 
 def named_criterion(args: argparse.Namespace) -> Optional[Callable]:
-    """Return the criterion that the script's flags name, None for its default; ValueError if it cannot be used."""
+    """Return the criterion that the script's flags name, None for its default; exits if it cannot be used."""
     name = getattr(args, 'loss', None)  # of newer scripts, which set it by --bce-loss and --jsd-loss as well
     if name is None:
         return timm.loss.BinaryCrossEntropy() if getattr(args, 'bce_loss', False) or is_multi_label(args) else None
-    try:
+    with exit_on_user_error(f'--sumix cannot be combined with --loss {name}: '):
         if name == 'jsd':
             raise ValueError(JSD)
         criterion = timm.loss.create_classification_loss(name, is_multi_label(args), soft_targets=True)
         check_criterion(criterion, num_classes=2)
-        return criterion
-    except ValueError as error:
-        raise ValueError(f'--sumix cannot be combined with --loss {name}: {error}') from error
+    return criterion
 
 
 def check_criterion(criterion: Callable, num_classes: int, device: Any = None) -> None:

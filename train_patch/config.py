@@ -45,9 +45,14 @@ def find_recipe(arguments: List[str]) -> List[str]:
 def wants_sumix(arguments: List[str]) -> bool:
     """Whether --sumix, or sumix: true in the -c file, is given; exits if its options are wrong or without it."""
     config, rest = _config_and_rest(arguments)
-    for key in config:
-        if str(key).lower().startswith('sumix'):
-            _check_key(key, config[key])
+    for key, value in config.items():
+        if not str(key).lower().startswith('sumix'):
+            continue
+        if key not in KEYS:
+            refuse(f'the config file has the key {key!r}, which is none of SUMix' + nearest(key.lower(), list(KEYS)))
+        if value is not None and not any(_is_a(value, kind) for kind in KEYS[key]):
+            words = [f'a list, each {WORDS[kind[0]]}' if isinstance(kind, list) else WORDS[kind] for kind in KEYS[key]]
+            refuse(f'{key} must be {" or ".join(words)} in the config file, got {value!r}')
     if '--sumix' in rest or config.get('sumix'):
         return True
     options = [name for name in rest if name.startswith('--sumix')]
@@ -66,14 +71,6 @@ def given_keys(arguments: List[str]) -> Set[str]:
 def nearest(name: str, known: List[str]) -> str:
     """Return ', did you mean NAME?' with the most similar known name, '' if none is similar."""
     return ''.join(f', did you mean {match}?' for match in get_close_matches(name, known, 1))
-
-
-def _check_key(key: str, value: Any) -> None:
-    if key not in KEYS:
-        refuse(f'the config file has the key {key!r}, which is none of SUMix' + nearest(key.lower(), list(KEYS)))
-    if value is not None and not any(_is_a(value, kind) for kind in KEYS[key]):
-        words = [f'a list, each {WORDS[kind[0]]}' if isinstance(kind, list) else WORDS[kind] for kind in KEYS[key]]
-        refuse(f'{key} must be {" or ".join(words)} in the config file, got {value!r}')
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -1,5 +1,4 @@
 """Each epoch's seeds, and its line in the log."""
-import logging
 from typing import Any, Dict, Iterable
 
 import torch
@@ -9,18 +8,14 @@ from torch.utils.data import DataLoader
 from timm_sumix import SUMixTask
 
 from .checks import inner_loader
+from .errors import logger
 from .masks import MaskedMixup
-
-_logger = logging.getLogger('train_patch')
 
 EPOCH_SEEDS = 100_003  # between the seeds of one epoch and the next: more than there are processes or seeds
 
 
 def seed_epoch(epoch: int, seed: int, rank: int, arguments: Iterable[Any], generator: torch.Generator) -> None:
-    """Make an epoch's draws depend on seed, epoch and process alone: a resumed run repeats an uninterrupted one.
-
-    Loaders among the script's arguments get the generator for their workers, unless they have one of their own.
-    """
+    """Make an epoch's draws depend on seed, epoch and process alone: a resumed run repeats an uninterrupted one."""
     seed = (seed + EPOCH_SEEDS * (epoch + 1)) % (2 ** 32 - EPOCH_SEEDS)  # NumPy's end at 2 ** 32
     for loader in map(inner_loader, arguments):
         if isinstance(loader, DataLoader) and loader.generator in (None, generator):
@@ -41,13 +36,13 @@ def report(epoch: int, metrics: Dict[str, Any], task: SUMixTask) -> None:
     if not task.verbose:  # the script makes only the first process verbose
         return
     for part, step in task.metrics.not_finite.items():
-        _logger.warning(
+        logger.warning(
             f'SUMix: in epoch {epoch} the {part} loss was not finite, first in step {step}: images or weights are '
             'NaN or too large; try a lower --lr, --clip-grad, or --amp-dtype bfloat16.')
     gamma = task.criterion.options.gamma
     term = f' + {gamma:g} * {means["uncertainty"]:#.3g} (classification + gamma * uncertainty)' if gamma else ''
-    _logger.info(
+    logger.info(
         f"SUMix: epoch {epoch}  first image's share {means['lam']:.3f} -> {means['corrected_lam']:.3f}, labels moved "
         f"by {means['shift']:.3f} on average  Loss: {means['classification']:#.3g}{term}")
     if total:
-        _logger.info(f'SUMix: epoch {epoch}  {with_mask:,} of {total:,} images had a mask of their object')
+        logger.info(f'SUMix: epoch {epoch}  {with_mask:,} of {total:,} images had a mask of their object')

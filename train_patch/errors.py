@@ -5,6 +5,8 @@ import sys
 from contextlib import contextmanager
 from typing import Iterator, NoReturn
 
+logger = logging.getLogger('train_patch')
+
 OLDEST = '1.0.27'  # the first timm whose tasks keep the trained module and the validated model apart
 
 # names in the library's messages, as patterns: the flag. Plain words are names only before a value or a verb.
@@ -19,15 +21,11 @@ FLAGS = {
 }
 
 
-class Mismatch(Exception):
-    """The script asks of timm what the installed version, or its replacement, does not have."""
-
-
 def log_once(text: str, level: int = logging.INFO) -> None:
     """Log from the first process alone, before torch.distributed is initialised."""
     from timm.utils.distributed import world_info_from_env  # not before the script's own folder is in sys.path
     if world_info_from_env()[1] == 0:
-        logging.getLogger('train_patch').log(level, f'SUMix: {text}')
+        logger.log(level, f'SUMix: {text}')
 
 
 def refuse(text: str) -> NoReturn:
@@ -38,12 +36,12 @@ def refuse(text: str) -> NoReturn:
 
 
 @contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """Exit in one line where the library refuses what the flags ask for."""
+def exit_on_user_error(flag: str = '') -> Iterator[None]:
+    """Exit in one line, that begins with the flag, where the library refuses what the flags ask for."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        refuse(str(error))
+        refuse(f'{flag}{error}')
 
 
 def check_timm() -> None:
@@ -55,23 +53,23 @@ def check_timm() -> None:
             'and take the train.py of that version')
 
 
-def refuse_script(script: str, reason: str) -> NoReturn:
+def refuse_script(reason: str) -> NoReturn:
     """Exit because the script does not fit the installed timm, or SUMix."""
     refuse(
-        f'{script} {reason}; --sumix needs timm {OLDEST} or newer and the train.py of the same version, and timm '
+        f'{sys.argv[0]} {reason}; --sumix needs timm {OLDEST} or newer and the train.py of the same version, and timm '
         f'{_installed()} is installed')
 
 
 @contextmanager
-def exit_on_mismatch(script: str) -> Iterator[None]:
+def exit_on_mismatch() -> Iterator[None]:
     """Exit in one line if the script asks of timm what the installed version does not have; other errors pass."""
     try:
         yield
-    except (AttributeError, ImportError, Mismatch) as error:
+    except (AttributeError, ImportError) as error:
         asked = error.name if isinstance(error, ImportError) else getattr(getattr(error, 'obj', None), '__spec__', None)
         name = str(getattr(asked, 'name', asked))  # a module's, whether it or one of its names is missing
-        if isinstance(error, Mismatch) or name.partition('.')[0] in ('timm', 'timm_sumix'):
-            refuse_script(script, f'asks for what is not there: {error}')
+        if name.partition('.')[0] in ('timm', 'timm_sumix'):
+            refuse_script(f'asks for what is not there: {error}')
         raise
 
 

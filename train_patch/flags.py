@@ -1,7 +1,4 @@
-"""The --sumix flags: adding them to a train script's parser, and checking them before data or model are built.
-
-What an option may be is decided by the library; here are the flags' texts, and what SUMix cannot be combined with.
-"""
+"""The --sumix flags' texts, and what SUMix cannot be combined with; what an option may be is the library's to say."""
 import argparse
 import os
 from dataclasses import fields
@@ -12,16 +9,14 @@ from timm.utils.distributed import world_info_from_env
 
 from timm_sumix import SUMixLoss, SUMixMixup, SUMixOptions
 from timm_sumix.correction import RATIOS
-from timm_sumix.mixing.mixup import MODES
-from timm_sumix.mixing.policies import POLICIES, policy_names
+from timm_sumix.mixing.policies import POLICIES
 from timm_sumix.options import PRESETS
 
 from .checks import JSD, is_multi_label, named_criterion
 from .config import nearest
 from .errors import exit_on_user_error, log_once, refuse
 
-# what SUMix cannot be combined with: argument of the script, and why
-CONFLICTS = {
+CONFLICTS = {  # argument of the script: why SUMix cannot be combined with it
     'jsd_loss': JSD,
     'aug_splits': 'timm does not mix images of augmentation splits',
     'naflex_loader': 'patches of various sizes are mixed by another class',
@@ -34,8 +29,6 @@ class Settings(NamedTuple):
     """What the flags ask for."""
     mixup: Dict[str, Any]  # arguments for SUMixMixup beside those the script passes
     options: SUMixOptions
-    preview: int  # images in each epoch's preview, 0 for none
-    masks: str  # folder of the objects' masks, '' for none
 
 
 def _pair(text: str) -> str:
@@ -79,20 +72,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group("masks (distillation is timm's --kd-model-name)")(
         '--sumix-masks', default='', metavar='FOLDER',
         help='true labels by masks of the objects, a PNG for each picture, in folders like the data\'s (default: none)')
-    parser.error = lambda message: _refuse_arguments(message, parser)  # type: ignore[method-assign]
 
-
-def _refuse_arguments(message: str, parser: argparse.ArgumentParser) -> NoReturn:
-    wrong = [word for word in message.split() if word.startswith('--')] if message.startswith('unrecognized') else []
-    refuse(message + ''.join(nearest(word.split('=')[0], list(parser._option_string_actions)) for word in wrong))
+    def refuse_arguments(message: str) -> NoReturn:
+        wrong = [word for word in message.split() if word.startswith('--') and message.startswith('unrecognized')]
+        refuse(message + ''.join(nearest(word.split('=')[0], list(parser._option_string_actions)) for word in wrong))
+    parser.error = refuse_arguments  # type: ignore[method-assign]
 
 
 @exit_on_user_error()
 def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
-    """Check the parsed arguments, complete them, and return what they ask for; exits before data or model are built.
-
-    Where no mixing was asked for, `args` get CutMix at alpha 1, or the named policy; `given` names those that were set.
-    """
+    """Return what the parsed arguments ask for, and turn mixing on in them; exits before data or model are built."""
     own = {option.name: getattr(args, f'sumix_{option.name}') for option in fields(SUMixOptions)}
     options = SUMixOptions.preset(args.sumix_preset, **{key: value for key, value in own.items() if value is not None})
     _check_conflicts(args, options)
@@ -105,19 +94,17 @@ def resolve(args: argparse.Namespace, given: Collection[str] = ()) -> Settings:
             'loader workers go on from one epoch to the next, so a resumed run will not repeat an uninterrupted one.')
     if getattr(args, 'reprob', 0.) and not getattr(args, 'no_prefetcher', False):
         log_once('with the prefetcher, random erasing (--reprob) comes before mixing, not after it.')
-    return Settings(mixup, options, args.sumix_preview or 0, args.sumix_masks or '')
+    return Settings(mixup, options)
 
 
 def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
-    def of(name: str) -> Any:  # what some scripts have
-        return getattr(args, name, None)
+    of = vars(args).get  # what some scripts have
     preview, dataset, masks = args.sumix_preview or 0, args.dataset or '', args.sumix_masks
     problems = [
         (of('task') not in (None, 'classification', 'multilabel'),
          f'--sumix needs --task classification or multilabel, got {of("task")!r}'),
         *((of(name), f'--sumix cannot be combined with --{name.replace("_", "-")}: {CONFLICTS[name]}')
           for name in CONFLICTS),
-        (args.mixup_mode not in MODES, f'--mixup-mode must be one of {list(MODES)}, got {args.mixup_mode!r}'),
         (is_multi_label(args) and of('kd_model_name'), '--task multilabel cannot be combined with --kd-model-name'),
         (of('aug_repeats') and world_info_from_env()[2] == 1,
          f'--aug-repeats {of("aug_repeats")} needs several processes: in one, add --aug-repeats 0'),
@@ -137,8 +124,9 @@ def _check_conflicts(args: argparse.Namespace, options: SUMixOptions) -> None:
 
 def _resolve_mixing(args: argparse.Namespace, given: Collection[str]) -> Dict[str, Any]:
     """Set --mixup and --cutmix, which turn the script's mixing on; return SUMixMixup's arguments by --sumix-policy."""
-    by_script, is_named = bool(args.mixup or args.cutmix or args.cutmix_minmax), args.sumix_policy is not None
-    names = policy_names(args.sumix_policy) if is_named else [] if by_script else ['cutmix']
+    by_script, policy = bool(args.mixup or args.cutmix or args.cutmix_minmax), args.sumix_policy
+    is_named, policy = policy is not None, [policy] if isinstance(policy, str) else policy
+    names = policy if is_named else [] if by_script else ['cutmix']
     if is_named and args.mixup and 'mixup' not in names:
         raise ValueError(f"--mixup {args.mixup} needs 'mixup' among the policies {names}")
     kwargs, probs = _by_policy(args.sumix_policy_kwargs or {}), args.sumix_policy_probs

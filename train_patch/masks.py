@@ -1,8 +1,4 @@
-"""--sumix-masks: masks of the objects, read with the training pictures, for truer labels.
-
-A mask is the last channel of its image, through timm's collate function, the prefetcher, which normalises and erases on
-the device, and the script's own loop, up to the mixing, which takes it off.
-"""
+"""--sumix-masks: masks of the objects, for truer labels: the last channel of their images, until these are mixed."""
 import copy
 import logging
 import os
@@ -20,9 +16,7 @@ from timm_sumix import MixedTarget, SUMixMixup
 from timm_sumix.masked_transform import erase_both
 from timm_sumix.masks import MaskedDataset
 
-from .errors import log_once
-
-_logger = logging.getLogger('train_patch')
+from .errors import log_once, logger
 
 MOST, UNKNOWN = 127, 255  # a mask in the bytes of a uint8 image; normalised, what is not known stays above 1
 LOOKED_AT = 64  # pictures, before training begins
@@ -34,8 +28,7 @@ MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'RGB')  # without transpa
 class MaskFolder:
     """The masks of a data set, by index: FOLDER/<path of the picture>.png, any of whose pixels but 0 is the object's.
 
-    The folder mirrors the data folder, or that of the training pictures in it. ValueError if the pictures have no
-    names, two have one mask, or none has one.
+    The folder mirrors the data folder, or that of the training pictures in it.
     """
 
     def __init__(self, folder: str, dataset: Any, data_dir: str):
@@ -69,7 +62,6 @@ class MaskFolder:
         return self.root / self._name(index)
 
     def _name(self, index: int) -> str:
-        """Return the mask's path below the folder of masks."""
         name = None if self.samples is None else self.samples[index][0]
         if not isinstance(name, str):  # pictures in a tar file, or in rows
             name = self.dataset.filename(index)
@@ -90,7 +82,7 @@ class MaskFolder:
             with Image.open(path) as file:
                 file.load()
         except Exception as error:  # Pillow raises many kinds for damaged files
-            _logger.warning(f'SUMix: mask {path} cannot be read, its object is taken for not known: {error}')
+            logger.warning(f'SUMix: mask {path} cannot be read, its object is taken for not known: {error}')
             return None
         if file.mode not in MODES or 'transparency' in file.info:
             raise ValueError(f'mask {path} must be without transparency, of a mode in {MODES}, got {file.mode!r}')
@@ -132,7 +124,7 @@ class MaskedMixup(SUMixMixup):
         self._total += len(known)
         return super().__call__(images, labels, masks)
 
-    def pop_counts(self) -> Tuple[int, int]:
+    def pop_counts(self) -> Tuple[int, ...]:
         """Return how many images had a mask since the last call, and how many there were, over all processes."""
         if not self._total:
             return 0, 0
@@ -140,8 +132,7 @@ class MaskedMixup(SUMixMixup):
         self._with_mask = self._total = 0
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
-        with_mask, total = counts.tolist()
-        return with_mask, total
+        return tuple(counts.tolist())
 
 
 def with_masks(dataset: Any, folder: str, data_dir: str) -> MaskedDataset:

@@ -1,11 +1,6 @@
-"""Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers.
-
-Mixup, FastCollateMixup, timm's tasks and create_loader are swapped in timm's packages while the script runs;
-train_one_epoch and its parser's parse_args among the script's own globals.
-"""
+"""Runs a train script with SUMix in the places of timm's classes, swapped by name: no copy, no line numbers."""
 import argparse
 import inspect
-import logging
 import sys
 from functools import partial
 from types import MethodType, ModuleType
@@ -17,30 +12,26 @@ from timm.data import FastCollateMixup, Mixup, create_loader, resolve_data_confi
 from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 
 from timm_sumix import FastCollateSUMix, SUMixDistillationTask, SUMixMixup, SUMixTask
-from timm_sumix.compat import device_and_dtype
 
 from .checks import check_classes, check_criterion, check_first_labels, exit_on_bad_label, loader_among
 from .config import given_keys
 from .epochs import report, seed_epoch
-from .errors import Mismatch, exit_on_mismatch, exit_on_user_error, refuse, refuse_script
+from .errors import exit_on_mismatch, exit_on_user_error, logger, refuse_script
 from .flags import Settings, add_flags, resolve
 from .masks import MaskedMixup, carry_masks, look_at_some, with_masks
 from .preview import preview_of
 from .script import load_script, stand_in, swapped
 
-_logger = logging.getLogger('train_patch')
-
 MULTI_LABEL: Any = getattr(timm.task, 'MultiLabelClassificationTask', None)  # of newer timm
 DISTILLATION = (LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask)
 TASKS = tuple(kind for kind in (ClassificationTask, MULTI_LABEL, *DISTILLATION) if kind is not None)
-OF_MIXUP, OF_TASK = (inspect.signature(kind).parameters for kind in (SUMixMixup, SUMixTask))
 PARTS = {'uncertainty': 'uncertainty head', 'projection': "projection to a teacher's features"}
 
 
 def run_with_sumix(script: str) -> None:
     """Load the train script, put SUMix in, and call its main()."""
     patch = Patch()
-    with exit_on_mismatch(script), swapped(patch.stand_ins):
+    with exit_on_mismatch(), swapped(patch.stand_ins):
         module = load_script(script)
         patch.put_into(module)
         module.main()
@@ -50,7 +41,6 @@ class Patch:
     """Swaps SUMix into a train script, and holds the state that the replacements share."""
 
     def __init__(self) -> None:
-        self.script: str
         self.settings: Settings
         self.args: argparse.Namespace  # the script's own
         self.mixup: Optional[SUMixMixup] = None
@@ -58,16 +48,15 @@ class Patch:
         self.generator = torch.Generator()  # what the training loader's workers are seeded from
         self.has_masks = False  # once the script makes a loader of images with masks
         self.stand_ins: Dict[Any, Any] = {  # by timm's original
-            Mixup: stand_in(Mixup, self._create_mixup, OF_MIXUP),
-            FastCollateMixup: stand_in(FastCollateMixup, self._create_collate, OF_MIXUP),
+            Mixup: stand_in(Mixup, self._create_mixup, SUMixMixup),
+            FastCollateMixup: stand_in(FastCollateMixup, self._create_collate, SUMixMixup),
             create_loader: self._create_loader}
         for kind in TASKS:
-            known = OF_TASK if kind is ClassificationTask else inspect.signature(kind).parameters
-            self.stand_ins[kind] = stand_in(kind, partial(self._create_task, kind), known)
+            own = SUMixTask if kind is ClassificationTask else kind
+            self.stand_ins[kind] = stand_in(kind, partial(self._create_task, kind), own)
 
     def put_into(self, module: ModuleType) -> None:
         """Put the flags and the replacements into a loaded train script."""
-        self.script = str(module.__file__)
         add_flags(module.parser)
         parse_args = module.parser.parse_args
 
@@ -81,9 +70,7 @@ class Patch:
 
     @exit_on_user_error()
     def _create_mixup(self, **kwargs) -> SUMixMixup:
-        if kwargs.get('label_smoothing', 0.) is None:  # what the flags left open, the script must have resolved by now
-            raise ValueError('--smoothing must be in [0, 1), and the script mixes with None')
-        self.mixup = (MaskedMixup if self.settings.masks else SUMixMixup)(**{**kwargs, **self.settings.mixup})
+        self.mixup = (MaskedMixup if self.args.sumix_masks else SUMixMixup)(**{**kwargs, **self.settings.mixup})
         return self.mixup
 
     def _create_collate(self, **kwargs) -> FastCollateSUMix:
@@ -95,14 +82,12 @@ class Patch:
         try:
             given = inspect.signature(create_loader).bind(*args, **kwargs).arguments
         except TypeError as error:
-            raise Mismatch(f'create_loader() {error}') from error
-        if not given.get('is_training') or not self.settings.masks:
+            refuse_script(f'asks for what is not there: create_loader() {error}')
+        if not given.get('is_training') or not self.args.sumix_masks:
             return create_loader(*args, **kwargs)
-        try:
-            given['dataset'] = with_masks(given['dataset'], self.settings.masks, self.args.data_dir)
+        with exit_on_user_error('--sumix-masks: '):
+            given['dataset'] = with_masks(given['dataset'], self.args.sumix_masks, self.args.data_dir)
             look_at_some(given['dataset'])
-        except ValueError as error:
-            refuse(f'--sumix-masks: {error}')
         loader = create_loader(**given)
         carry_masks(loader)
         self.has_masks = True
@@ -112,9 +97,8 @@ class Patch:
     def _create_task(self, kind: Any, verbose: bool = True, **kwargs: Any) -> SUMixTask:
         """Return the task that takes the place of one of timm's; what cannot work is refused before training begins."""
         if self.mixup is None:
-            refuse_script(self.script, 'makes its task without Mixup or FastCollateMixup')
+            refuse_script('makes its task without Mixup or FastCollateMixup')
         options, threshold = self.settings.options, kwargs.pop('threshold', 0.5)
-        model: Any
         task: Any
         if kind in DISTILLATION:
             model = kwargs['student_model']
@@ -127,7 +111,7 @@ class Patch:
         # an image of the run's own size: a smaller one may leave the model's last map a single place
         size = resolve_data_config(vars(self.args), model=model)['input_size']
         images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-        task.prepare(images.to(task.device, device_and_dtype(model)[1]))
+        task.prepare(images.to(task.device, next(model.parameters()).dtype))
         check_criterion(task.criterion.base, task.mixup.num_classes, task.device)
         check_first_labels(task, task.mixup.num_classes)
         if getattr(self.args, 'no_resume_opt', False):
@@ -139,14 +123,14 @@ class Patch:
 
     def _train_one_epoch(self, train_one_epoch: Callable, epoch: int, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         if self.task is None:
-            refuse_script(self.script, 'made no ClassificationTask, or another task')
-        if self.settings.masks and not self.has_masks:
-            refuse_script(self.script, 'made its loader without create_loader, which reads the masks')
+            refuse_script('made no ClassificationTask, or another task')
+        if self.args.sumix_masks and not self.has_masks:
+            refuse_script('made its loader without create_loader, which reads the masks')
         arguments, num_classes = [*args, *kwargs.values()], self.task.mixup.num_classes
         if not self.task.mixup.multi_label:  # else folders are no classes
             check_classes(loader_among(arguments), num_classes)
         seed_epoch(epoch, self.args.seed, getattr(self.args, 'rank', 0), arguments, self.generator)
-        self.task.after_batch = preview_of(epoch, self.settings.preview, arguments)
+        self.task.after_batch = preview_of(epoch, self.args.sumix_preview, arguments)
         with exit_on_bad_label(num_classes):
             metrics = train_one_epoch(epoch, *args, **kwargs)
         report(epoch, metrics, self.task)
@@ -160,7 +144,7 @@ def _begin_parts_anew(task: SUMixTask) -> None:
     def load_what_fits(state: Optional[Dict[str, Any]], strict: bool = True, module: Any = None, ema: bool = False):
         saved, own = set(state or {}), set(task.get_task_state())
         for name in PARTS.keys() & (saved ^ own) if task.verbose and not ema else ():
-            _logger.info(
+            logger.info(
                 f'SUMix: the checkpoint has no {PARTS[name]}: it starts anew.' if name in own else
                 f'SUMix: the {PARTS[name]} of the checkpoint is left out: this run has none.')
         load(state, strict and saved == own, module, ema)

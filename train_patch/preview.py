@@ -1,8 +1,7 @@
 """--sumix-preview: a picture of the run's own mixed images with their labels, once an epoch."""
-import logging
 import os
 from operator import length_hint
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from timm.data import ImageNetInfo
@@ -14,8 +13,7 @@ from timm_sumix.masks import MaskedDataset
 from timm_sumix.preview import draw_preview
 
 from .checks import class_index, inner_loader, loader_among
-
-_logger = logging.getLogger('train_patch')
+from .errors import logger
 
 MOST_WAITED = 50  # batches
 LEAST = 0.1  # share of the image
@@ -26,24 +24,22 @@ class Preview:
 
     def __init__(self, path: str, count: int, loader: Any):
         self.path, self.count, self.loader = path, count, loader
-        self.done = False
-        self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do
+        self.patience = min(MOST_WAITED, length_hint(loader, 1) - 1)  # of the last batch any picture will do; < 0: done
 
     def __call__(self, mixed: torch.Tensor, target: MixedTarget, lam: torch.Tensor) -> None:
-        if self.done:
+        if self.patience < 0:
             return
         # one share for a whole batch may be next to nothing
         shows_two = ~target.same_labels & (target.area > LEAST) & (target.area < 1. - LEAST)
-        if self.patience > 0 and not shows_two.any():
-            self.patience -= 1
+        self.patience = self.patience - 1 if not shows_two.any() else -1
+        if self.patience >= 0:
             return
-        self.done = True
         try:
-            mean, std = normalisation(self.loader)
-            draw_preview(mixed, target, lam, self.count, self.path, mean, std, class_names(self.loader))
-            _logger.info(f'SUMix: mixed images with their labels: {self.path}')
+            draw_preview(
+                mixed, target, lam, self.count, self.path, *normalisation(self.loader), class_names(self.loader))
+            logger.info(f'SUMix: mixed images with their labels: {self.path}')
         except Exception as error:  # a picture is not worth a run
-            _logger.warning(f'SUMix: no preview: {type(error).__name__}: {error}')
+            logger.warning(f'SUMix: no preview: {type(error).__name__}: {error}')
 
 
 def preview_of(epoch: int, count: int, arguments: Sequence[Any]) -> Optional[Preview]:
@@ -70,9 +66,8 @@ def normalisation(loader: Any) -> Tuple[List[float], List[float]]:
 
 def class_names(loader: Any) -> Optional[List[str]]:
     """Return the names of the classes: of folders, in words where they are ImageNet's; None if the data has none."""
-    first: Dict[int, str] = {}
-    for name, number in class_index(loader).items():  # torchvision's ImageNet has several names of a class
-        first.setdefault(number, name)
+    # the first of the names that a class of torchvision's ImageNet has
+    first = {number: name for name, number in reversed(class_index(loader).items())}
     names = [first.get(number, f'class {number}') for number in range(max(first, default=-1) + 1)]
     info = ImageNetInfo()
     if names and set(names) <= set(info.label_names()):

@@ -7,9 +7,9 @@ import sys
 from abc import ABCMeta
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
-from typing import Any, Callable, Collection, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator
 
-from .errors import Mismatch, refuse, refuse_script
+from .errors import refuse, refuse_script
 
 NAMES = ('parser', 'train_one_epoch', 'main')  # of the script's own
 
@@ -27,15 +27,13 @@ def load_script(script: str) -> ModuleType:
     module.__spec__ = None  # as of a script that is started directly: workers load it by its path
     missing = [name for name in NAMES if not hasattr(module, name)]
     if missing:
-        refuse_script(script, f'has no {", ".join(missing)}')
+        refuse_script(f'has no {", ".join(missing)}')
     return module
 
 
-def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
-    """Return a class whose call returns what `create` makes of the `known` arguments, each by its name.
-
-    Instances and subclasses of the original are its own, and a class derived from it is one derived from the original.
-    """
+def stand_in(original: Any, create: Callable, own: Any) -> type:
+    """Return a stand-in, in isinstance() too, whose call returns create(**arguments), of those that `own` has."""
+    known = inspect.signature(own).parameters
     class StandIn(original, metaclass=ABCMeta):
         __doc__ = original.__doc__
 
@@ -44,9 +42,10 @@ def stand_in(original: Any, create: Callable, known: Collection[str]) -> type:
                 return super().__new__(cls)
             parameters = inspect.signature(original).parameters
             given = {**dict(zip(parameters, args)), **kwargs}
-            for name in given.keys() - set(known):  # of newer timm: without effect if it is timm's default
+            for name in given.keys() - known.keys():  # of newer timm: without effect if it is timm's default
                 if name not in parameters or repr(given[name]) != repr(parameters[name].default):
-                    raise Mismatch(f'SUMix has no {name} for {cls.__name__}, got {given[name]!r}')
+                    refuse_script(
+                        f'asks for what is not there: SUMix has no {name} for {cls.__name__}, got {given[name]!r}')
             return create(**{name: value for name, value in given.items() if name in known})
 
         @classmethod

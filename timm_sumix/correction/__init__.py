@@ -38,12 +38,7 @@ class _OwnRatio(Ratio):
 
 
 def create_ratio(ratio: AnyRatio, strength: Optional[float] = None) -> Ratio:
-    """Return the ratio of SUMixOptions.ratio and .strength.
-
-    Raises:
-        TypeError: If ratio is a class rather than its object.
-        ValueError: If it is no ratio, a weight is out of range, or a strength is given where there is none.
-    """
+    """Return the ratio of SUMixOptions.ratio and .strength; TypeError or ValueError where there is none such."""
     are_weights = isinstance(ratio, (tuple, list))
     if ratio not in RATIOS if isinstance(ratio, str) else not are_weights and not callable(ratio):
         raise ValueError(f'ratio must be one of {list(RATIOS)}, weights (w, s, k) or a function, got {ratio!r}')

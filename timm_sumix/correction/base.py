@@ -46,9 +46,8 @@ class Ratio:
             original: Outputs for the unmixed images, in the order of the batch; None if the ratio reads none.
             target: Labels of the mixed batch.
 
-        Raises:
-            ValueError: If the outputs lack what the ratio reads or are of another shape, or it reads the class of an
-                image and the target has several.
+        ValueError if the outputs lack what the ratio reads or are of another shape, or it reads the class of an image
+        and the target has several.
         """
         if self.uses_classes and target.multi_label:
             raise ValueError(f'ratio {self.name!r} {ONE_CLASS}')

@@ -96,14 +96,11 @@ class Formula(Ratio):
     @property
     def name(self) -> str:
         """The name of these weights, or the weights themselves."""
-        return next((name for name, own in WEIGHTS.items() if own == self.weights), self._numbers)
-
-    @property
-    def _numbers(self) -> str:
-        return '({:g}, {:g}, {:g})'.format(*self.weights)
+        return str(self).split(' (')[0]
 
     def __str__(self) -> str:
-        return f'{self.name} {self._numbers}' if self.name != self._numbers else self.name
+        named = [f'{name} ' for name, own in WEIGHTS.items() if own == self.weights]
+        return ''.join(named) + '({:g}, {:g}, {:g})'.format(*self.weights)
 
     def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
         if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:

@@ -1,13 +1,12 @@
 """Unmixing: the feature maps of the unmixed images, from those of the mixed ones.
 
 The two mixed images of a pair (i, j) are complementary: one shows image i where the mask m is, the other the rest of
-it. So both maps together hold, place by place, what one pass over the unmixed image would have given, nearly:
+it. So both maps together hold, place by place, nearly what one pass over the unmixed image would have given, but for
+what the features at a place have seen of the other image:
 
     F_i = m * f(mix_i) + (1 - m) * f(mix_j)
 
-Where a pair is not mixed, F_i is exact. Elsewhere it differs by what the features at a place have seen of the other
-image. Weakly supervised segmentation merges the maps of complementary patches likewise: Puzzle-CAM
-(https://arxiv.org/abs/2101.11253), Complementary Patch (ICCV 2021).
+Puzzle-CAM (https://arxiv.org/abs/2101.11253) and Complementary Patch (ICCV 2021) merge maps of patches likewise.
 """
 from typing import Optional, Tuple
 

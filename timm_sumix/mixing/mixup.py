@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from ..target import MixedTarget, check_labels, check_smoothing
 from .draws import Draws, blend, draw_for_batch, draw_for_each
-from .policies import Policy, create_policy, policy_names
+from .policies import POLICIES, Policy, create_policy
 from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
@@ -40,26 +40,16 @@ class SUMixMixup(Mixup):
             is towards 0.5, as in newer timm's Mixup.
         policy_probs: Probability of each policy, in their order, summing to 1; None: equal ones.
 
-    Raises:
-        ValueError: If an argument is out of range or unknown, or would have no effect.
+    ValueError if an argument is out of range or unknown, or would have no effect.
     """
 
     def __init__(
-            self,
-            mixup_alpha: float = 1.,
-            cutmix_alpha: float = 0.,
-            cutmix_minmax: Optional[Sequence[float]] = None,
-            prob: float = 1.,
-            switch_prob: float = 0.5,
-            mode: str = 'batch',
-            correct_lam: bool = True,
-            label_smoothing: float = 0.1,
-            num_classes: int = 1000,
+            self, mixup_alpha: float = 1., cutmix_alpha: float = 0., cutmix_minmax: Optional[Sequence[float]] = None,
+            prob: float = 1., switch_prob: float = 0.5, mode: str = 'batch', correct_lam: bool = True,
+            label_smoothing: float = 0.1, num_classes: int = 1000,
             policy: Optional[Union[str, Policy, Sequence[Union[str, Policy]]]] = None,
-            policy_kwargs: Optional[Dict[str, Any]] = None,
-            multi_label: bool = False,
-            policy_probs: Optional[Sequence[float]] = None,
-    ):
+            policy_kwargs: Optional[Dict[str, Any]] = None, multi_label: bool = False,
+            policy_probs: Optional[Sequence[float]] = None):
         if mode not in MODES:
             raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
         if not correct_lam:
@@ -78,16 +68,16 @@ class SUMixMixup(Mixup):
         super().__init__(
             mixup_alpha, cutmix_alpha, cutmix_minmax, prob, switch_prob, mode, True, label_smoothing, num_classes)
         self.multi_label = multi_label  # which timm 1.0.28 and older do not have
+        alphas = {'mixup': mixup_alpha, 'cutmix': self.cutmix_alpha}  # timm makes it 1 where minmax is given
         if policy is None:
             if policy_kwargs or policy_probs:
                 raise ValueError(
                     f'policy_kwargs and policy_probs need a policy to be named, got {policy_kwargs} and {policy_probs}')
-            alphas = {'mixup': mixup_alpha, 'cutmix': self.cutmix_alpha}  # timm makes it 1 where minmax is given
             policy = [name for name, alpha in alphas.items() if alpha > 0]
             if not policy:
                 raise ValueError('one of mixup_alpha > 0, cutmix_alpha > 0, cutmix_minmax or policy must be given')
             policy_probs = [1. - switch_prob, switch_prob] if len(policy) == 2 else None
-        self.policies = self._create_policies(policy, policy_kwargs or {})
+        self.policies = self._create_policies(policy, policy_kwargs or {}, alphas)
         count = len(self.policies)
         self.policy_probs = [1. / count] * count if policy_probs is None else list(policy_probs)
         if len(self.policy_probs) != count or not (
@@ -96,12 +86,13 @@ class SUMixMixup(Mixup):
                 f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {policy_probs}')
 
     def _create_policies(
-            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any]) -> List[Policy]:
+            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any],
+            alphas: Dict[str, float]) -> List[Policy]:
         """Return the policies, those that are named created with their options."""
         entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
         names = [entry for entry in entries if not isinstance(entry, Policy)]
-        if names or not entries:
-            policy_names(policy if isinstance(policy, str) else names)  # raises for an unknown one
+        if not entries or len(set(names)) < len(names) or not set(names) <= set(POLICIES):
+            raise ValueError(f'policy must name one or more of {list(POLICIES)}, each once, got {policy!r}')
         # 0 and 1 are the defaults of timm's arguments; anything else was meant to have an effect
         if 'cutmix' not in names and (self.cutmix_alpha not in (0., 1.) or self.cutmix_minmax):
             raise ValueError(f"cutmix_alpha and cutmix_minmax need 'cutmix' among the policies {names}")
@@ -112,7 +103,6 @@ class SUMixMixup(Mixup):
         unknown = [key for key in kwargs if key not in names]
         if unknown:
             raise ValueError(f'policy_kwargs must have the policies {names} as keys, got {unknown}')
-        alphas = {'mixup': self.mixup_alpha, 'cutmix': self.cutmix_alpha}
         given: Dict[str, Dict[str, Any]] = {name: {'alpha': alpha} for name, alpha in alphas.items() if alpha > 0}
         if self.cutmix_minmax:
             given['cutmix']['minmax'] = tuple(self.cutmix_minmax)
@@ -136,10 +126,7 @@ class SUMixMixup(Mixup):
 
     @torch.no_grad()
     def mix(
-            self,
-            x: torch.Tensor,
-            labels: torch.Tensor,
-            draws: Optional[Draws],
+            self, x: torch.Tensor, labels: torch.Tensor, draws: Optional[Draws],
             object_mask: Optional[torch.Tensor] = None,
     ) -> Tuple[torch.Tensor, MixedTarget]:
         """Apply what was drawn to a batch; see `__call__`."""
@@ -158,7 +145,10 @@ class SUMixMixup(Mixup):
     def __call__(
             self, x: torch.Tensor, labels: torch.Tensor, object_mask: Optional[torch.Tensor] = None,
     ) -> Tuple[torch.Tensor, MixedTarget]:
-        """Mix each image with that at the same place of the reversed batch.
+        """Return each image mixed with that at the same place of the reversed batch, and the MixedTarget, with x in it.
+
+        No gradient flows through the mixing. TypeError if labels are of another dtype; ValueError if shapes do not fit,
+        or a label is out of range.
 
         Args:
             x: Images [N, C, H, W], of a floating dtype, on any device. Left untouched.
@@ -166,14 +156,6 @@ class SUMixMixup(Mixup):
             object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device, if you know
                 it: then labels are by what is visible of each object, see MixedTarget. MaskedDataset carries masks
                 through timm's transforms.
-
-        Returns:
-            The mixed images, like x, and their MixedTarget, with x as `target.original`. No gradient flows through the
-            mixing.
-
-        Raises:
-            TypeError: If labels are of another dtype.
-            ValueError: If shapes do not fit, or a label is out of range.
         """
         return self.mix(x, labels, self.draw(x), object_mask)
 

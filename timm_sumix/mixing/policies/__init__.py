@@ -1,5 +1,5 @@
 """The mixing policies: one file each, on one base class."""
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict
 
 from .base import Policy
 from .cutmix import CutMix
@@ -19,15 +19,6 @@ POLICIES: Dict[str, Any] = {  # name: a dataclass that is a Policy
     'gridmix': GridMix,
     'smoothmix': SmoothMix,
 }
-
-
-def policy_names(policy: Union[str, Sequence[str]]) -> List[str]:
-    """Return one or several policy names as a list, or raise a ValueError that lists those there are."""
-    names = [policy] if isinstance(policy, str) else list(policy)
-    unknown = [name for name in names if name not in POLICIES]
-    if unknown or not names or len(set(names)) < len(names):
-        raise ValueError(f'policy must name one or more of {list(POLICIES)}, each once, got {policy!r}')
-    return names
 
 
 def create_policy(name: str, **kwargs: Any) -> Policy:

@@ -1,7 +1,9 @@
 """The base class of mixing policies: which part of a mixed image comes from the first image, which from its partner."""
-from typing import Any, ClassVar, Optional, Tuple
+from typing import Any, ClassVar, Dict, Optional, Tuple
 
 import torch
+
+from .sampling import check_range
 
 
 class Policy:
@@ -9,36 +11,40 @@ class Policy:
 
     Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
     returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
-    An option out of the range that its policy's docstring names is a ValueError.
+    Of a dataclass, an `alpha` of 0 or less, or a range beyond its limits, is a ValueError.
 
     Attributes:
         exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.
+        limits: {option that is a range: its limits}.
     """
     exact_lam: ClassVar[bool] = False
+    limits: ClassVar[Dict[str, Tuple[float, float]]] = {}
+
+    def __post_init__(self):
+        alpha = getattr(self, 'alpha', 1.)
+        if not 0. < alpha < float('inf'):
+            raise ValueError(f'alpha must be greater than 0, got {alpha}')
+        for name, (low, high) in self.limits.items():
+            if getattr(self, name) is not getattr(type(self), name, None):  # the default is right
+                check_range(name, getattr(self, name), low, high)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Any:
-        """Draw parameters, without asking x's device for a value.
+        """Return parameters for a batch x [N, C, H, W], without asking its device for a value.
+
+        A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
 
         Args:
             count: Number of drawings: 1 for a whole batch, else one for each pair or image.
-            x: The batch [N, C, H, W].
+            x: The batch.
             rows: A policy that looks at the images makes one row for each of the first `rows` images instead.
-
-        Returns:
-            A tensor [count, ...] on x's device, or a tuple of such; for a whole batch NumPy arrays of the host will do.
         """
         raise NotImplementedError
 
     def mask(self, params: Any, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mask and its mean.
+        """Return the masks and shares of what `draw` returned, on the device of the batch x [N, C, H, W].
 
-        Args:
-            params: What `draw` returned.
-            x: The batch [N, C, H, W], on whose device both are returned.
-
-        Returns:
-            Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
-            lam [count]: the first image's share, in [0, 1], float32.
+        Mask [count, 1, H or 1, W or 1]: True, or 1, where the first image stays; bool, or x's dtype in [0, 1].
+        lam [count]: the first image's share, in [0, 1], float32.
         """
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from typing import Optional, Tuple
 import torch
 
 from .box import Box, BoxPolicy, centred_box
-from .sampling import both_sides, check_alpha, check_range, draw_beta, draw_integers, where_to_draw
+from .sampling import both_sides, draw_beta, draw_integers, where_to_draw
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,7 @@ class CutMix(BoxPolicy):
     """
     alpha: float = 0.2
     minmax: Optional[Tuple[float, float]] = None
-
-    def __post_init__(self):
-        check_alpha(self.alpha)
-        if self.minmax is not None:
-            check_range('minmax', self.minmax, 0., 1.)
+    limits = {'minmax': (0., 1.)}
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         device = where_to_draw(count, x, rows)

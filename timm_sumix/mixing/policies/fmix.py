@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import check_alpha, draw_beta
+from .sampling import draw_beta
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FMix(Policy):
     decay: float = 3.
 
     def __post_init__(self):
-        check_alpha(self.alpha)
+        super().__post_init__()
         if not 0. <= self.decay < float('inf'):
             raise ValueError(f'decay must be 0 or greater, got {self.decay}')
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import both_sides, check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .sampling import both_sides, draw_beta, draw_integers, draw_uniform
 
 
 class Grid(NamedTuple):
@@ -38,14 +38,12 @@ class GridMix(Policy):
     holes: Tuple[int, int] = (2, 6)
     crop_area: Tuple[float, float] = (0.5, 1.)
     crop_aspect: Tuple[float, float] = (0.5, 2.)
+    limits = {'holes': (1, float('inf')), 'crop_area': (1e-6, 1.), 'crop_aspect': (1e-6, float('inf'))}
 
     def __post_init__(self):
-        check_alpha(self.alpha)
-        check_range('holes', self.holes, 1)
+        super().__post_init__()
         if any(bound != int(bound) for bound in self.holes):
             raise ValueError(f'holes must be whole numbers, got {self.holes}')
-        check_range('crop_area', self.crop_area, 1e-6, 1.)
-        check_range('crop_aspect', self.crop_aspect, 1e-6)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Grid:
         lam, length = draw_beta(self.alpha, count, x.device), both_sides(x.shape[-2:], x.device)

@@ -8,7 +8,7 @@ from typing import ClassVar, Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import Drawn, check_alpha, draw_beta, on_device_of, where_to_draw
+from .sampling import Drawn, draw_beta, on_device_of, where_to_draw
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,6 @@ class MixUp(Policy):
     """
     alpha: float = 1.
     exact_lam: ClassVar[bool] = True
-
-    def __post_init__(self):
-        check_alpha(self.alpha)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Drawn:
         return draw_beta(self.alpha, count, where_to_draw(count, x, rows))

@@ -12,7 +12,7 @@ from typing import Optional, Tuple
 import torch
 
 from .box import Box, BoxPolicy, centred_box
-from .sampling import both_sides, check_alpha, check_range, draw_beta, draw_integers, draw_uniform
+from .sampling import both_sides, draw_beta, draw_integers, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,7 @@ class ResizeMix(BoxPolicy):
     """
     alpha: float = 1.
     scale: Tuple[float, float] = (0.1, 0.8)
-
-    def __post_init__(self):
-        check_alpha(self.alpha)
-        check_range('scale', self.scale, 0., 1.)
+    limits = {'scale': (0., 1.)}
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         low, high = self.scale

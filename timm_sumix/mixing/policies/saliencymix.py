@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .box import Box, BoxPolicy, centred_box
-from .sampling import both_sides, check_alpha, draw_beta
+from .sampling import both_sides, draw_beta
 
 REACHES = (12, 24, 48, 28, 56, 112)  # of the surrounds, in pixels
 
@@ -29,9 +29,6 @@ class SaliencyMix(BoxPolicy):
         alpha: The share outside the box, before the border cuts it, is drawn from Beta(alpha, alpha), greater than 0.
     """
     alpha: float = 0.2
-
-    def __post_init__(self):
-        check_alpha(self.alpha)
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Box:
         """Draw `count` sizes, and make a box for each of the first `rows` images around its partner's salient pixel."""

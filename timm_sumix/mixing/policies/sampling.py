@@ -12,12 +12,6 @@ from torch.distributions import Beta
 Drawn = Any  # a tensor, or a NumPy array of the host
 
 
-def check_alpha(alpha: float) -> None:
-    """Raise ValueError unless alpha is a positive number."""
-    if not 0. < alpha < float('inf'):
-        raise ValueError(f'alpha must be greater than 0, got {alpha}')
-
-
 def check_range(name: str, bounds: Sequence[float], low: float, high: float = float('inf')) -> None:
     """Raise ValueError unless `bounds` are two numbers with low <= min <= max <= high."""
     if not isinstance(bounds, (list, tuple)) or len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:

@@ -12,7 +12,7 @@ from typing import Optional, Tuple
 import torch
 
 from .base import Policy
-from .sampling import both_sides, check_range, draw_integers, draw_uniform
+from .sampling import both_sides, draw_integers, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,7 @@ class SmoothMix(Policy):
         sigma: Range of sigma, as a share of the image's height, greater than 0.
     """
     sigma: Tuple[float, float] = (0.25, 0.5)
-
-    def __post_init__(self):
-        check_range('sigma', self.sigma, 1e-6)
+    limits = {'sigma': (1e-6, float('inf'))}
 
     def draw(self, count: int, x: torch.Tensor, rows: Optional[int] = None) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return rows and columns of the blobs' centres [count, 2], and their widths [count], in pixels, float32."""
