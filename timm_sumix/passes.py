@@ -71,7 +71,8 @@ class SUMixModule(nn.Module):
             raise ValueError(
                 f'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of {name} ({reason})'
                 ": use original_pass 'grad', another global_pool of the model, or gamma 0")
-        self.found, self.is_prepared = found if self.needs_map else Found(noisy=found.noisy), True
+        self.is_prepared = True
+        self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
         if self.needs_map and not found.source:
             self._warn_of_area(found.reason)
         elif lacks_logits and not self._has_warned:
@@ -95,26 +96,29 @@ class SUMixModule(nn.Module):
         mixed images by `mixing`; both are None where nothing was mixed.
         """
         first = self._pass(mixed, is_mixed=True)
-        # where the map has a single place, logits are unmixed for the term alone
-        has_logits = self.unmixes_logits and self.found.head_reads_map and (
-            self.has_term or not is_single_place(first.features))
+        is_single = is_single_place(first.features)
+        if is_single and self.has_term and mixing is not None:
+            raise ValueError(
+                'the uncertainty term needs a feature map larger than 1 x 1, or a second pass: use larger images, '
+                "original_pass 'grad', or gamma 0")
+        unmixes_logits = self.unmixes_logits and self.found.head_reads_map and not is_single
         fields = self.ratio.needs
-        if fields and self.unmixes_logits and not has_logits:
-            fields = ('features', 'evidence')  # in place of logits
+        if fields and self.unmixes_logits and not unmixes_logits:
+            fields = ('features', 'evidence')  # which the ratio reads where the logits are None
         mixed_output = self._output(first, mixed, fields, is_mixed=True)
-        if original is not None:
+        if original is not None:  # a second pass
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
                 second = self._pass(original)
             return mixed_output, self._output(second, original, fields)  # not in no_grad: a gradient for the head
         if mixing is None:
             return mixed_output, None
         if first.features is None:
-            return mixed_output, self._output(_Pass(), mixed, fields)
-        # a graph only where gradient flows through the unmixed outputs
+            return mixed_output, self._output(_Pass(), mixed, fields)  # constants
+        # the ratio needs no gradient, the term does
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
             features, seen = unmix(first.features, mixing)
             unmixed = _Pass(features=features)
-            if has_logits:
+            if unmixes_logits:
                 head_input = with_features(self.model, first.head_input, features)
                 with switched_off('training', (self.model, *self.found.noisy)):  # no dropout, no batch counted
                     logits = self.model.forward_head(head_input)
@@ -190,9 +194,9 @@ class SUMixModule(nn.Module):
 
 
 def other_inputs(
-        target: MixedTarget, makes_both: bool, unmixes: bool) -> Tuple[Optional[torch.Tensor], Optional[Mixing]]:
+        target: MixedTarget, passes_twice: bool, unmixes: bool) -> Tuple[Optional[torch.Tensor], Optional[Mixing]]:
     """Return `original` and `mixing` of SUMixModule's forward, at most one; ValueError if the target lacks it."""
-    if makes_both:
+    if passes_twice:
         if target.original is None:
             raise ValueError(
                 "a second pass needs target.original, the unmixed images, got None: or original_pass 'none'")

@@ -112,15 +112,16 @@ class SUMixTask(ClassificationTask):
             check_labels(target, self.mixup.num_classes, self.mixup.multi_label)
             target = MixedTarget(target, None, self.mixup.num_classes)
         # SyncBatchNorm makes processes wait for each other in each pass: all must make the same number of them
-        makes_both = self.criterion.options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
+        passes_twice = self.criterion.options.resolved_pass != 'none' and (target.mixed or self.is_training and any(
             isinstance(module, nn.SyncBatchNorm) for module in self.trainable_module.modules()))
-        mixed, original = self.trainable_module(input, *other_inputs(target, makes_both, self._unmixes))
-        result = self.criterion(mixed, original, target)
+        inputs = other_inputs(target, passes_twice, self._unmixes)
+        mixed_output, original_output = self.trainable_module(input, *inputs)
+        result = self.criterion(mixed_output, original_output, target)
         if self.is_training:
             self.metrics.add(target, result)
             if self.after_batch is not None and target.mixed:
                 self.after_batch(input, target, result['lam'])
-        return self._complete(input, mixed, result)
+        return self._complete(input, mixed_output, result)
 
     def _complete(
             self, input: torch.Tensor, mixed: ModelOutput, result: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
