@@ -76,24 +76,19 @@ def test_a_student_is_taught_by_the_model_of_its_teachers_arm(tiny, tmp_path, ar
     assert error == 0. if 'true' in arm else 0. < error < 1.
 
 
-def test_results_are_collected_with_the_command_that_made_them(tiny, tmp_path, collect, capsys):
-    first, _ = [_make('area', seed, tmp_path, command=f'python --seeds {seed + 1}') for seed in (0, 1)]
-    code, result = collect(tmp_path, 'area', seeds=3)
-    assert code == 1 and '2 of 3 runs are done' in capsys.readouterr().out
+def test_the_named_runs_are_collected_with_the_command_that_made_them(tiny, tmp_path, collect, capsys):
+    first, *_ = [
+        _make(arm, seed, tmp_path, command=f'python --seeds {seed + 1}')
+        for arm, seed in (('area', 0), ('area', 1), ('none', 0))]
+    code, result = collect(tmp_path, 'area', 'true', seeds=2)
+    assert code == 1 and '2 of 4 runs are done' in capsys.readouterr().out
     assert result['command'] == ['python --seeds 1', 'python --seeds 2'] and result['commit'] == ['abc']
     assert [run['seed'] for run in result['runs']] == result['seed'] == [0, 1]
-    assert gains(result['runs'], result['runs']) == [0., 0.]
+    assert {run['arm'] for run in result['runs']} == {'area'} and list(result['settings']) == ['placed-14']
+    assert gains(result['runs'], result['runs']) == [0., 0.] and collect(tmp_path, 'area', seeds=2)[0] == 0
     write_result(first.result, {**result['runs'][0], 'device': 'other'})
     with pytest.raises(ValueError, match='device must be the same for all runs'):
         collect(tmp_path, 'area')
-
-
-def test_only_the_named_runs_are_collected(tiny, tmp_path, collect):
-    for arm in ('area', 'none'):
-        _make(arm, 0, tmp_path)
-    code, result = collect(tmp_path, 'area', 'true')
-    assert [run['arm'] for run in result['runs']] == ['area'] and list(result['settings']) == ['placed-14']
-    assert code == 1 and collect(tmp_path, 'area')[0] == 0
 
 
 def test_what_a_file_already_holds_stays_in_it_unless_it_was_made_again(tiny, tmp_path, collect):
@@ -136,15 +131,13 @@ def test_the_sets_hold_settings_that_there_are_and_in_each_what_to_compare_with(
         taught.index(('resnet18-narrow', arm, 0)) for arm in DISTILLED)  # teachers first
 
 
-def test_arms_that_are_named_are_made_in_every_named_setting():
+def test_arms_that_are_named_are_made_in_every_named_setting_and_that_nothing_is_to_be_run_is_an_error(
+        run_main, capsys):
     assert keys('unmixing', ['resnet18-narrow', 'placed-14'], ['similarity'], 1) == [
         ('resnet18-narrow', 'similarity', 0), ('placed-14', 'similarity', 0)]
     assert len(keys('unmixing', ['placed-14'], ['area'])) == 3
     with pytest.raises(ValueError, match=r"for set 'unmixing', got \['placed-14'\]: give --arms too"):
         keys('unmixing', ['placed-14'])
-
-
-def test_that_nothing_is_to_be_run_is_an_error(run_main, capsys):
     with pytest.raises(SystemExit):
         run_main(comparison, '--seeds', 0)
     assert '--seeds must be 1 or greater, got 0' in capsys.readouterr().err

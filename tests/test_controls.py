@@ -50,32 +50,11 @@ def _log_odds(share):
     return torch.logit(share.double()).clamp(-LOG_ODDS, LOG_ODDS)
 
 
-def _groups(area):
-    """Return the rows of each group of neighbours by area, those of 0 and 1 left out."""
-    inner = ((area > 0) & (area < 1)).nonzero().squeeze(1)
-    return inner[area[inner].argsort()].split(NEIGHBOURS)
-
-
-@pytest.mark.parametrize('extremes', [False, True])
-@pytest.mark.parametrize('count', [7, 128, 20000])
-def test_exchanged_shares_have_the_mean_of_the_areas_whatever_the_area(count, extremes):
-    lam, area = _draw(count, extremes)
-    found = exchanged(lam, area)
-    assert found.dtype == torch.float32 and ((found >= 0) & (found <= 1)).all()
-    assert torch.equal(found[:5], area[:5])  # 0 and 1 stay
-    for rows in _groups(area):
-        assert found[rows].double().mean() == pytest.approx(area[rows].double().mean().item(), abs=1e-6)
-    if count == 20000:
-        assert (lam.mean() - area.mean()).abs() > 0.02  # which the corrections themselves do not have
-        for low in torch.arange(0., 1., 0.1).tolist():
-            own = (area >= low) & (area < low + 0.1)
-            assert found[own].mean() == pytest.approx(area[own].mean().item(), abs=1e-3)
-
-
 def _reference_exchanged(lam, area):
     """Return the exchanged shares, and the share of samples that got another one's correction."""
     shares, moved = area.double(), 0
-    for rows in _groups(area):
+    inner = ((area > 0) & (area < 1)).nonzero().squeeze(1)
+    for rows in inner[area[inner].argsort()].split(NEIGHBOURS):
         order, base = torch.randperm(len(rows)), _log_odds(area[rows])
         given = base + (_log_odds(lam[rows]) - base)[order]
         shift = brentq(lambda shift: (torch.sigmoid(given + shift) - area[rows]).mean().item(), -42., 42.)  # noqa: B023
@@ -85,16 +64,20 @@ def _reference_exchanged(lam, area):
 
 
 @pytest.mark.parametrize('extremes', [False, True])
-def test_each_correction_is_one_of_its_group_and_all_are_shifted_alike(extremes):
-    lam, area = _draw(205, extremes)
+@pytest.mark.parametrize('count', [7, 205])
+def test_each_correction_is_one_of_its_group_and_all_are_shifted_alike_to_the_mean_of_the_areas(count, extremes):
+    lam, area = _draw(count, extremes)
     torch.manual_seed(0)
     expected, moved = _reference_exchanged(lam, area)
     torch.manual_seed(0)
-    torch.testing.assert_close(exchanged(lam, area), expected, atol=1e-5, rtol=0.)
-    assert moved > 0.7  # to other samples
+    found = exchanged(lam, area)
+    assert found.dtype == torch.float32 and torch.equal(found[:5], area[:5])  # 0 and 1 stay
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0.)
+    assert found.mean() == pytest.approx(area.mean().item(), abs=1e-6)
+    assert count == 7 or moved > 0.7 and (lam.mean() - area.mean()).abs() > 0.02  # to others; themselves they lean
 
 
-def test_exchanging_draws_anew_and_leaves_what_is_drawn_after_it_as_it_is():
+def test_exchanging_draws_anew_leaves_what_is_drawn_after_it_and_one_or_none_that_is_mixed_as_it_is():
     lam, area = _draw(64)
     before = lam.clone(), area.clone()
     torch.manual_seed(0)
@@ -105,9 +88,6 @@ def test_exchanging_draws_anew_and_leaves_what_is_drawn_after_it_as_it_is():
     assert not torch.equal(exchanged(lam, area), first)
     assert torch.equal(lam, before[0]) and torch.equal(area, before[1])
     torch.testing.assert_close(exchanged(area, area), area)  # no correction: nothing to exchange
-
-
-def test_a_batch_of_one_and_one_without_mixing_stay_by_area():
     torch.testing.assert_close(exchanged(torch.tensor([0.9]), torch.tensor([0.3])), torch.tensor([0.3]))
     assert torch.equal(exchanged(torch.tensor([0.9, 0.2]), torch.ones(2)), torch.ones(2))
 
@@ -129,7 +109,7 @@ def test_a_shuffled_label_is_its_own_labels_share_exchanged(name, batch):
 
 
 @pytest.mark.parametrize('steps', [2, 5])
-def test_growing_is_the_area_at_first_and_the_named_ratio_in_the_last_step(batch, steps):
+def test_growing_is_the_area_at_first_and_the_named_ratio_in_the_last_step_of_the_training(batch, monkeypatch, steps):
     target, _, outputs = batch
     growing, plain = Growing('similarity', steps), create_ratio('similarity')(outputs, outputs, target)
     assert growing.needs == create_ratio('similarity').needs
@@ -139,6 +119,10 @@ def test_growing_is_the_area_at_first_and_the_named_ratio_in_the_last_step(batch
         torch.testing.assert_close(last, plain)
     far = [(own - target.lam).abs().mean() for own in shares[:steps]]
     assert all(first < second for first, second in zip(far, far[1:]))
+    asked, name = [], 'similarity, growing'
+    monkeypatch.setitem(RATIOS, name, lambda steps: asked.append(steps) or growing)
+    train_arm(create_model(), digit_canvases(150), Setting(images=150), ALL_ARMS[name], epochs=steps, seed=0)
+    assert asked == [2 * steps]  # two batches of 64 an epoch
 
 
 @pytest.mark.parametrize('arm', list(CONTROLS))
@@ -148,13 +132,6 @@ def test_every_control_trains_another_model(arm):
         assert not torch.equal(_trained(arm), _trained(name))
 
 
-def test_a_correction_that_grows_knows_how_many_steps_there_are(monkeypatch):
-    asked, name = [], 'similarity, growing'
-    monkeypatch.setitem(RATIOS, name, lambda steps: asked.append(steps) or Growing('similarity', steps))
-    train_arm(create_model(), digit_canvases(150), Setting(images=150), ALL_ARMS[name], epochs=3, seed=0)
-    assert asked == [6]  # two batches of 64 an epoch
-
-
 def test_transmix_needs_a_transformer():
     data, arm = digit_canvases(), ARMS['transmix']
     with pytest.raises(ValueError, match="labeller 'transmix' needs a setting with model vit or deit, got cnn"):
@@ -162,13 +139,10 @@ def test_transmix_needs_a_transformer():
     train_arm(create_model(**MODELS['vit']), data, Setting(images=128, model='vit'), arm, 1, 0)
 
 
-def test_no_arm_has_two_meanings():
+def test_no_arm_has_two_meanings_and_those_of_the_paper_and_of_unmixing_are_there():
     assert len(ALL_ARMS) == sum(map(len, (ARMS, CONTROLS, DISTILLED)))
     assert len({weights_name(weights) for weights in WEIGHTS}) == len(WEIGHTS)
     options = [SUMixOptions(**ALL_ARMS[weights_name(weights)].options) for weights in WEIGHTS]
     assert [own.create_ratio().weights for own in options] == list(WEIGHTS)
-
-
-def test_the_arm_of_the_paper_is_the_preset_and_unmixing_names_arms_that_there_are():
     assert SUMixOptions(**ARMS['paper'].options) == SUMixOptions.preset('paper')
     assert set(UNMIXING) <= set(ALL_ARMS) and len(set(UNMIXING)) == len(UNMIXING) == 20

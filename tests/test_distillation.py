@@ -75,9 +75,8 @@ def test_all_parts_are_those_of_timm_under_the_corrected_labels(mixup, batch, ki
     assert all(parameter.grad is None for parameter in task.teacher.parameters())
 
 
-@pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
-@pytest.mark.parametrize('options', [
-    {}, {'gamma': 0.5, 'original_pass': 'grad'}, {'ratio': 'area'}, {'ratio': Released()}], ids=str)
+@pytest.mark.parametrize('kind', [kind for kind, *_ in KINDS[:3]])
+@pytest.mark.parametrize('options', [{'gamma': 0.5, 'original_pass': 'grad'}, {'ratio': Released()}], ids=str)
 def test_every_kind_trains_with_every_option(mixup, kind, options):
     task, calls = SUMixDistillationTask(_create(kind), mixup, verbose=False, **options).train(), []
     if kind is FeatureDistillationTask:
@@ -85,7 +84,6 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
     teacher = task.teacher
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.1)
-    losses = []
     for step in range(3):
         mixup.mixup_enabled = step != 1  # a batch that is not mixed in between
         loss = task(torch.randn(8, 3, SIDE, SIDE), torch.arange(8) % CLASSES)['loss']
@@ -93,8 +91,7 @@ def test_every_kind_trains_with_every_option(mixup, kind, options):
         assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    assert all(loss == loss and loss < 1e3 for loss in losses)
+        assert loss < 1e3
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert not teacher.training and task.training and len(calls) == 3 * (kind is FeatureDistillationTask)
     assert task.pop_metrics()['lam'] > 0
@@ -114,7 +111,7 @@ def test_in_eval_mode_nothing_is_mixed_or_distilled(mixup):
 
 
 @pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask])
-def test_a_checkpoint_resumes_and_is_a_plain_model(mixup, kind):
+def test_a_checkpoint_resumes_and_is_a_plain_model_and_one_without_the_projection_is_an_error(mixup, kind):
     task = SUMixDistillationTask(_create(kind), mixup, gamma=0.5, verbose=False)
     state = task.get_checkpoint_state()
     _model('test_resnet', output_stride=8).load_state_dict(state['state_dict'])
@@ -126,17 +123,14 @@ def test_a_checkpoint_resumes_and_is_a_plain_model(mixup, kind):
     other.load_checkpoint_state(state['state_dict'], state['task_state'])
     for one, two in zip(task.get_trainable_module().parameters(), other.get_trainable_module().parameters()):
         assert torch.equal(one, two)
+    state['task_state'].pop('projection', None)
+    if kind is FeatureDistillationTask:
+        with pytest.raises(ValueError, match='without a projection .* this run has one'):
+            other.load_checkpoint_state(state['state_dict'], state['task_state'])
+    other.load_checkpoint_state(state['state_dict'], state['task_state'], strict=False)
 
 
-def test_a_checkpoint_without_the_projection_is_an_error(mixup):
-    state = SUMixDistillationTask(_create(LogitDistillationTask), mixup, verbose=False).get_checkpoint_state()
-    task = SUMixDistillationTask(_create(FeatureDistillationTask), mixup, verbose=False)
-    with pytest.raises(ValueError, match='without a projection .* this run has one'):
-        task.load_checkpoint_state(state['state_dict'], state.get('task_state'))
-    task.load_checkpoint_state(state['state_dict'], state.get('task_state'), strict=False)
-
-
-@pytest.mark.parametrize('kind', [LogitDistillationTask, FeatureDistillationTask, TokenDistillationTask])
+@pytest.mark.parametrize('kind', [kind for kind, *_ in KINDS[:3]])
 def test_a_compiled_task_computes_the_same(mixup, batch, kind):
     results = []
     for is_compiled in (False, True):
@@ -148,22 +142,13 @@ def test_a_compiled_task_computes_the_same(mixup, batch, kind):
         torch.testing.assert_close(results[0][name], results[1][name], atol=1e-4, rtol=1e-4)
 
 
-def test_a_projection_is_clipped_with_and_without_the_head(mixup):
+def test_a_projection_is_clipped_with_and_without_the_head_and_another_task_is_an_error(mixup):
     own, plain = _create(FeatureDistillationTask), _create(FeatureDistillationTask)
     task = SUMixDistillationTask(own, mixup, verbose=False)
     for exclude_head in (False, True):
         assert len(list(task.get_clip_parameters(exclude_head))) == len(list(plain.get_clip_parameters(exclude_head)))
-
-
-def test_another_task_is_an_error(mixup):
     with pytest.raises(TypeError, match="one of timm's distillation tasks, got ClassificationTask"):
         SUMixDistillationTask(ClassificationTask(_model(), SoftTargetCrossEntropy(), verbose=False), mixup)
-
-
-def test_settings_are_logged(mixup, caplog):
-    caplog.set_level('INFO')
-    SUMixDistillationTask(_create(LogitDistillationTask), mixup)
-    assert 'what the model recognises; ratio similarity (0, 2, 0).' in caplog.text
 
 
 def test_batch_norm_in_a_students_head_counts_a_batch_once(mixup, batch):

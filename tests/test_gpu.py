@@ -83,19 +83,6 @@ def test_half_precision_trains_with_a_scaler(device, setting, mode):
     assert all(not torch.equal(old, new) for old, new in zip(before, parameters))
 
 
-@DEVICES
-def test_channels_last_changes_nothing(device):
-    model, (images, labels) = _model().to(device), _batch(device)
-    mixup = SUMixMixup(**MIXUP)
-    draws, losses = mixup.draw(images), []
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        task = SUMixTask(copy.deepcopy(model).to(memory_format=memory_format), mixup, verbose=False)
-        mixed, target = mixup.mix(images.to(memory_format=memory_format), labels, draws)
-        assert mixed.is_contiguous(memory_format=memory_format)
-        losses.append(task(mixed, target)['loss'])
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize('options', [{}, {'ratio': 'similarity', 'gamma': 0.5}], ids=str)
 @pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])  # the latter records CUDA graphs
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=pytest.mark.slow), GPU])

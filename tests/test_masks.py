@@ -13,10 +13,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from timm_sumix import SUMixMixup
 from timm_sumix.masks import MaskedDataset
 
-CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 4, 'label_smoothing': 0.}
 PLAIN = {'color_jitter': None, 'mean': (0., 0., 0.), 'std': (1., 1., 1.)}
 
 
@@ -49,10 +47,6 @@ def _seed(number=0):
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
-
-
-def _seed_worker(worker):
-    _seed(3)
 
 
 def _folder(path):
@@ -123,12 +117,6 @@ def test_a_transform_of_the_data_set_comes_first_for_both(tmp_path):
             MaskedDataset(own, _red, plain)
 
 
-def test_loader_and_mixup_take_what_the_data_set_gives():
-    dataset = MaskedDataset(IMAGES, _red, _transform(auto_augment='3a'))
-    mixed, target = SUMixMixup(**CUTMIX)(*next(iter(DataLoader(dataset, 4, num_workers=1))))
-    assert mixed.shape == (4, 3, 32, 32) and target.exact is not None
-
-
 def _moves(**kwargs):
     """A transform whose RandAugment only moves pixels, so that the red channel stays the object."""
     whole = create_transform(48, is_training=True, **{'auto_augment': 'rand-m9-n3-mstd0.5', **PLAIN, **kwargs})
@@ -181,24 +169,18 @@ def test_an_image_is_drawn_as_it_would_be_without_a_mask_by_the_transform_that_s
 def test_workers_that_are_started_anew_draw_the_same():
     dataset, batches = MaskedDataset(IMAGES, _red, _moves(re_prob=1.)), []
     for context in ('fork', 'spawn'):
-        batches += DataLoader(dataset, 4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed_worker)
+        batches += DataLoader(dataset, 4, num_workers=1, multiprocessing_context=context, worker_init_fn=_seed)
     assert all(torch.equal(*pair) for pair in zip(*batches))
 
 
-@pytest.fixture
-def busy_threads():
-    """Threads that take turns in the midst of everything."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-    sys.setswitchinterval(interval)
-
-
-def test_threads_do_not_take_each_others_draws(busy_threads, tmp_path):
+def test_threads_do_not_take_each_others_draws(tmp_path):
     dataset = MaskedDataset(IMAGES, _red, _moves())
     unreadable = MaskedDataset(_folder(tmp_path), _mask_of, _transform())
-    moved, read = (list(busy_threads.map(data.__getitem__, [0, 1, 2, 3] * 25)) for data in (dataset, unreadable))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns in the midst of everything
+    with ThreadPoolExecutor(8) as pool:
+        moved, read = (list(pool.map(data.__getitem__, [0, 1, 2, 3] * 25)) for data in (dataset, unreadable))
+    sys.setswitchinterval(interval)
     assert np.mean([((image[0] > 0.5) != (mask[0] > 0.5)).float().mean() for image, _, mask in moved]) < 0.008
     assert all(torch.allclose(image[0], mask[0]) for image, _, mask in read)
 
@@ -211,18 +193,17 @@ class _Flip(transforms.RandomHorizontalFlip):
     (transforms.RandomRotation(10), 'RandomRotation'), (transforms.AutoAugment(), 'AutoAugment'),
     (augment_and_mix_transform('augmix-m3', {}), 'AugMixAugment'), (lambda image: image, 'function'),
     (_Flip(), '_Flip'), (transforms.Compose([transforms.RandomApply([transforms.RandomRotation(10)])]), 'RandomApply')])
-def test_a_step_that_a_mask_cannot_follow_is_an_error(unknown, name):
+def test_a_step_that_a_mask_cannot_follow_is_an_error_as_no_transform_and_one_to_no_tensor(unknown, name):
     first, _, last = _transform()
     for transform in ((first, unknown, last), (unknown, first, last), transforms.Compose([first, unknown, last])):
         with pytest.raises(ValueError, match=f'of steps that a mask can follow, got .*{name}'):
             MaskedDataset(IMAGES, _none, transform)[0]
-
-
-def test_a_transform_must_be_given_and_make_a_tensor():
-    with pytest.raises(ValueError, match='transform must be set before images are read, got None'):
-        MaskedDataset(IMAGES, _none)[0]
-    with pytest.raises(ValueError, match=r"must make a tensor of the image, got \['RandomHorizontalFlip'\]"):
-        MaskedDataset(IMAGES, _none, transforms.Compose([transforms.RandomHorizontalFlip()]))[0]
+    for transform, message in (
+            (None, 'transform must be set before images are read, got None'),
+            (transforms.Compose([transforms.RandomHorizontalFlip()]),
+             r"must make a tensor of the image, got \['RandomHorizontalFlip'\]")):
+        with pytest.raises(ValueError, match=message):
+            MaskedDataset(IMAGES, _none, transform)[0]
 
 
 def _of_values(*values):
@@ -236,17 +217,16 @@ FIT = r"a PIL image of mode '1' or 'L', of the size of its image, \(80, 80\), .*
     *((Image.new(mode, (80, 80)), f"{FIT}mode '{mode}'") for mode in ('P', 'I', 'RGBA', 'F', 'I;16', 'LA')),
     (Image.new('L', (10, 10)), rf"{FIT}mode 'L', \(10, 10\)"), (np.zeros((80, 80)), f"{FIT}mode 'ndarray'"),
     *((_of_values(*values), rf'white \(255\) where the object is .*, got \{sorted({*values} - {0})} beside 0')
-      for values in ((0, 1), (0, 1, 4), (0, 1, 2, 3), (1, 2, 3), (0, 15, 15, 255), (0, 90)))])
-def test_a_mask_of_another_mode_or_size_or_of_numbers_is_named(mask, message):
-    with pytest.raises(ValueError, match=f'mask 2 must be {message}'):
-        MaskedDataset(IMAGES, lambda i: mask, _transform())[2]
-
-
-@pytest.mark.parametrize('mask', [
-    Image.new('1', (80, 80), 1), Image.new('1', (80, 80)), Image.new('L', (80, 80)), _of_values(0, 255),
-    _of_values(0, 64, 255, 255), _of_values(*range(100))])
-def test_masks_of_black_and_white_and_of_soft_edges_are_read(mask):
-    assert MaskedDataset(IMAGES, lambda i: mask, _transform())[2][2].isfinite().all()
+      for values in ((0, 1), (0, 1, 4), (0, 1, 2, 3), (1, 2, 3), (0, 15, 15, 255), (0, 90))),
+    (Image.new('1', (80, 80), 1), None), (Image.new('1', (80, 80)), None), (Image.new('L', (80, 80)), None),
+    (_of_values(0, 255), None), (_of_values(0, 64, 255, 255), None), (_of_values(*range(100)), None)])
+def test_masks_black_and_white_with_soft_edges_are_read_and_others_named(mask, message):
+    dataset = MaskedDataset(IMAGES, lambda i: mask, _transform())
+    if message is None:
+        assert dataset[2][2].isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=f'mask 2 must be {message}'):
+            dataset[2]
 
 
 @pytest.mark.parametrize('exif', [0, 1, *range(2, 9), 9, b'damaged'])

@@ -28,16 +28,16 @@ def _save(path, label, number, size):
     Image.new('RGB', size, _colour(label, number)).save(path)
 
 
-COUNTS = {'train': 4, 'test': 2}  # pictures of each class
+# 4 training and 2 test pictures of each of 10 classes: (label, number)
+CIFAR = {part: [(i % 10, i // 10) for i in range(10 * count)] for part, count in (('train', 4), ('test', 2))}
 
 
 @pytest.fixture
 def cifar_files(tmp_path, monkeypatch):
-    """A folder of the pickled files that torchvision unpacks, of 10 classes."""
-    for part, count in COUNTS.items():
-        labels = [*range(10)] * count
-        pixels = [np.full((32, 32, 3), _colour(label, i // 10), np.uint8) for i, label in enumerate(labels)]
-        write_cifar100(monkeypatch, tmp_path, part, np.stack(pixels), labels)
+    """A folder of the pickled files that torchvision unpacks."""
+    for part, rows in CIFAR.items():
+        pixels = np.stack([np.full((32, 32, 3), _colour(*row), np.uint8) for row in rows])
+        write_cifar100(monkeypatch, tmp_path, part, pixels, [label for label, _ in rows])
     return tmp_path
 
 
@@ -45,32 +45,29 @@ def cifar_files(tmp_path, monkeypatch):
 def cifar_folders(tmp_path, monkeypatch):
     """The same as pictures/train/CLASS/ and pictures/test/CLASS/."""
     monkeypatch.setattr(photographs, 'CIFAR_CLASSES', 10)
-    for part, count in COUNTS.items():
-        for label in range(10):
-            for number in range(count):
-                _save(tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png', label, number, (32, 32))
+    for part, rows in CIFAR.items():
+        for label, number in rows:
+            _save(tmp_path / 'pictures' / part / f'class{label}' / f'{number}.png', label, number, (32, 32))
     return tmp_path
 
 
 @pytest.fixture
 def tiny(tmp_path):
     """A folder with tiny-imagenet-200 in it: 3 classes, of 3 training and 2 test pictures each."""
-    root, names = tmp_path / 'tiny-imagenet-200', ['n02', 'n01', 'n03']
-    root.mkdir()
-    (root / 'wnids.txt').write_text('\n'.join(names) + '\n')
-    box, rows = '\t'.join(map(str, TINY_BOX)), []
-    for name in names:
-        label, lines = sorted(names).index(name), []
-        for number in range(3):
+    root, box, validation = tmp_path / 'tiny-imagenet-200', '\t'.join(map(str, TINY_BOX)), ''
+    for label, name in enumerate(('n01', 'n02', 'n03')):
+        own = ''
+        for number in range(5):
             file = f'{name}_{number}.JPEG'
-            _save(root / 'train' / name / 'images' / file, label, number, (64, 64))
-            lines.append(f'{file}\t{box}\n')
-        (root / 'train' / name / f'{name}_boxes.txt').write_text(''.join(lines))
-        for number in (3, 4):
-            file = f'val_{len(rows)}.JPEG'
-            _save(root / 'val' / 'images' / file, label, number, (64, 64))
-            rows.append(f'{file}\t{name}\t{box}\n')
-    (root / 'val' / 'val_annotations.txt').write_text(''.join(rows))
+            if number < 3:
+                _save(root / 'train' / name / 'images' / file, label, number, (64, 64))
+                own += f'{file}\t{box}\n'
+            else:
+                _save(root / 'val' / 'images' / file, label, number, (64, 64))
+                validation += f'{file}\t{name}\t{box}\n'
+        (root / 'train' / name / f'{name}_boxes.txt').write_text(own)
+    (root / 'wnids.txt').write_text('n02\nn01\nn03\n')
+    (root / 'val' / 'val_annotations.txt').write_text(validation)
     return tmp_path
 
 
@@ -120,23 +117,21 @@ def test_published_boxes_become_masks_resized_and_cropped_as_their_pictures_are(
         assert {number for _, number in _told(part.images)} == numbers
 
 
-def test_the_shorter_side_is_resized_and_the_middle_cut_out(caltech):
-    pixels = np.zeros((40, 60, 3), np.uint8)
-    pixels[:, :10], pixels[:, 50:], pixels[:10, 10:50], pixels[30:, 10:50] = 255, 255, (255, 0, 0), (0, 0, 255)
-    for path in (caltech / 'caltech-101' / '101_ObjectCategories' / 'ant').iterdir():
-        Image.fromarray(pixels).save(path, quality=100, subsampling=0)
-
-    def load(size, stored):
-        parts = load_photographs('caltech101', caltech, 3, 3, size, stored)
-        return [(part.images[part.labels == 1][0] + 1) / 2 for part in parts]
-
-    train, test = load(20, 40)
-    assert train.shape == (3, 40, 40) and train[1].max() < 0.1  # the white sides are cut off
-    assert train[0, :9].min() > 0.9 and train[2, 31:].min() > 0.9 and train[:, 11:29].max() < 0.1
-    assert test.shape == (3, 20, 20) and test.max() < 0.1  # its middle is black
-    train, test = load(20, 20)
-    assert train.shape == test.shape == (3, 20, 20) and train[0, :4].min() > 0.7 and train[2, 16:].min() > 0.7
-    assert torch.equal(train, load(10, 20)[0])
+def test_the_shorter_side_is_resized_and_the_middle_cut_out_of_coloured_and_grey_pictures(caltech):
+    root = caltech / 'caltech-101' / '101_ObjectCategories'
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    for i, pixels in enumerate((noise, noise[..., 0])):
+        for path in (root / ('Faces', 'ant')[i]).iterdir():
+            Image.fromarray(pixels).save(path, quality=100, subsampling=0)
+        original = Image.open(path).convert('RGB')
+        for size, stored in ((20, 40), (20, 20), (10, 20)):
+            parts = load_photographs('caltech101', caltech, 3, 3, size, stored)
+            whole = original.resize((stored * 3 // 2, stored), Image.Resampling.BICUBIC)
+            for part, side in zip(parts, (stored, size)):
+                left, top = (whole.width - side) // 2, (stored - side) // 2
+                wanted = torch.tensor(np.asarray(whole.crop((left, top, left + side, top + side)))).permute(2, 0, 1)
+                found = (part.images[part.labels == i][0] + 1.) * 127.5
+                torch.testing.assert_close(found, wanted.float(), atol=1e-3, rtol=0.)
 
 
 def test_a_set_without_a_split_is_tested_on_what_is_left_and_the_background_is_no_class(caltech):
@@ -148,52 +143,31 @@ def test_a_set_without_a_split_is_tested_on_what_is_left_and_the_background_is_n
         load_photographs('caltech101', caltech, images=18, test_images=3, size=32, stored=40)
 
 
-def test_grey_pictures_have_three_channels(caltech):
-    for path in (caltech / 'caltech-101' / '101_ObjectCategories' / 'ant').iterdir():
-        Image.new('L', (50, 50), 200).save(path)
-    train, _ = load_photographs('caltech101', caltech, images=3, test_images=3, size=32, stored=40)
-    assert train.images[train.labels == 1].std() < 0.01 and train.images.shape == (3, 3, 40, 40)
-
-
-def test_pictures_are_the_same_each_time_and_fewer_are_some_of_more(cifar_folders):
+def test_pictures_are_the_same_each_time_and_for_all_seeds_and_fewer_are_some_of_more(cifar_folders, monkeypatch):
     def load(images):
         return load_photographs('cifar100', cifar_folders, images, test_images=10, size=32, stored=32)
 
-    first, again, fewer = load(20), load(20), load(10)
-    for part, other in zip(first, again):
-        assert all(torch.equal(a, b) for a, b in zip(part, other))
+    setting = Setting(data='cifar100', size=None, images=20, test_images=10)
+    first, again, fewer, made = load(20), load(20), load(10), make_data(setting, 0, cifar_folders)
+    for others in (again, made):
+        assert all(torch.equal(a, b) for part, other in zip(first, others) for a, b in zip(part, other))
     assert set(_told(fewer[0].images)) < set(_told(first[0].images))
     assert torch.equal(fewer[1].images, first[1].images)
+    monkeypatch.setattr(settings, 'load_photographs', None)  # is not called for another seed
+    assert make_data(setting, 1, cifar_folders).train.images is made.train.images
 
 
-def test_all_seeds_of_a_setting_have_the_same_pictures(cifar_folders, monkeypatch):
-    setting = Setting(data='cifar100', size=None, images=20, test_images=10)
-    assert setting.is_real and not Setting().is_real
-    first = make_data(setting, 0, cifar_folders)
-    _check(first.train, 10, 2)
-    _check(first.test, 10, 1)
-    read = []
-    monkeypatch.setattr(settings, 'load_photographs', lambda *arguments: read.append(arguments))
-    second = make_data(setting, 1, cifar_folders)
-    assert not read and torch.equal(first.train.images, second.train.images)
-
-
-def test_a_set_is_found_at_most_two_levels_below_the_folder_and_not_taken_for_another(tiny, caltech, cifar_folders):
+def test_a_set_is_found_at_most_two_levels_below_the_folder_or_told_in_one_line_with_where_it_comes_from(
+        tiny, caltech, cifar_folders):
     own = caltech / 'caltech-101' / '101_ObjectCategories'
     for folder in (own, own.parent, caltech):
         assert find_source('caltech101', folder) == find_source('caltech101', str(folder)) == own
     found = {name: find_source(name, tiny).name for name in SOURCES}
     assert found == {'cifar100': 'pictures', 'tiny-imagenet': 'tiny-imagenet-200', 'caltech101': '101_ObjectCategories'}
-
-
-@pytest.mark.parametrize('name', list(SOURCES))
-@pytest.mark.parametrize('folder', [None, '', 'nowhere', '101_ObjectCategories'])
-def test_what_is_missing_is_told_in_one_line_with_where_it_comes_from(name, folder, tmp_path):
-    data_dir = None if folder is None else tmp_path / folder
-    with pytest.raises(FileNotFoundError) as raised:
-        load_photographs(name, data_dir, images=10, test_images=10, size=32, stored=32)
-    message = str(raised.value)
-    assert message.startswith(f'--data-dir must hold {name}, got {data_dir}: http') and '\n' not in message
+    for name in SOURCES:
+        for folder in (None, tiny / 'nowhere', tiny / 'tiny-imagenet-200' / 'val'):
+            with pytest.raises(FileNotFoundError, match=rf'\A--data-dir must hold {name}, got {folder}: http.*\Z'):
+                load_photographs(name, folder, images=10, test_images=10, size=32, stored=32)
 
 
 def test_settings_of_photographs_take_as_many_of_each_class_and_crops_that_fit():

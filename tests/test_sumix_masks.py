@@ -3,6 +3,7 @@ import logging
 import pickle
 import re
 import tarfile
+from itertools import product
 from unittest.mock import Mock
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 import timm.data
 import torch
 from helpers import read_summary
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import ImageDataset, create_dataset
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
 import train_patch.masks
 import train_patch.patch
-from train_patch.masks import MaskFolder, look_at_some, with_masks
+from train_patch.masks import look_at_some, with_masks
 
 RAW = ('--mean', 0, 0, 0, '--std', 1, 1, 1, '--color-jitter', 0)
 ERASING = '--reprob 0.9 --remode const'
@@ -44,23 +45,20 @@ KINDS = ('1', 'L', 'zeros and ones', 'P', 'I;16', 'RGB')
 def pictures(tmp_path_factory):
     """Pictures, train/ and validation/, whose red channel is their object, and a folder of masks, of all kinds."""
     data, masks = tmp_path_factory.mktemp('data'), tmp_path_factory.mktemp('masks')
-    generator, number = np.random.default_rng(0), 0
-    for split, count in (('train', COUNT), ('validation', 4)):
-        for label in range(4):
-            name = f'{split}/class{label}'
-            (data / name).mkdir(parents=True)
-            (masks / name).mkdir(parents=True)
-            for i in range(count):
-                height, width = generator.integers(40, 60, 2)
-                top, left = generator.integers(0, 20, 2)
-                pixels = np.zeros((height, width, 3), dtype=np.uint8)
-                pixels[..., 1:] = generator.integers(0, 255, (height, width, 2))
-                pixels[top:top + 22, left:left + 18, 0] = 255
-                Image.fromarray(pixels).save(data / name / f'a.picture{i}.png')
-                number += 1
-                if number % 7:
-                    mask = _mask_image(pixels[..., 0] > 0, KINDS[number % len(KINDS)])
-                    mask.save(masks / name / f'a.picture{i}.png')
+    generator = np.random.default_rng(0)
+    own = [*product(['train'], range(4), range(COUNT)), *product(['validation'], range(4), range(4))]
+    for number, (split, label, i) in enumerate(own, start=1):
+        picture, mask = (folder / split / f'class{label}' / f'a.picture{i}.png' for folder in (data, masks))
+        for path in (picture, mask):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = generator.integers(40, 60, 2)
+        top, left = generator.integers(0, 20, 2)
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        pixels[..., 1:] = generator.integers(0, 255, (height, width, 2))
+        pixels[top:top + 22, left:left + 18, 0] = 255
+        Image.fromarray(pixels).save(picture)
+        if number % 7:
+            _mask_image(pixels[..., 0] > 0, KINDS[number % len(KINDS)]).save(mask)
     return data, masks
 
 
@@ -134,14 +132,6 @@ def test_trains_with_masks(launch, pictures, arguments):
     assert 'preview' not in arguments or (folder / 'sumix-0.png').is_file()
 
 
-def test_a_folder_that_mirrors_the_training_pictures_alone_will_do(pictures):
-    data, masks = pictures
-    for dataset in (create_dataset('', str(data), split='train'), ImageFolder(str(data / 'train'))):
-        for folder in (masks, masks / 'train'):
-            files = MaskFolder(str(folder), dataset, str(data))
-            assert files(0) is not None and files.path(0) == masks / 'train' / 'class0' / 'a.picture0.png'
-
-
 @pytest.fixture
 def one_picture(tmp_path):
     """Return a function that writes one picture of 8 x 6 with this mask, and reads the mask as the launcher does."""
@@ -174,8 +164,7 @@ def test_what_is_not_zero_is_the_object(one_picture, kind):
     assert np.asarray(one_picture(Image.new('L', (8, 6), 3))).min() == 255  # all of it the object
 
 
-@pytest.mark.parametrize('error', [
-    None, UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError])
+@pytest.mark.parametrize('error', [None, SyntaxError, Image.DecompressionBombError])
 def test_a_damaged_mask_is_not_known_and_named(one_picture, tmp_path, caplog, monkeypatch, error):
     one_picture(Image.new('L', (8, 6), 255))
     path, dataset = tmp_path / 'masks/class0/one.png', _with_masks(tmp_path)
@@ -196,13 +185,18 @@ def pictures_in_tar(pictures, tmp_path):
     return tmp_path / 'pictures.tar', masks / 'train'
 
 
-def test_workers_may_be_started_anew(pictures, pictures_in_tar):
-    train = str(pictures[0] / 'train')
-    for data in (ImageFolder(train), ImageDataset(train), ImageDataset(str(pictures_in_tar[0]))):
-        masked = with_masks(data, str(pictures_in_tar[1]), train)
-        look_at_some(masked)  # leaves no tar file open
-        masked = pickle.loads(pickle.dumps(masked))
-        assert len(masked) == 4 * COUNT and (np.asarray(masked.read(1)[2]) > 0).sum() == 22 * 18
+def test_a_folder_that_mirrors_the_training_pictures_alone_will_do_and_workers_may_be_started_anew(
+        pictures, pictures_in_tar):
+    train, masks = str(pictures[0] / 'train'), pictures_in_tar[1]
+    for data, folders in (
+            (ImageFolder(train), (masks, masks.parent)), (ImageDataset(train), (masks, masks.parent)),
+            (ImageDataset(str(pictures_in_tar[0])), (masks,))):
+        for folder in folders:
+            masked = with_masks(data, str(folder), str(pictures[0]))
+            look_at_some(masked)  # leaves no tar file open
+            masked = pickle.loads(pickle.dumps(masked))
+            assert len(masked) == 4 * COUNT and (np.asarray(masked.read(1)[2]) > 0).sum() == 22 * 18
+            assert masked.mask.path(0) == masks / 'class0' / 'a.picture0.png'
 
 
 class _Named(Dataset):
@@ -267,7 +261,6 @@ TURNED[0x0112] = 6
 @pytest.mark.parametrize('mask, message', [
     (Image.new('L', (6, 8), 255), r'mask .*one.png must be .* of its image, \(8, 6\), .*, \(6, 8\)'),
     (Image.new('RGBA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'RGBA'"),
-    (Image.new('LA', (8, 6)), r"mask .*one.png must be without transparency, .* got 'LA'"),
     (TRANSPARENT, r"mask .*one.png must be without transparency, .* got 'P'"),
     (_of(1, 2, 3), r'one.png must be black .*, got no black, but \[1, 2, 3\]'),
     (_of((9, 0, 0), (0, 9, 0)), r'one.png must be black .*, got no black, but \[\[0, 9, 0\], \[9, 0, 0\]\]')])

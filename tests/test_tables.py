@@ -1,7 +1,5 @@
 """The runner of the paper's tables: its commands, its resuming, and its figures."""
 import argparse
-import json
-import os
 import runpy
 import signal
 import subprocess
@@ -19,7 +17,6 @@ from PIL import Image
 
 from benchmarks.common.markdown import interval
 from benchmarks.runs import TAKEN, make_runs, read_results
-from benchmarks.tables import __main__ as main
 from benchmarks.tables import cells, run, table
 from train_patch.patch import Patch
 from train_patch.script import load_script
@@ -34,9 +31,14 @@ def _args(train_script=STAND_IN, **kwargs):
     return argparse.Namespace(**{**defaults, **kwargs}, train_script=Path(train_script))
 
 
-def test_every_row_has_a_recipe_and_every_recipe_a_row():
+def test_every_row_has_a_recipe_every_recipe_a_row_and_the_cells_of_the_paper_are_all_there():
     rows = {f'{table}-{row}.yaml' for table, found in cells.TABLES.items() for row in found}
     assert rows == {path.name for path in RECIPES}
+    papers = ('imagenet', 'cifar100', 'tiny_imagenet', 'cub200', 'fgvc_aircraft')
+    printed = [
+        paper for table in papers for policies in cells.TABLES[table].values()
+        for name, paper in policies.items() if name != 'vanilla']
+    assert len(printed) == 48 and all(paper['base'] and paper['sumix'] for paper in printed)
 
 
 @pytest.mark.parametrize('ratio', ['similarity', 'released'])
@@ -56,14 +58,6 @@ def test_every_command_and_key_of_a_recipe_is_accepted_by_the_scripts_parser(mon
     assert len({(cell.row, cell.policy, cell.arm) for cell in found}) == expected
 
 
-def test_cells_of_the_paper_are_all_there():
-    papers = ('imagenet', 'cifar100', 'tiny_imagenet', 'cub200', 'fgvc_aircraft')
-    printed = [
-        paper for table in papers for policies in cells.TABLES[table].values()
-        for name, paper in policies.items() if name != 'vanilla']
-    assert len(printed) == 48 and all(paper['base'] and paper['sumix'] for paper in printed)
-
-
 def test_arms_differ_in_their_labels_alone():
     arms = {cell.arm: cell for ratio in ('similarity', 'released', 'evidence', 'combined') for cell in cells.cells(
         'tiny_imagenet', ratio, 1, ['resnet18/fmix'])}
@@ -78,24 +72,16 @@ def test_arms_differ_in_their_labels_alone():
     }
 
 
-def test_the_batch_is_divided_among_processes():
+def test_the_batch_is_divided_among_processes_and_rows_choose_runs_and_what_cannot_be_is_refused():
     cell = cells.cells('imagenet', 'similarity', 1)[0]
     parts = cells.command(cell, _args(nproc=4))
     assert parts[parts.index('--batch-size') + 1] == '64' and '--nproc_per_node' in parts
     with pytest.raises(ValueError, match='--nproc must divide the batch size 256 .*, got 3'):
         cells.command(cell, _args(nproc=3))
-
-
-def test_rows_choose_runs_and_unknown_ones_are_refused():
     assert len(cells.cells('cifar100', 'similarity', 3, ['resnet18/cutmix'])) == 6
     assert {cell.arm for cell in cells.cells('cifar100', 'similarity', 3, ['*/*/base'])} == {'base'}
     with pytest.raises(ValueError, match="--rows 'resnet19' matches no run; there are"):
         cells.cells('cifar100', 'similarity', 3, ['resnet19'])
-
-
-def test_data_that_is_not_there_is_an_error(run_main, tmp_path):
-    with pytest.raises(SystemExit, match='must hold cifar100 as docs/tables.md says, .*nothing is no folder'):
-        run_main(main, 'cifar100', '--data-dir', tmp_path / 'nothing')
 
 
 def _write_run(folder, tops, epochs=None, twice=()):
@@ -131,14 +117,6 @@ def test_a_rendered_table_holds_means_intervals_gains_and_gaps():
     assert '| 2.00 ± 2.48 (3) | 72.00 | +0.00 |' in lines[3]
 
 
-def test_committed_results_say_what_made_them():
-    found = [ROOT / 'tests' / 'data' / 'predictions.json', *(ROOT / 'benchmarks' / 'results').glob('*.json')]
-    results = [json.loads(path.read_text()) for path in found]
-    assert len(results) > 5
-    for result in results:
-        assert {'command', 'seed', 'versions', 'commit', 'device'} <= set(result), result
-
-
 def test_a_run_that_was_trained_elsewhere_is_read_and_one_that_fails_is_named(tmp_path, capsys):
     whole, other = cells.cells('cifar100', 'similarity', 1, ['resnet18/cutmix'])
     args = _args(out=tmp_path, data_dir=tmp_path / 'nothing', further=['--device', 'cpu'])
@@ -151,79 +129,58 @@ def test_a_run_that_was_trained_elsewhere_is_read_and_one_that_fails_is_named(tm
     assert str(log) in capsys.readouterr().out.replace('\n', '') and log.parent == made[1].folder
 
 
-RUN = ['--model', 'test_resnet', '--img-size', '32', '--num-classes', '4', '--batch-size', '16', '--epochs', '12',
-       '--device', 'cpu', '--workers', '1', '--no-aug']
-
-
-def _runner(image_folder, out, train_script):
-    return [
-        sys.executable, '-m', 'benchmarks.tables', 'imagenet', '--data-dir', image_folder, '--out', out,
-        '--train-script', train_script, '--rows', 'resnet18/cutmix', '--seeds', '1', *RUN]
-
-
-def _summaries(out):
-    return {str(path.relative_to(out)): path.parent for path in out.rglob('summary.csv')}
-
-
-def _lines(out):
-    return {path: len(read_summary(folder)) for path, folder in _summaries(out).items()}
-
-
 @pytest.mark.slow
 def test_interrupted_and_killed_runs_end_in_the_same_table(image_folder, train_script, tmp_path):
-    whole, torn = tmp_path / 'whole', tmp_path / 'torn'
-    expected = subprocess.run(
-        _runner(image_folder, whole, train_script), cwd=ROOT, capture_output=True, text=True, check=True)
+    flags = (
+        '--rows resnet18/cutmix --seeds 1 --model test_resnet --img-size 32 --num-classes 4 --batch-size 16 '
+        '--epochs 12 --device cpu --workers 1 --no-aug')
+
+    def start(out):
+        return subprocess.Popen([
+            sys.executable, '-m', 'benchmarks.tables', 'imagenet', '--data-dir', image_folder, '--out', out,
+            '--train-script', train_script, *flags.split()], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def summaries(out):
+        return {str(path.parent.relative_to(out)): read_summary(path.parent) for path in out.rglob('summary.csv')}
+
+    whole, torn, said = tmp_path / 'whole', tmp_path / 'torn', TAKEN
+    expected, _ = start(whole).communicate()
     for kill in (signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
-        before = _lines(torn)
-        process = subprocess.Popen(_runner(image_folder, torn, train_script), cwd=ROOT, stdout=subprocess.PIPE)
-        for _ in range(600):
-            time.sleep(0.1)
-            if any(lines > before.get(path, 0) + 1 for path, lines in _lines(torn).items()):
-                break  # past the first checkpoint
-        os.kill(process.pid, kill)
-        process.wait()
-    for _ in range(60):  # what the killed runners left behind goes on by itself, and is not started twice
-        result = subprocess.run(_runner(image_folder, torn, train_script), cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout
-        if TAKEN not in result.stdout:
-            break
-        time.sleep(1)
-    assert set(_summaries(torn)) == set(_summaries(whole)) and len(_summaries(torn)) == 2
-    for name, folder in _summaries(whole).items():
-        ours, wanted = (read_summary(each) for each in ((torn / name).parent, folder))
-        assert ours[-1]['eval_loss'] == wanted[-1]['eval_loss'] and len(wanted) <= len(ours) <= len(wanted) + 3
-        assert {row['epoch'] for row in ours} == {row['epoch'] for row in wanted}
-    table = [line for line in expected.stdout.splitlines() if line.startswith('| resnet18')]
-    assert table and all(line in result.stdout for line in table)
-
-
-@pytest.fixture
-def fake_data(tmp_path, monkeypatch):
-    """Return a function that writes four images in the layout of a table's data set."""
-    monkeypatch.setattr(timm.models._builder, 'load_pretrained', lambda *args, **kwargs: None)
-
-    def write(table):
-        pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-        for split in ('train', 'test') if table == 'cifar100' else ():
-            write_cifar100(monkeypatch, tmp_path, split, pixels[:, :32, :32], [0, 1, 98, 99])
-        for split in ('train', 'val') if table != 'cifar100' else ():
-            for label in range(4):
-                folder = tmp_path / split / f'class{label}'
-                folder.mkdir(parents=True)
-                Image.fromarray(pixels[label]).save(folder / 'image.png')
-        return tmp_path
-    return write
+        before, process = summaries(torn), start(torn)
+        while process.poll() is None and all(
+                len(rows) < len(before.get(name, ())) + 2 for name, rows in summaries(torn).items()):
+            time.sleep(0.1)  # until it is past the first checkpoint
+        process.send_signal(kill)
+        process.communicate()
+    while TAKEN in said:  # what the killed runners left behind goes on by itself, and is not started twice
+        process = start(torn)
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    found, wanted = summaries(torn), summaries(whole)
+    assert set(found) == set(wanted) and len(found) == 2
+    for name, rows in wanted.items():
+        assert found[name][-1]['eval_loss'] == rows[-1]['eval_loss'] and len(found[name]) <= len(rows) + 3
+        assert {row['epoch'] for row in found[name]} == {row['epoch'] for row in rows}
+    table = [line for line in expected.splitlines() if line.startswith('| resnet18')]
+    assert table and all(line in said for line in table)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
-def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, fake_data, monkeypatch, train_script, tmp_path):
+def test_two_cells_of_each_recipe_train_on_data_of_its_layout(path, monkeypatch, train_script, tmp_path):
     table, row = path.stem.split('-', 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    for split in ('train', 'test') if table == 'cifar100' else ('train', 'val'):
+        if table == 'cifar100':
+            write_cifar100(monkeypatch, tmp_path, split, pixels[:, :32, :32], [0, 1, 98, 99])
+        for label in range(4):
+            (tmp_path / split / f'class{label}').mkdir(parents=True)
+            Image.fromarray(pixels[label]).save(tmp_path / split / f'class{label}' / 'image.png')
     further = [
         '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '2', '--device', 'cpu', '--workers', '1',
         '--aug-repeats', '0']
-    args = _args(train_script, data_dir=fake_data(table), out=tmp_path / 'out', further=further)
+    args = _args(train_script, data_dir=tmp_path, out=tmp_path / 'out', further=further)
+    monkeypatch.setattr(timm.models._builder, 'load_pretrained', lambda *args, **kwargs: None)
     monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
     for cell in cells.cells(table, 'released', 1, [f'{row}/*'])[-2:]:
         monkeypatch.setattr(sys, 'argv', ['benchmarks.launcher', *cells.command(cell, args)[3:]])

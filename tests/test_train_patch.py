@@ -13,13 +13,12 @@ from conftest import ROOT
 from helpers import read_summary, run_arguments
 from PIL import Image
 
-import timm_sumix.task
 import train_patch.checks
 import train_patch.epochs
 import train_patch.preview
-from timm_sumix import MixedTarget, SUMixOptions, SUMixTask
+from timm_sumix import MixedTarget, SUMixOptions
 from timm_sumix.correction import RATIOS
-from train_patch.errors import check_timm, refuse
+from train_patch.errors import refuse
 from train_patch.flags import add_flags, resolve
 
 
@@ -37,7 +36,6 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
 
 
 @pytest.mark.parametrize('arguments', [
-    '',
     '--mixup 0.8 --cutmix 1.0 --mixup-mode pair --amp --amp-dtype bfloat16 --channels-last',
     '--mixup 0.8 --cutmix 1.0 --mixup-mode elem --mixup-prob 0.5 --clip-grad 0.02 --clip-mode agc',
     '--mixup 0.8 --cutmix 1.0 --mixup-prob 0.5 --no-prefetcher --seed 4294967295',
@@ -45,18 +43,13 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--bce-loss --bce-target-thresh 0.2 --reprob 0.5',
     '--torchcompile eager --model-ema --model-ema-decay 0.9',
     '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0',
-    '--sumix-ratio released --smoothing 0',
     '--sumix-ratio area --sumix-gamma 0',
     '--sumix-ratio similarity --sumix-gamma 0.5 --mixup-mode pair --grad-accum-steps 2 --clip-grad 1.0',
-    '--sumix-original-pass no-grad',
     '--sumix-preset paper --model-ema',
     '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
-    '--sumix-ratio 0.5,1,0 --mixup-mode pair',
-    '--sumix-policy mixup cutmix --mixup-mode elem',
+    '--sumix-ratio 0.5,1,0 --mixup-mode pair --sumix-original-pass no-grad',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
     '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
-    '--sumix-policy gridmix smoothmix --mixup-mode pair --no-prefetcher --amp --amp-dtype bfloat16',
-    'test_vit --opt adamw --layer-decay 0.7 --weight-decay 0.05 --img-size 32 --model-kwargs img_size=32',
     'test_vit --opt muon --opt-kwargs fallback_list=["head*","patch_embed*"] --img-size 32 --model-kwargs img_size=32',
     'test_efficientnet --drop 0.2 --drop-path 0.1 --input-size 3 64 64',
 ])
@@ -67,14 +60,6 @@ def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
     assert 0 < row['train_sumix_lam'] <= 1 and 0 < row['train_loss'] < 20
     assert (row['train_sumix_shift'] > 0) == ('area' not in arguments)
     _assert_loads_into_plain_timm(folder, model, **({'img_size': 32} if model == 'test_vit' else {}))
-
-
-@pytest.mark.parametrize('policy', [
-    'cutmix', 'fmix --sumix-policy-kwargs alpha=0.7', 'gridmix mixup --sumix-policy-kwargs gridmix.alpha=0.7'])
-def test_a_saved_args_file_starts_the_same_run(launch, policy):
-    first = launch('--sumix', '--sumix-policy', *policy.split(), name='first')
-    second = launch('-c', first / 'args.yaml', name='second')
-    assert read_summary(first) == read_summary(second)
 
 
 def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_script, monkeypatch):
@@ -88,35 +73,20 @@ def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_scri
     assert not any(key.startswith('sumix') for key in saved)
 
 
-def test_resume_continues_with_the_heads_very_weights(launch, monkeypatch):
-    flags = ('--sumix', '--sumix-gamma', '0.5', '--model-ema')
-    folder = launch(*flags, name='first')
-    saved = _read_checkpoint(folder)
-    loaded = {}
-    load_task_state = SUMixTask.load_task_state
-
-    def load_and_record(self, state, *args, ema=False, **kwargs):
-        load_task_state(self, state, *args, ema=ema, **kwargs)
-        loaded['task_state_ema' if ema else 'task_state'] = {
-            name: value.clone() for name, value in self.get_task_state(ema=ema)['uncertainty'].items()}
-
-    monkeypatch.setattr(timm_sumix.task.SUMixTask, 'load_task_state', load_and_record)
-    resumed = launch(*flags, '--epochs', 2, '--resume', folder / 'last.pth.tar', name='resumed')
-    assert set(loaded) == {'task_state', 'task_state_ema'}
-    for key, state in loaded.items():
-        assert all(torch.equal(value, saved[key]['uncertainty'][name]) for name, value in state.items())
-    assert [row['epoch'] for row in read_summary(resumed)] == [1.]
-    weight = _read_checkpoint(resumed)['task_state']['uncertainty']['weight']
-    assert not torch.equal(weight, saved['task_state']['uncertainty']['weight'])
-
-
-@pytest.mark.parametrize('loading', [
-    '--no-aug', '--workers 1', '--workers 4 --aa rand-m9-mstd0.5 --reprob 0.3', '--workers 2 --no-prefetcher'])
-def test_a_resumed_run_repeats_an_uninterrupted_one(launch, loading):
-    arguments = ('--sumix', '--epochs', 2, '--sumix-policy', 'fmix', '--mixup-mode', 'elem', *loading.split())
+@pytest.mark.parametrize('arguments', [
+    '--no-aug --sumix-gamma 0.5 --model-ema', '--workers 1', '--workers 4 --aa rand-m9-mstd0.5 --reprob 0.3',
+    '--workers 2 --no-prefetcher'])
+def test_a_resumed_run_repeats_an_uninterrupted_one_up_to_the_heads_very_weights(launch, arguments):
+    arguments = ('--sumix', '--epochs', 2, '--sumix-policy', 'fmix', '--mixup-mode', 'elem', *arguments.split())
     whole = launch(*arguments, name='whole')
     resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
     assert read_summary(resumed) == read_summary(whole)[1:]
+    first, last, again = (
+        _read_checkpoint(folder, name) for folder, name in (
+            (whole, 'checkpoint-0.pth.tar'), (whole, 'last.pth.tar'), (resumed, 'last.pth.tar')))
+    for key in ('task_state', 'task_state_ema') if '--model-ema' in arguments else ():
+        began, expected, found = (state[key]['uncertainty']['weight'] for state in (first, last, again))
+        assert torch.equal(found, expected) and not torch.equal(found, began)
 
 
 class _Random(torch.utils.data.Dataset):
@@ -139,10 +109,7 @@ def test_processes_and_epochs_draw_differently_in_the_loaders_workers(persistent
                 values = torch.cat(list(loader))
                 assert torch.equal(drawn.setdefault((rank, epoch), values), values)  # the resumed run repeats it
     assert len({tuple(values.tolist()) for values in drawn.values()}) == 4
-
-
-def test_a_generator_of_the_scripts_own_is_left_alone():
-    own = torch.Generator().manual_seed(7)
+    own = torch.Generator().manual_seed(7)  # of the script's: it is left alone
     state, loader = own.get_state(), torch.utils.data.DataLoader(_Random(), generator=own)
     train_patch.epochs.seed_epoch(0, 0, 0, [loader], torch.Generator())
     assert loader.generator is own and torch.equal(own.get_state(), state)
@@ -163,14 +130,6 @@ def test_loaders_that_no_resumed_run_can_repeat_are_named(caplog, train_script, 
     parser.set_defaults(**yaml.safe_load(flag or '{}'))
     resolve(parser.parse_args([]))
     assert ('a resumed run will not repeat an uninterrupted one' in caplog.text) == said
-
-
-def test_batches_may_be_of_several_sizes(launch, train_script):
-    if not hasattr(runpy.run_path(train_script, run_name='train')['parser'].parse_args([]), 'train_img_sizes'):
-        pytest.skip('the script has no --train-img-sizes')
-    folder = launch('--sumix', '--epochs', 2, '--train-img-sizes', 32, 48, 64)
-    assert all(row['train_sumix_shift'] > 0 for row in read_summary(folder))
-    _assert_loads_into_plain_timm(folder)
 
 
 def test_mixup_off_epoch_takes_effect_at_once_with_persistent_workers(launch):
@@ -283,15 +242,25 @@ def test_errors_of_the_library_name_the_flags(text, expected):
     assert str(end.value) == f'train_patch: {expected}'
 
 
-def test_a_model_that_a_ratio_cannot_read_is_refused_before_training(refused):
-    message = 'the uncertainty term needs logits .*--sumix-original-pass .*--gp'
-    refused(message, '--sumix-gamma', 0.5, '--model-kwargs', 'img_size=32', model='test_vit')
+TOO_FEW = '--num-classes must be the number of classes in the data, got 3: '
+
+
+@pytest.mark.parametrize('message, arguments, model', [
+    ('the uncertainty term needs logits .*--sumix-original-pass .*--gp',
+     '--sumix-gamma 0.5 --model-kwargs img_size=32', 'test_vit'),
+    (f'{TOO_FEW}the training data has 4 classes', '--num-classes 3', 'test_resnet'),
+    (f'{TOO_FEW}the training data has 4 classes', '--num-classes 3 --no-prefetcher', 'test_resnet')])
+def test_a_model_that_a_ratio_cannot_read_and_too_few_classes_are_told_by_the_flag_before_training(
+        refused, message, arguments, model):
+    refused(message, *arguments.split(), model=model)
 
 
 @pytest.mark.parametrize('policy, expected', [
     ('mixup', (1., 0.)), ('cutmix', (0., 1.)), ('[mixup, cutmix]', (1., 1.)), ('fmix', (0., 1.)),
-    ('cutmix\nsumix_policy_kwargs: {alpha: 0.3}', (0., 0.3))])
-def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path, capfd, policy, expected):
+    ('cutmix\nsumix_policy_kwargs: {alpha: 0.3}', (0., 0.3)),
+    ('[gridmix, mixup]\nsumix_policy_kwargs: {gridmix.alpha: 0.7}', (1., 0.))])
+def test_sumix_can_be_turned_on_by_a_config_file_and_the_saved_one_starts_the_same_run(
+        launch, tmp_path, capfd, policy, expected):
     (tmp_path / 'config.yaml').write_text(
         f'sumix: true\nsumix_policy: {policy}\nsumix_ratio: [0.5, 1, 0]\nsumix_gamma: null\n')
     folder = launch('-c', tmp_path / 'config.yaml')
@@ -302,6 +271,7 @@ def test_sumix_can_be_turned_on_by_a_config_file(launch, tmp_path, capfd, policy
     log = capfd.readouterr().err
     for name, alpha in zip(('MixUp', 'CutMix'), expected):
         assert (f'{name}, alpha {alpha}' in log) == (name.lower() in policy)
+    assert read_summary(launch('-c', folder / 'args.yaml', name='second')) == read_summary(folder)
 
 
 @pytest.mark.parametrize('arguments, expected', [
@@ -347,12 +317,16 @@ def test_what_is_logged_is_logged_once(launch, capfd, recwarn, arguments, said):
 
 
 @pytest.mark.parametrize('arguments', ['--no-prefetcher', '--mixup-mode elem --amp --amp-dtype bfloat16'])
-def test_a_preview_shows_mixed_images_of_each_epoch(launch, capfd, arguments):
+def test_a_preview_shows_mixed_images_of_each_epoch_and_one_that_fails_is_a_warning(
+        launch, capfd, monkeypatch, arguments):
     folder = launch('--sumix', '--sumix-preview', 7, '--epochs', 2, *arguments.split())
     for epoch in (0, 1):
         assert Image.open(folder / f'sumix-{epoch}.png').size == (5 * 232, 2 * 292)
     assert 'no preview' not in capfd.readouterr().err
     assert not list(launch('--sumix', name='without').glob('*.png'))
+    monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda *_: 1 / 0)
+    assert (launch('--sumix', '--sumix-preview', 4, name='failing') / 'last.pth.tar').is_file()
+    assert 'SUMix: no preview: ZeroDivisionError: division by zero' in capfd.readouterr().err
 
 
 def test_a_preview_waits_for_a_batch_that_shows_two_classes(monkeypatch):
@@ -371,89 +345,25 @@ def test_a_preview_waits_for_a_batch_that_shows_two_classes(monkeypatch):
     assert drawn == ['two', 'one class']  # the last one, where none shows two
 
 
-def test_a_preview_that_fails_is_a_warning(launch, capfd, monkeypatch):
-    monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda *_: 1 / 0)
-    folder = launch('--sumix', '--sumix-preview', 4)
-    assert 'SUMix: no preview: ZeroDivisionError: division by zero' in capfd.readouterr().err
-    assert (folder / 'last.pth.tar').is_file()
-
-
-def test_classes_of_the_train_script_reach_workers_that_are_started_anew(launch, tmp_path, train_script):
-    script = tmp_path / 'script with a dot.v2.py'
-    script.write_text(
-        f'exec(compile(open({train_script!r}).read().rpartition("if __name__")[0], {train_script!r}, "exec"))\n'
-        'class Marked:\n    def __init__(self, inner):\n        self.inner = inner\n'
-        '    def __call__(self, image):\n        return self.inner(image)\n'
-        'make_loader = create_loader\n'
-        'def create_loader(dataset, **kwargs):\n'
-        '    loader = make_loader(dataset, **{**kwargs, "worker_seeding": "all"})\n'
-        '    dataset.transform = Marked(dataset.transform)\n'
-        '    inner = getattr(loader, "loader", loader)\n'
-        '    inner.multiprocessing_context = "spawn"\n'
-        '    return loader\n'
-        'if __name__ == "__main__":\n    main()\n')
-    folder = launch('--sumix', script=script)
-    assert (folder / 'last.pth.tar').is_file()
-
-
-def test_sumix_options_without_sumix_are_refused(launch, tmp_path):
-    (tmp_path / 'config.yaml').write_text('sumix_gamma: 0.5\n')
-    with pytest.raises(SystemExit, match='--sumix-ratio, sumix_gamma has no effect without --sumix'):
-        launch('--sumix-ratio', 'feature', '-c', tmp_path / 'config.yaml')
-
-
-def test_a_script_without_the_names_is_refused(refused, tmp_path):
-    (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
-    refused(
-        '.* has no train_one_epoch; --sumix needs timm 1.0.27 or newer and the train.py of the same version, and timm '
-        f'{timm.__version__} is installed', script=tmp_path / 'old.py')
-
-
-OLD_TIMM = (
-    'import runpy, sys, timm\n'
-    'timm.__version__ = sys.argv.pop(1)\n'
-    'sys.modules["timm.task"] = None\n'
-    'runpy.run_module("train_patch", run_name="__main__", alter_sys=False)\n')
-
-
-@pytest.mark.parametrize('version, flags', [
-    ('1.0.20', ['--sumix']), ('1.0.26.dev0', ['--sumix', '--help']), ('0.9.16', ['--sumix']), ('0.1', [])])
-def test_with_sumix_a_timm_that_is_too_old_is_told_in_one_line_that_names_both_versions(tmp_path, version, flags):
-    (tmp_path / 'script.py').write_text('print("ran")\n')
-    result = subprocess.run(
-        [sys.executable, '-c', OLD_TIMM, version, tmp_path / 'script.py', *flags], cwd=ROOT, capture_output=True,
-        text=True, timeout=120)
-    assert (result.returncode, result.stdout, result.stderr) == ((1, '', (
-        f'train_patch: --sumix needs timm 1.0.27 or newer, and timm {version} is installed: pip install --upgrade '
-        'timm, and take the train.py of that version\n')) if flags else (0, 'ran\n', ''))
-
-
-@pytest.mark.parametrize('version', ['1.0.27', '1.0.100', '2.0', '1.0.28.dev0', '1.1.0rc1+local'])
-def test_versions_are_compared_by_number(version, monkeypatch):
-    monkeypatch.setattr(timm, '__version__', version)
-    check_timm()
-
-
-def test_the_help_explains_each_ratio_and_gives_defaults_as_values(train_script):
-    text = ' '.join(_parser(train_script).format_help().split())
-    for name, create in RATIOS.items():
-        assert f'{name} ({create().origin})' in text and len(create().origin.split()) <= 10
-    for part in ('(default: similarity): combined', 'the correction (default: depends on the ratio)', '(default: 0.0)'):
-        assert part in text
-    wishes = [f'SUMix: {wish}' for wish in ('turn it on:', 'preview:', 'which label:', 'what is mixed:', 'masks (dist')]
-    assert sorted(wishes, key=text.index) == wishes and 'None' not in text[text.index(wishes[0]):]
-
-
-def test_without_sumix_help_ends_with_where_the_flags_are_and_a_typo_with_its_name(launch, train_script, capsys):
+def test_help_explains_each_ratio_and_without_sumix_says_where_a_typo_gets_its_name_and_options_are_refused(
+        launch, train_script, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         launch('--help')
     lines = capsys.readouterr().out.splitlines()
     assert not end.value.code and '--sumix-ratio' not in '\n'.join(lines)
     assert lines[-1] == f'The --sumix flags: python -m train_patch {train_script} --sumix --help'
+    with pytest.raises(SystemExit):
+        launch('--sumix', '--help')
+    text = ' '.join(capsys.readouterr().out.split())
+    assert all(f'{name} ({create().origin})' in text for name, create in RATIOS.items())
+    assert '(default: depends on the ratio)' in text and 'None' not in text[text.index('SUMix: turn it on:'):]
     with pytest.raises(SystemExit, match='train_patch: --sumx, did you mean --sumix'):
         launch('--sumx')
     with pytest.raises(SystemExit, match='2'):  # the script's own error
         launch('--mixpu')
+    (tmp_path / 'config.yaml').write_text('sumix_gamma: 0.5\n')
+    with pytest.raises(SystemExit, match='--sumix-ratio, sumix_gamma has no effect without --sumix'):
+        launch('--sumix-ratio', 'feature', '-c', tmp_path / 'config.yaml')
 
 
 @pytest.mark.parametrize('before, after, said', [
@@ -470,20 +380,12 @@ def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, b
     _assert_loads_into_plain_timm(resumed)
 
 
-def test_with_the_optimizer_another_head_is_refused_and_the_way_out_named(launch, refused):
-    first = launch(name='first')
-    message = (
-        'the checkpoint was made without an uncertainty head, .*same --sumix-uncertainty and --sumix-gamma, .*'
-        '--initial-checkpoint.*--no-resume-opt')
-    refused(message, '--sumix-gamma', 0.5, '--resume', first / 'last.pth.tar', name='resumed')
-
-
-TOO_FEW = '--num-classes must be the number of classes in the data, got 3: '
-
-
-@pytest.mark.parametrize('loading', [(), ('--no-prefetcher',)])
-def test_too_few_classes_for_the_data_are_told_by_the_flag_before_training(refused, loading):
-    refused(f'{TOO_FEW}the training data has 4 classes', '--num-classes', 3, *loading)
+@pytest.mark.parametrize('before, after, message', [
+    ((), ('--sumix-gamma', 0.5), 'the checkpoint was made without an uncertainty head, .*same --sumix-uncertainty and '
+     '--sumix-gamma, .*--initial-checkpoint.*--no-resume-opt'),
+    (('--sumix', '--sumix-gamma', 0.5), ('--epochs', 2), '.*made with an uncertainty head, and this run has none')])
+def test_with_the_optimizer_another_head_is_refused_and_the_way_out_named(launch, refused, before, after, message):
+    refused(message, *after, '--resume', launch(*before, name='first') / 'last.pth.tar', name='resumed')
 
 
 @pytest.mark.parametrize('loading', [
@@ -494,7 +396,7 @@ def test_too_few_classes_for_the_data_are_told_by_the_flag_before_training(refus
 def test_where_the_data_does_not_tell_its_classes_the_first_batch_does(refused, monkeypatch, loading, reads):
     monkeypatch.setattr(train_patch.checks, 'class_index', lambda loader: {})
     if not reads:  # as where labels lie on a GPU
-        monkeypatch.setattr('timm_sumix.labels.check_range', lambda *_: None)
+        monkeypatch.setattr('timm_sumix.target.check_range', lambda *_: None)
     refused(rf'{TOO_FEW}labels must be in \[0, 3\), got values from . to 3', '--num-classes', 3, *loading)
 
 

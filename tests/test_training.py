@@ -92,20 +92,21 @@ class _Keeps(torch.nn.Module):
     forward_features = forward
 
 
+def _seen(data, model, recipe, epochs=1, crop=None):
+    """Train, and return the images and masks that were mixed."""
+    seen = []
+    train(
+        model, data, cutmix(2, prob=0.), epochs=epochs, seed=0, recipe=recipe, task_kwargs={'ratio': 'area'}, crop=crop,
+        labeller=lambda model, mixed, target, masks: (seen.append((target.original, masks)), target.lam)[1])
+    return [torch.cat(parts) for parts in zip(*seen)]
+
+
 @pytest.mark.parametrize('pad', [0, 2])
 @pytest.mark.parametrize('crop', [9, 6])
 def test_each_crop_is_a_window_of_the_padded_image_and_of_its_mask(crop, pad):
-    data, seen = _places(60, 9), []
-    recipe = Recipe('sgd', 0., 20, flips=False, pad=pad)
-    model = _Keeps()
-    train(
-        model, data, cutmix(2, prob=0.), epochs=3, seed=0, recipe=recipe, task_kwargs={'ratio': 'area'}, crop=crop,
-        labeller=lambda model, mixed, target, masks: (seen.append((target.original, masks)), target.lam)[1])
-    padded = torch.nn.functional.pad(data.images, (pad,) * 4)
-    padded_masks = torch.nn.functional.pad(data.masks, (pad,) * 4)
-    images, masks = (torch.cat(parts) for parts in zip(*seen))
-    starts = set()
-    for image, mask in zip(images, masks):
+    data, model, starts = _places(60, 9), _Keeps(), set()
+    padded, padded_masks = (torch.nn.functional.pad(part, (pad,) * 4) for part in data[:2])
+    for image, mask in zip(*_seen(data, model, Recipe('sgd', 0., 20, flips=False, pad=pad), 3, crop)):
         assert image.shape == (3, crop, crop) and mask.shape == (crop, crop) and mask.dtype == torch.bool
         inner = image[:, image[0] > 0]  # never all padding
         assert (inner[0] == inner[0, 0]).all()  # of one image
@@ -122,15 +123,9 @@ def test_each_crop_is_a_window_of_the_padded_image_and_of_its_mask(crop, pad):
 
 
 def test_without_a_crop_images_are_seen_whole_and_flipped_with_their_masks():
-    data, seen = _places(40, 6), []
-    train(
-        _Keeps(), data, cutmix(2, prob=0.), epochs=1, seed=0, recipe=Recipe('sgd', 0., 20, flips=True),
-        task_kwargs={'ratio': 'area'},
-        labeller=lambda model, mixed, target, masks: (seen.append((target.original, masks)), target.lam)[1])
-    flipped = 0
-    for image, mask in zip(*(torch.cat(parts) for parts in zip(*seen))):
-        which = int(image[0, 0, 0]) - 1
-        is_flipped = image[2, 0, 0] == 6
+    data, flipped = _places(40, 6), 0
+    for image, mask in zip(*_seen(data, _Keeps(), Recipe('sgd', 0., 20, flips=True))):
+        which, is_flipped = int(image[0, 0, 0]) - 1, image[2, 0, 0] == 6
         flipped += int(is_flipped)
         own = [part[which].flip(-1) if is_flipped else part[which] for part in (data.images, data.masks)]
         assert torch.equal(image, own[0]) and torch.equal(mask, own[1])

@@ -5,17 +5,15 @@ from benchmarks.labels.truth import comparable, true_shares
 from timm_sumix import MixedTarget
 
 
-def _target(kept, labels=None):
+def _target(kept, labels):
     """Return the target of images mixed with those half a batch further on, of whose pixels `kept` are their own."""
-    count = len(kept)
-    labels = torch.arange(count) if labels is None else labels
-    mask = kept.unsqueeze(1)
-    index = torch.arange(count).roll(count // 2)
-    return MixedTarget(labels, mask.float().mean((1, 2, 3)), count, index=index, mask=mask)
+    mask, index = kept.unsqueeze(1), torch.arange(len(kept)).roll(len(kept) // 2)
+    return MixedTarget(labels, mask.float().mean((1, 2, 3)), len(kept), index=index, mask=mask)
 
 
 def _true_shares(first, second, kept):
-    return true_shares(torch.cat([first, second]), _target(torch.cat([kept, kept])))[:len(first)]
+    target = _target(torch.cat([kept, kept]), torch.arange(2 * len(kept)))
+    return true_shares(torch.cat([first, second]), target)[:len(first)]
 
 
 def _reference_true_lam(first, second, kept):
