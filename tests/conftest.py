@@ -21,8 +21,9 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(autouse=True)
-def main_module(monkeypatch):
-    """Put the main module back after a test: the launcher puts the train script in its place."""
+def as_in_a_process_of_its_own(monkeypatch):
+    """Seed what is drawn, and put the main module back afterwards: the launcher puts the train script in its place."""
+    torch.manual_seed(0)
     monkeypatch.setitem(sys.modules, '__main__', sys.modules['__main__'])
 
 
@@ -40,7 +41,6 @@ def image_folder(tmp_path_factory):
 @pytest.fixture
 def launch(monkeypatch, image_folder, train_script, tmp_path):
     """Return a function that runs the launcher in this process and returns the run's output folder."""
-    torch.manual_seed(0)
     torch._dynamo.reset()  # a run is a process of its own: nothing was compiled before, for other sizes
 
     def run(*arguments, name='run', model='test_resnet', script=train_script, data=image_folder):

@@ -1,17 +1,34 @@
-"""What several tests start from: random outputs and labels, a folder of small pictures, a run and its summary."""
+"""What several tests start from: models, random outputs, slow references, small pictures, a run and its summary."""
 import csv
 import pickle
 
 import numpy as np
+import timm
 import torch
 import torchvision
 from PIL import Image
 
-from timm_sumix import MixedTarget, ModelOutput
+from timm_sumix import MixedTarget, ModelOutput, SUMixMixup, SUMixTask
 from timm_sumix.correction import RATIOS
 
 # every formula, by its name
 FORMULAS = {name: kind() for name, kind in RATIOS.items()}
+
+
+def small_model(name='test_resnet', **kwargs):
+    """Return a model of ten classes; the last map of a test_resnet has several places for images of 32 x 32 pixels."""
+    own = {'output_stride': 8} if name == 'test_resnet' else {}
+    return timm.create_model(name, **{'num_classes': 10, **own, **kwargs})
+
+
+def random_images(count=6, side=32):
+    return torch.randn(count, 3, side, side), torch.arange(count) % 10
+
+
+def make_task(model, mode='pair', mixup=None, verbose=False, **options):
+    """Return a task of ten classes that mixes by CutMix, or with other arguments for SUMixMixup in `mixup`."""
+    mixing = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': mode, 'num_classes': 10, **(mixup or {})}
+    return SUMixTask(model, SUMixMixup(**mixing), verbose=verbose, **options)
 
 
 def random_batch(size, num_classes, scale=3., dtype=torch.float32, head=True, seed=0):
@@ -51,6 +68,33 @@ def write_image_folder(root, train, side):
                 pixels[..., label % 3] += 40 * label
                 Image.fromarray(pixels.astype('uint8')).save(folder / f'{i}.png')
     return root
+
+
+def reference_changes(mixed, original, target, i, keep_own=True):
+    """Return mixed image i's prediction less its first image's without the partner's class, and the other way round.
+
+    With keep_own a class that both have stays.
+    """
+    j = target.index[i]
+    labels = target.labels[i], target.labels[j]
+    q, changes = mixed.logits[i].softmax(0), []
+    for own, other in ((i, labels[1]), (j, labels[0])):
+        p = original.logits[own].softmax(0).clone()
+        if labels[0] != labels[1] or not keep_own:
+            p[other] = 0.
+        changes.append(q - p)
+    return changes
+
+
+def reference_dense(labels, partners, lam, num_classes, smoothing=0.):
+    """Return soft targets [N, C] of classes [N], or of rows of labels [N, C], which are smoothed towards 0.5."""
+    if labels.ndim == 1:
+        labels, partners = torch.eye(num_classes)[labels], torch.eye(num_classes)[partners]
+        off_value = smoothing / num_classes
+    else:
+        off_value = smoothing / 2
+    first, second = labels * (1 - smoothing) + off_value, partners * (1 - smoothing) + off_value
+    return torch.stack([share * a + (1 - share) * b for share, a, b in zip(lam, first, second)])
 
 
 def digit_canvases(count=128):

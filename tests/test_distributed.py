@@ -1,7 +1,10 @@
 """Two processes compute what one does on the same samples, for a model whose samples do not see each other."""
+from functools import partial
+
 import pytest
 import timm
 import torch
+from helpers import make_task, small_model
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 from timm.task import FeatureDistillationTask, LogitDistillationTask
 
@@ -10,15 +13,11 @@ from timm_sumix.region import Mixing
 
 SETTINGS = {
     'default': {},
-    'two passes': {'original_pass': 'no-grad'},
-    'feature': {'ratio': 'feature'},
-    'similarity': {'ratio': 'similarity'},
-    'area': {'ratio': 'area'},
+    'two passes': {'ratio': 'combined', 'original_pass': 'no-grad'},
     'term': {'gamma': 0.5},
     'term of two passes': {'gamma': 0.5, 'original_pass': 'grad'},
     'term without gradient': {'gamma': 0.5, 'original_pass': 'no-grad'},
-    'term alone': {'ratio': 'area', 'gamma': 0.5},
-    'binary': {'criterion': BinaryCrossEntropy()},
+    'binary': {'criterion': BinaryCrossEntropy(), 'ratio': 'evidence'},
     'distilled': {'distillation': LogitDistillationTask, 'gamma': 0.5},
     'features distilled': {'distillation': FeatureDistillationTask},
 }
@@ -47,9 +46,16 @@ def _gradients(setting, rows):
     """Return the gradients [P] of each step of SGD on some rows of the batches."""
     torch.manual_seed(0)
     # its head reads the map, so that logits can be unmixed
-    model = timm.create_model('test_vit', num_classes=4, img_size=32, global_pool='avg', class_token=False)
-    mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=4)
-    task = _create_task(model, mixup, **SETTINGS[setting])
+    student, teacher = (
+        timm.create_model(name, num_classes=4, img_size=32, global_pool='avg', class_token=False)
+        for name in ('test_vit', 'test_vit2'))
+    options, mixup = dict(SETTINGS[setting]), SUMixMixup(mixup_alpha=0., cutmix_alpha=1., num_classes=4)
+    distillation = options.pop('distillation', None)
+    if distillation:
+        own = distillation(student, teacher, SoftTargetCrossEntropy(), verbose=False)
+        task = SUMixDistillationTask(own, mixup, verbose=False, **options)
+    else:
+        task = SUMixTask(student, mixup, verbose=False, **options)
     if torch.distributed.is_initialized():
         task.prepare_distributed(device_ids=[torch.device('cpu')])
     parameters = list(task.get_trainable_module().parameters())
@@ -62,28 +68,28 @@ def _gradients(setting, rows):
     return steps
 
 
-def _create_task(model, mixup, distillation=None, **kwargs):
-    if distillation is None:
-        return SUMixTask(model, mixup, verbose=False, **kwargs)
-    teacher = timm.create_model('test_vit2', num_classes=4, img_size=32, global_pool='avg', class_token=False)
-    own = distillation(model, teacher, SoftTargetCrossEntropy(), verbose=False)
-    return SUMixDistillationTask(own, mixup, verbose=False, **kwargs)
-
-
-def _process(rank, folder):
+def _process(rank, folder, run):
+    """Save what run(rank) returns, as one of two processes."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    rows = slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)
-    torch.save({setting: _gradients(setting, rows) for setting in SETTINGS}, f'{folder}/{rank}.pt')
+    torch.save(run(rank), f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()
 
 
-def _uneven_process(rank, folder, options):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/uneven', rank=rank, world_size=2)
+def _run_two(run, folder):
+    """Return what run(rank) returns in each of two processes."""
+    torch.multiprocessing.spawn(_process, (folder, run), nprocs=2)
+    return [torch.load(folder / f'{rank}.pt', weights_only=False) for rank in (0, 1)]
+
+
+def _all_gradients(rank):
+    return {setting: _gradients(setting, slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)) for setting in SETTINGS}
+
+
+def _train_unevenly(options, rank):
     torch.manual_seed(0)
-    model = timm.create_model('test_resnet', num_classes=4, output_stride=8)
-    task = SUMixTask(model, SUMixMixup(0., 1., num_classes=4), verbose=False, **options)
+    model = small_model(num_classes=4)
+    task = make_task(model, 'batch', {'num_classes': 4}, **options)
     task.setup_ema(decay=0.5)
     task.prepare_distributed(device_ids=[torch.device('cpu')], broadcast_buffers=False)
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.1)
@@ -95,27 +101,22 @@ def _uneven_process(rank, folder, options):
         optimizer.step()
         optimizer.zero_grad()
         task.update_ema(step=step)
-    weights = torch.cat([parameter.detach().flatten() for parameter in task.get_trainable_module().parameters()])
-    average = torch.cat([value.flatten() for value in task.get_trainable_module(ema=True).parameters()])
-    metrics = task.pop_metrics().values()
-    torch.save([weights, average, *metrics], f'{folder}/uneven{rank}')
-    torch.distributed.destroy_process_group()
+    weights, average = (
+        torch.cat([value.detach().flatten() for value in task.get_trainable_module(ema=ema).parameters()])
+        for ema in (False, True))
+    return [weights, average, *task.pop_metrics().values()]
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'gamma': 0.5}, {'original_pass': 'no-grad'}, {'gamma': 0.5, 'original_pass': 'grad'}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'gamma': 0.5}, {'gamma': 0.5, 'original_pass': 'grad'}], ids=str)
 def test_processes_stay_equal_where_batches_differ_in_size_and_in_being_mixed(tmp_path, options):
-    torch.multiprocessing.spawn(_uneven_process, (tmp_path, options), nprocs=2)
-    first, second = (torch.load(tmp_path / f'uneven{rank}', weights_only=False) for rank in (0, 1))
+    first, second = _run_two(partial(_train_unevenly, options), tmp_path)
     assert all(torch.equal(torch.as_tensor(one), torch.as_tensor(other)) for one, other in zip(first, second))
     assert first[0].isfinite().all() and len(first) == 7  # five metrics
 
 
 @pytest.fixture(scope='module')
 def of_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('distributed')
-    torch.multiprocessing.spawn(_process, (folder,), nprocs=2)
-    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+    return _run_two(_all_gradients, tmp_path_factory.mktemp('distributed'))
 
 
 @pytest.mark.parametrize('setting', list(SETTINGS))

@@ -5,12 +5,13 @@ torch's FakeTensorMode computes shapes, dtypes and devices alone, and needs no G
 import pytest
 import timm
 import torch
+from helpers import make_task
 from timm.loss import BinaryCrossEntropy
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import timm_sumix.mixing.mixup as mixing
-from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask
+from timm_sumix import SUMixOptions
 from timm_sumix.correction import RATIOS
 from timm_sumix.mixing import MODES
 from timm_sumix.mixing.draws import Draws, Part
@@ -53,10 +54,10 @@ class _NoTransfers(TorchDispatchMode):
 def _draw_for_batch(policies, probs, prob, x):
     """Draw from the last policy; what it draws on the host has no values in this mode, and is drawn out of it."""
     policy = policies[-1]
-    if isinstance(policy, (CutMix, MixUp)):
-        with unset_fake_temporarily(), torch.device('cpu'):
-            return Draws([Part(policy, policy.draw(1, x, len(x)))])
-    return Draws([Part(policy, policy.draw(1, x, len(x)))])
+    if not isinstance(policy, (CutMix, MixUp)):
+        return Draws([Part(policy, policy.draw(1, x, len(x)))])
+    with unset_fake_temporarily(), torch.device('cpu'):
+        return Draws([Part(policy, policy.draw(1, x, len(x)))])
 
 
 def _pretend(module):
@@ -67,17 +68,16 @@ def _pretend(module):
                     tensors[key] = kind(torch.empty(tensor.shape, dtype=tensor.dtype))
 
 
-def _step(model='test_resnet', size=96, criterion=None, task_kwargs=None, masked=False, global_pool=None, **mixing):
-    mixup = SUMixMixup(**{'mixup_alpha': 0., 'cutmix_alpha': 1., 'num_classes': 10, **mixing})
+def _step(model='test_resnet', size=96, criterion=None, options=None, masked=False, model_kwargs=None, **mixup):
     with unset_fake_temporarily(), torch.device('cpu'):  # values are read when a model is made, and prepared
-        model = timm.create_model(model, num_classes=10, **({'global_pool': global_pool} if global_pool else {}))
-        task = SUMixTask(model, mixup, criterion, verbose=False, **(task_kwargs or {}))
+        model = timm.create_model(model, num_classes=10, **(model_kwargs or {}))
+        task = make_task(model, mixup=mixup, criterion=criterion, **(options or {}))
         task.prepare(torch.randn(1, 3, size, size))
     _pretend(task.get_trainable_module())
     for count in (5, 4):
         x, labels = torch.randn(count, 3, size, size), torch.randint(0, 10, (count,))
         with _NoTransfers():
-            result = task(*mixup(x, labels, torch.rand(count, 1, size, size))) if masked else task(x, labels)
+            result = task(*task.mixup(x, labels, torch.rand(count, 1, size, size))) if masked else task(x, labels)
         assert {value.device.type for value in result.values()} == {'cuda'}
         assert result['output'].dtype == torch.float16 and result['loss'].dtype == torch.float32
 
@@ -95,21 +95,17 @@ def test_every_policy_stays_on_the_device_with_and_without_masks_of_objects(poli
     {'ratio': 'released', 'gamma': 0.5, 'uncertainty': 'logits'}], ids=str)
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
 def test_every_setting_stays_on_the_device(options, mode):
-    _step(mode=mode, task_kwargs=options)
+    _step(mode=mode, options=options)
 
 
 @pytest.mark.parametrize('kwargs', [
     {'model': 'test_vit', 'size': 160}, {'model': 'test_convnext'}, {'model': 'swin_s3_tiny_224', 'size': 224},
-    *({'model': 'test_vit', 'size': 160, 'global_pool': 'avg', 'task_kwargs': options}  # logits of tokens
-      for options in ({'ratio': 'similarity'}, {'gamma': 0.5})),
+    *({'model': 'test_vit', 'size': 160, 'model_kwargs': {'global_pool': 'avg'}, 'options': options}
+      for options in ({}, {'gamma': 0.5})),  # logits of tokens
     {'criterion': BinaryCrossEntropy()}], ids=str)
 @pytest.mark.parametrize('mode', ['pair', 'elem'])
 def test_maps_of_every_kind_and_a_binary_criterion_stay_on_the_device(kwargs, mode):
     _step(mode=mode, **kwargs)
-
-
-def _reads_a_value(mixed, original, target):
-    return target.lam * float(target.lam.mean())
 
 
 def _assigns_a_number(mixed, original, target):
@@ -118,13 +114,11 @@ def _assigns_a_number(mixed, original, target):
     return lam
 
 
-def _mixes_devices(mixed, original, target):
-    return target.lam * torch.rand(len(target), device='cpu')
-
-
 @pytest.mark.parametrize('ratio, error, message', [
-    (_reads_a_value, DataDependentOutputException, None), (_assigns_a_number, AssertionError, 'from cpu to cuda'),
-    (_mixes_devices, RuntimeError, 'two (different )?devices')])
+    (lambda mixed, original, target: target.lam * float(target.lam.mean()), DataDependentOutputException, None),
+    (_assigns_a_number, AssertionError, 'from cpu to cuda'),
+    (lambda mixed, original, target: target.lam * torch.rand(len(target), device='cpu'), RuntimeError,
+     'two (different )?devices')])
 def test_what_makes_the_host_wait_or_mixes_devices_is_found(ratio, error, message):
     with pytest.raises(error, match=message):
-        _step(mode='elem', task_kwargs={'ratio': ratio, 'original_pass': 'none'})
+        _step(mode='elem', options={'ratio': ratio, 'original_pass': 'none'})

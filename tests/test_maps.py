@@ -2,19 +2,16 @@
 import copy
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
+from helpers import make_task, random_images
 from torch import nn
 
-from timm_sumix import SUMixMixup, SUMixOptions, SUMixTask, correct
+from timm_sumix import SUMixMixup, SUMixOptions, correct
 from timm_sumix.maps import features_by_place, find_map, with_features
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
 
 
 def _model(name='test_resnet', **kwargs):
@@ -23,25 +20,15 @@ def _model(name='test_resnet', **kwargs):
     return timm.create_model(name, num_classes=10, **kwargs)
 
 
-def _task(model, verbose=False, **options):
-    return SUMixTask(model, SUMixMixup(0., 1., mode='pair', num_classes=10), verbose=verbose, **options)
-
-
-def _images(count, side):
-    return torch.randn(count, 3, side, side), torch.arange(count)
-
-
 @pytest.mark.parametrize('name, side, grid', [
     pytest.param('coat_tiny', 224, (7, 7), marks=pytest.mark.slow),
     ('crossvit_tiny_240', 240, (14, 14)), ('efficientvim_m1', 224, (4, 4)), ('pit_ti_224', 224, (7, 7))])
-@pytest.mark.parametrize('original_pass', ['none', 'no-grad'])
-def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_output(
-        name, side, grid, original_pass):
+@pytest.mark.parametrize('made', ['none', 'no-grad'])
+def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_output(name, side, grid, made):
     model = _model(name)
     if not hasattr(model, 'forward_intermediates'):  # CrossViT of timm 1.0.27: no map, and a warning says so
         pytest.skip(f'timm {timm.__version__} gives no maps of {name}')
-    task = _task(model, original_pass=original_pass, ratio='combined')
-    images, labels = _images(2, side)
+    task, (images, labels) = make_task(model, original_pass=made, ratio='combined'), random_images(2, side)
     mixed, target = task.mixup(images, labels)
     result, module = task(mixed, target), task.get_trainable_module()
     assert module.found.source == 'forward_intermediates' and not module.found.head_reads_map
@@ -49,21 +36,21 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
     with torch.no_grad():
-        output, unmixed = module(mixed, *((None, target.mixing) if original_pass == 'none' else (images,)))
+        output, unmixed = module(mixed, *((None, target.mixing) if made == 'none' else (images,)))
         torch.testing.assert_close(output.logits, model(mixed))
     assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0
     # a second pass gives the logits, so that features need not be averaged
-    given, lacking = ('features', 'logits') if original_pass == 'none' else ('logits', 'features')
+    given, lacking = ('features', 'logits') if made == 'none' else ('logits', 'features')
     assert getattr(unmixed, given).std() > 0 and getattr(unmixed, lacking) is None
 
 
 @pytest.mark.parametrize('name', ['coat_lite_tiny', 'volo_d1_224', 'tnt_s_legacy_patch16_224'])
 def test_a_class_token_is_found_for_images_of_another_size_than_the_models_usual_one(name):
     model = _model(name, img_size=160).eval()
-    mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*_images(2, 160))
+    mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*random_images(2, 160))
     assert find_map(model, mixed[:1])[:2] == ('forward_features', False)
     with pytest.raises(ValueError, match='the uncertainty term needs logits of the unmixed images'):
-        _task(model, gamma=0.5).prepare(mixed)
+        make_task(model, gamma=0.5).prepare(mixed)
     combined, evidence, two = (
         correct(model, mixed, target, SUMixOptions(ratio, original_pass=made))
         for ratio, made in (('combined', 'none'), ('evidence', 'none'), ('evidence', 'no-grad')))
@@ -84,23 +71,21 @@ def test_the_grid_of_tokens_is_the_models_own(name, size, grid, kwargs):
     assert features_by_place(model, maps, size).shape[1:3] == grid
 
 
-class _Layout:
-    num_features = 5
-    num_prefix_tokens = 1
+LAYOUT = SimpleNamespace(num_features=5, num_prefix_tokens=1)
 
 
 def test_every_layout_gives_the_same_map():
     maps = torch.randn(3, 5, 4, 6)
     tokens = torch.cat([torch.randn(3, 1, 5), maps.flatten(2).mT], dim=1)
     for model, layout in (
-            (_Layout(), maps), (_Layout(), maps.permute(0, 2, 3, 1)), (_Layout(), tokens),
+            (LAYOUT, maps), (LAYOUT, maps.permute(0, 2, 3, 1)), (LAYOUT, tokens),
             # of a model that has neither attribute: channels first, and a class token where the others form a grid
             (nn.Identity(), maps), (nn.Identity(), tokens), (nn.Identity(), tokens[:, 1:])):
         assert torch.equal(features_by_place(model, layout, (64, 96)), maps.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize('model, maps', [
-    (_Layout(), torch.zeros(3, 5)), (_Layout(), torch.zeros(3, 12, 5)), (_Layout(), [torch.zeros(3, 5, 4, 4)]),
+    (LAYOUT, torch.zeros(3, 5)), (LAYOUT, torch.zeros(3, 12, 5)), (LAYOUT, [torch.zeros(3, 5, 4, 4)]),
     (nn.Identity(), torch.zeros(3, 2, 5)),  # tokens of a class and of distillation
     (nn.Identity(), torch.zeros(3, 14, 5))])
 def test_what_has_no_place_is_refused(model, maps):
@@ -147,8 +132,8 @@ def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwar
     for options in (
             {}, {'ratio': 'feature'}, {'ratio': 'similarity'}, {'ratio': 'evidence', 'original_pass': 'no-grad'}):
         caplog.clear()
-        task = _task(create(), verbose=True, **options)
-        mixed, target = task.mixup(*_images(4, side))
+        task = make_task(create(), verbose=True, **options)
+        mixed, target = task.mixup(*random_images(4, side))
         for _ in range(2):
             result = task(mixed, target)
         result['loss'].backward()
@@ -157,18 +142,18 @@ def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwar
         warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
         assert re.search(f'{reason}.*labels stay as they are by area', warning) and not recwarn.list
         assert not task.get_trainable_module().found.source
-    task = _task(create(), gamma=0.5)
+    task = make_task(create(), gamma=0.5)
     for _ in range(2):  # in a later step too
         with pytest.raises(ValueError, match=f"the uncertainty term needs logits .*{reason}.*use original_pass 'grad'"):
             task(mixed, target)
-    task = _task(create(), ratio='similarity', original_pass='no-grad')  # which the warning names
+    task = make_task(create(), ratio='similarity', original_pass='no-grad')  # which the warning names
     assert not torch.allclose(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-7)
 
 
 def test_later_images_of_which_the_map_is_a_single_place_keep_the_area_which_one_warning_says(caplog):
-    task = _task(_model(), verbose=True)
-    task.prepare(_images(1, 64)[0])
-    mixed, target = task.mixup(*_images(4, 32))
+    task = make_task(_model(), verbose=True)
+    task.prepare(random_images(1, 64)[0])
+    mixed, target = task.mixup(*random_images(4))
     for _ in range(2):
         torch.testing.assert_close(task(mixed, target)['lam'], target.lam)
     warning, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
@@ -180,37 +165,29 @@ def test_an_error_of_the_model_is_raised_and_does_not_pass_for_knowledge(monkeyp
         raise RuntimeError('out of memory')
 
     monkeypatch.setattr(_Pooled, 'forward_head', fail)
-    for run in (lambda: find_map(_Pooled(), _images(1, 8)[0]), lambda: _task(_Pooled())(*_images(4, 8))):
-        with pytest.raises(RuntimeError, match='out of memory'):
-            run()
+    with pytest.raises(RuntimeError, match='out of memory'):
+        make_task(_Pooled())(*random_images(4, 8))
 
 
 def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
-    model, stems = _model(in_chans=1, drop_rate=0.5).train(), []
+    model, stems, modes = _model(in_chans=1, drop_rate=0.5).train(), [], []
     model.bn1.eval()  # frozen by its user
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    state, parts = torch.get_rng_state(), dict(vars(model))
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    parts, train = dict(vars(model)), model.conv1.train
+    # as modules of timm 1.0.27 that clear there what they keep for eval mode
+    model.conv1.train = lambda mode=True: (modes.append(mode), train(mode))[1]
     found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
-    assert found[:2] == ('forward_features', True)
+    assert found[:2] == ('forward_features', True) and modes == [False, True]
     assert torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
-    task = _task(_model())
-    task.prepare(_images(4, 64)[0])
+    task = make_task(_model())
+    task.prepare(random_images(4, 64)[0])
     task.get_eval_model().conv1.register_forward_hook(lambda *_: stems.append(1))
     for count in (4, 6, 4):
-        task(*_images(count, 64))
+        task(*random_images(count, 64))
     assert len(stems) == 3
-
-
-def test_looking_for_the_map_leaves_no_module_in_eval_mode():
-    model, modes = _model().train(), []
-    train = model.conv1.train
-    # as modules of timm 1.0.27 that clear there what they keep for eval mode
-    model.conv1.train = lambda mode=True: (modes.append(mode), train(mode))[1]
-    _task(model).prepare(_images(1, 64)[0])
-    assert modes == [False, True] and model.conv1.training
 
 
 @pytest.mark.parametrize('name, kwargs, reads_map', [
@@ -248,13 +225,13 @@ def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
 # A head that is called again
 
 @pytest.mark.parametrize('name, side, options, compiled', [
-    *(('mobilenetv4_conv_small', 64, options, False) for options in ({}, {'ratio': 'similarity'}, {'gamma': 0.5})),
+    *(('mobilenetv4_conv_small', 64, options, False) for options in ({}, {'ratio': 'combined'}, {'gamma': 0.5})),
     ('mobilenetv4_conv_small', 64, {'gamma': 0.5}, True), ('levit_128s', 128, {}, False)])
 def test_batch_norm_in_a_head_counts_the_mixed_batch_once(name, side, options, compiled):
     torch._dynamo.reset()
     model = _model(name, **({'img_size': side} if 'levit' in name else {}))
-    plain, task = copy.deepcopy(model), _task(model, **options)
-    mixed, target = task.mixup(*_images(6, side))
+    plain, task = copy.deepcopy(model), make_task(model, **options)
+    mixed, target = task.mixup(*random_images(6, side))
     if compiled:
         task.compile(backend='eager')
     plain(mixed)
@@ -265,16 +242,17 @@ def test_batch_norm_in_a_head_counts_the_mixed_batch_once(name, side, options, c
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, msg=key)
         assert 'num_batches_tracked' not in key or value == 1
-    flags = [(one.training, getattr(one, 'track_running_stats', None)) for one in model.modules()]
-    assert flags == [(one.training, getattr(one, 'track_running_stats', None)) for one in plain.modules()]
+    flags, plains = (
+        [(one.training, getattr(one, 'track_running_stats', None)) for one in own.modules()] for own in (model, plain))
+    assert flags == plains
 
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_convnext', 'mobilenetv4_conv_small'])
-@pytest.mark.parametrize('options', [{}, {'ratio': 'similarity'}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'ratio': 'combined'}], ids=str)
 def test_dropout_in_a_head_draws_once(name, options):
     model, states = _model(name, drop_rate=0.5), []
-    task = _task(model, **options)
-    mixed, target = task.mixup(*_images(6, 64))
+    task = make_task(model, **options)
+    mixed, target = task.mixup(*random_images(6, 64))
     task.prepare(mixed)
     for run in (lambda: model(mixed), lambda: task(mixed, target)['output']):
         torch.manual_seed(1)

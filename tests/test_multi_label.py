@@ -1,23 +1,18 @@
 """Images of several classes, or of none."""
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
+from helpers import make_task, reference_dense, small_model
+from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
-from timm_sumix import FastCollateSUMix, MixedTarget, ModelOutput, SUMixLoss, SUMixMixup, SUMixTask, correct
+from timm_sumix import FastCollateSUMix, MixedTarget, ModelOutput, SUMixLoss, SUMixMixup, correct
 from timm_sumix.correction import RATIOS
 from timm_sumix.options import SUMixOptions
 from timm_sumix.preview import draw_preview
 
 CUTMIX = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'pair', 'num_classes': 5, 'multi_label': True}
 USES_CLASSES = ('combined', 'similarity', 'released')
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    return timm.create_model('test_resnet', num_classes=5, output_stride=8)
 
 
 def _batch(size=6):
@@ -28,50 +23,37 @@ def _batch(size=6):
     return torch.randn(size, 3, 64, 64, generator=generator), labels
 
 
-def _reference_target(labels, lam, smoothing):
-    smoothed = (labels * (1 - smoothing) + smoothing / 2).tolist()
-    return torch.tensor([
-        [share * a + (1 - share) * b for a, b in zip(own, partner)]
-        for share, own, partner in zip(lam.tolist(), smoothed, smoothed[::-1])])
-
-
 @pytest.mark.parametrize('smoothing, criterion', [(0., None), (0.1, None), (0.1, BinaryCrossEntropy(smoothing=0.))])
 @pytest.mark.parametrize('ratio', [ratio for ratio in RATIOS if ratio not in USES_CLASSES])
-def test_the_loss_is_binary_cross_entropy_under_corrected_shares(model, ratio, smoothing, criterion):
-    torch.manual_seed(0)
-    mixup = SUMixMixup(**CUTMIX, label_smoothing=smoothing)
-    task = SUMixTask(model, mixup, criterion, ratio=ratio, verbose=False)
-    images, labels = _batch()
-    mixed, target = mixup(images, labels)
+def test_the_loss_is_binary_cross_entropy_under_corrected_shares(ratio, smoothing, criterion):
+    mixup, (images, labels) = {**CUTMIX, 'label_smoothing': smoothing}, _batch()
+    task = make_task(small_model(num_classes=5), mixup=mixup, criterion=criterion, ratio=ratio)
+    mixed, target = task.mixup(images, labels)
     result = task(mixed, target)
     assert (result['lam'] != target.area).any() == (ratio != 'area')
-    wanted = _reference_target(labels, result['lam'], smoothing)
+    wanted = reference_dense(labels, labels.flip(0), result['lam'], 5, smoothing)
     torch.testing.assert_close(target.soft_target(result['lam']), wanted)
-    p = result['output'].double().sigmoid()
-    expected = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean()
-    torch.testing.assert_close(result['loss'].double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], wanted))
     result['loss'].backward()
     assert task.pop_metrics()['shift'] > 0 or ratio == 'area'
 
 
 def test_targets_by_area_are_those_of_timm():
-    mixup_target = pytest.importorskip('timm.data.mixup').mixup_target
     labels, lam = _batch()[1], torch.tensor(0.3)
     try:
         expected = mixup_target(labels, 5, lam, 0.1, multi_label=True)
     except TypeError:
         pytest.skip('this timm mixes no multi-label targets')
-    own = MixedTarget(labels, lam.expand(6), 5, smoothing=0.1)
-    torch.testing.assert_close(own.soft_target(), expected)
+    torch.testing.assert_close(MixedTarget(labels, lam.expand(6), 5, smoothing=0.1).soft_target(), expected)
 
 
 @pytest.mark.parametrize('ratio', USES_CLASSES)
-def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(model, ratio):
+def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(ratio):
     with pytest.raises(ValueError, match=f"ratio '{ratio}' (compares what is predicted of one class|needs SoftTarget)"):
-        SUMixTask(model, SUMixMixup(**CUTMIX), ratio=ratio, verbose=False)
+        make_task(small_model(num_classes=5), mixup=CUTMIX, ratio=ratio)
     mixed, target = SUMixMixup(**CUTMIX)(*_batch())
     with pytest.raises(ValueError, match=f"ratio '{ratio}' compares what is predicted of one class"):
-        correct(model.eval(), mixed, target, SUMixOptions(ratio=ratio))
+        correct(small_model(num_classes=5), mixed, target, SUMixOptions(ratio=ratio))
 
 
 @pytest.mark.parametrize('kwargs, message', [
@@ -79,34 +61,22 @@ def test_a_ratio_that_asks_for_one_class_is_refused_by_its_name(model, ratio):
     ({'criterion': SoftTargetCrossEntropy()}, 'the criterion must be a binary one, got SoftTargetCrossEntropy'),
     ({'criterion': torch.nn.CrossEntropyLoss()}, 'the criterion must be a binary one, got CrossEntropyLoss'),
     ({'criterion': F.cross_entropy}, 'the criterion must be a binary one, got cross_entropy')])
-def test_what_is_of_one_class_is_refused_by_the_task_and_by_the_loss_alone(model, kwargs, message):
+def test_what_is_of_one_class_is_refused_by_the_task_and_by_the_loss_alone(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        SUMixTask(model, SUMixMixup(**CUTMIX), ratio='evidence', verbose=False, **kwargs)
+        make_task(small_model(num_classes=5), mixup=CUTMIX, ratio='evidence', **kwargs)
     _, target = SUMixMixup(**CUTMIX)(*_batch())
     base = kwargs.get('criterion', BinaryCrossEntropy())
     with pytest.raises(ValueError, match=message):
         SUMixLoss(base, ratio='area', gamma=kwargs.get('gamma', 0.))(ModelOutput(torch.randn(6, 5)), None, target)
 
 
-def test_masks_tell_the_shares(model):
-    objects = torch.zeros(6, 1, 64, 64)
-    objects[..., 10:30, 20:50] = 1.
-    mixup = SUMixMixup(**CUTMIX)
-    mixed, target = mixup(*_batch(), objects)
-    result = SUMixTask(model, mixup, ratio='evidence', verbose=False)(mixed, target)
-    assert target.exact.any()
-    torch.testing.assert_close(result['lam'][target.exact], target.lam[target.exact])
-
-
-def test_in_eval_mode_and_without_mixing_the_labels_are_as_they_are(model):
-    mixup = SUMixMixup(**CUTMIX, label_smoothing=0.)
-    task = SUMixTask(model, mixup, ratio='evidence', verbose=False)
+def test_in_eval_mode_and_without_mixing_the_labels_are_as_they_are():
+    task = make_task(small_model(num_classes=5), mixup={**CUTMIX, 'label_smoothing': 0.}, ratio='evidence')
     images, labels = _batch()
-    mixup.mixup_enabled = False
-    result = task(images, labels)
-    torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], labels))
-    result = task.eval()(images, labels)
-    torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], labels))
+    task.mixup.mixup_enabled = False
+    for one in (task, task.eval()):
+        result = one(images, labels)
+        torch.testing.assert_close(result['loss'], F.binary_cross_entropy_with_logits(result['output'], labels))
 
 
 def test_only_where_all_labels_agree_a_share_says_nothing():
@@ -135,11 +105,8 @@ def test_a_preview_names_several_classes_or_none(tmp_path, monkeypatch):
     (torch.zeros(4, 3), ValueError, r'must have shape \[N, 5\], got \[4, 3\]'),
     (torch.full((4, 5), torch.nan), ValueError, r'must be in \[0, 1\], got values from nan to nan'),
     (torch.full((4, 5), 2.), ValueError, r'must be in \[0, 1\], got values from 2.0 to 2.0')])
-def test_labels_of_another_kind_are_an_error(labels, error, message):
+def test_labels_of_another_kind_are_an_error_as_are_rows_where_one_class_is_expected(labels, error, message):
     with pytest.raises(error, match=f'with multi_label, labels {message}'):
         SUMixMixup(**CUTMIX)(torch.randn(4, 3, 8, 8), labels)
-
-
-def test_rows_of_labels_are_an_error_where_one_class_is_expected():
     with pytest.raises(TypeError, match='labels must be an int64 tensor of class indices'):
         SUMixMixup(**{**CUTMIX, 'multi_label': False})(torch.randn(4, 3, 8, 8), torch.zeros(4, 5))

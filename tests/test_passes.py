@@ -1,12 +1,14 @@
 """The passes: a model is called as it is, and what it does not tell is an error once it is read."""
+import copy
+
 import pytest
-import timm
 import torch
+from helpers import make_task, random_images, small_model
 from timm.task import ClassificationTask
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from timm_sumix import MixedTarget, Ratio, SUMixMixup, SUMixOptions, SUMixTask, correct
+from timm_sumix import MixedTarget, Ratio, SUMixMixup, SUMixOptions, correct
 from timm_sumix.correction import RATIOS
 from timm_sumix.mixing import MODES
 
@@ -16,25 +18,8 @@ OPTIONS = [
     {'ratio': 'similarity', 'gamma': 0.5, 'original_pass': 'grad'}]
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def _model(**kwargs):
-    return timm.create_model('test_resnet', num_classes=10, output_stride=8, **kwargs)
-
-
-def _mixup(mode='pair'):
-    return SUMixMixup(0., 1., mode=mode, num_classes=10)
-
-
-def _task(model, **options):
-    return SUMixTask(model, _mixup(), verbose=False, **options)
-
-
-def _images(count=6):
-    return torch.randn(count, 3, 32, 32), torch.arange(count)
+def _mixed():
+    return SUMixMixup(0., 1., mode='pair', num_classes=10)(*random_images())
 
 
 def _compile(task, how):
@@ -52,10 +37,10 @@ def _compile(task, how):
     *(({}, how) for how in ('task.compile', 'trainable_module', 'task')),
     ({'ratio': 'similarity', 'original_pass': 'no-grad'}, 'task.compile')], ids=str)
 def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(options, how):
-    model = _model().eval()
-    task = _task(model, **options)
+    model = small_model().eval()
+    task = make_task(model, **options)
     passes = 1 if task.criterion.options.resolved_pass == 'none' else 2
-    mixed, target = task.mixup(*_images())
+    mixed, target = task.mixup(*random_images())
     expected, calls = model(mixed), []
     compiled = _compile(task, how)
     model.register_forward_pre_hook(lambda _, inputs: calls.append('before') or (2. * inputs[0],))
@@ -71,13 +56,13 @@ def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(opt
 
 @pytest.mark.parametrize('register', ['register_full_backward_hook', 'register_full_backward_pre_hook'])
 def test_backward_hooks_of_the_model_itself_are_refused_and_those_of_its_parts_called(register):
-    model, calls = _model(), []
+    model, calls = small_model(), []
     getattr(model.conv1, register)(lambda *_: calls.append(1) and None)
-    _task(model)(*_images())['loss'].backward()
+    make_task(model)(*random_images())['loss'].backward()
     assert calls == [1]
     getattr(model, register)(lambda *_: None)
     with pytest.raises(ValueError, match='has backward hooks, which are left out: put them on its parts'):
-        _task(model)(*_images())
+        make_task(model)(*random_images())
 
 
 class _Scaling(nn.Module):
@@ -85,14 +70,9 @@ class _Scaling(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner = _model()
+        self.inner = small_model()
         self.num_classes, self.num_features = 10, self.inner.num_features
-
-    def forward_features(self, x):
-        return self.inner.forward_features(x)
-
-    def forward_head(self, x, pre_logits=False):
-        return self.inner.forward_head(x, pre_logits=pre_logits)
+        self.forward_features, self.forward_head = self.inner.forward_features, self.inner.forward_head
 
     def forward(self, x):
         return self.forward_head(self.forward_features(3. * x))
@@ -101,8 +81,8 @@ class _Scaling(nn.Module):
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refused_elsewhere(options):
     model = _Scaling().eval()
-    task = _task(model, **options)
-    mixed, target = task.mixup(*_images())
+    task = make_task(model, **options)
+    mixed, target = task.mixup(*random_images())
     if options.get('ratio') in ('area', 'released') and 'gamma' not in options:
         torch.testing.assert_close(task(mixed, target)['output'], model(mixed))
         return
@@ -114,62 +94,48 @@ def test_a_forward_of_the_models_own_is_trained_where_no_part_is_read_and_refuse
 
 
 @pytest.mark.parametrize('options, mode', [
-    *(({}, mode) for mode in MODES), ({'ratio': 'area'}, 'pair'), ({'ratio': 'similarity', 'gamma': 0.5}, 'elem')],
+    *(({}, mode) for mode in MODES), ({'ratio': 'area'}, 'pair'), ({'ratio': 'combined', 'gamma': 0.5}, 'elem')],
     ids=str)
 def test_a_compiled_step_is_two_graphs_of_the_passes_and_of_ratio_and_loss(options, mode):
     torch._dynamo.reset()
     losses, graphs = [], []
     for compiled in (False, True):
         torch.manual_seed(0)
-        task = SUMixTask(_model(), _mixup(mode), verbose=False, **options)
+        task = make_task(small_model(), mode, **options)
         if compiled:
             task.compile(backend=lambda graph, inputs: graphs.append(graph) or graph, fullgraph=True)
         for _ in range(4):
-            loss = task(*_images())['loss']
+            loss = task(*random_images())['loss']
             loss.backward()
-        losses.append(loss)
         assert len(graphs) == 2 * compiled
-        losses[-1] = losses[-1] + task(*_images(4))['loss']  # an epoch's last batch: still whole graphs
+        losses.append(loss + task(*random_images(4))['loss'])  # an epoch's last batch: still whole graphs
     torch.testing.assert_close(*losses)
 
 
-def _distributed(model, folder):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=0, world_size=1)
-    try:
-        return nn.parallel.DistributedDataParallel(model)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize('wrap, message', [
-    (lambda model, _: torch.compile(model), 'got one compiled .*task.compile'),
-    (_distributed, 'got DistributedDataParallel around it: give its .module'),
-    (lambda model, _: ModelEmaV3(model), 'got ModelEmaV3 around it: give its .module'),
-    (lambda model, _: nn.DataParallel(model), 'got DataParallel around it: give its .module'),
-    (lambda model, _: _task(model), 'got SUMixTask .of a task, give task.get_eval_model'),
+    (torch.compile, 'got one compiled .*task.compile'),
+    (ModelEmaV3, 'got ModelEmaV3 around it: give its .module'),
+    (nn.DataParallel, 'got DataParallel around it: give its .module'),
     # timm 1.0.27 and 1.0.28 have no default criterion
-    (lambda model, _: ClassificationTask(model, nn.CrossEntropyLoss(), verbose=False),
-     'got ClassificationTask .of a task, give task.get_ev'),
-    (lambda model, _: model.forward, 'must be a timm model, got method'),
+    (lambda model: ClassificationTask(model, nn.CrossEntropyLoss(), verbose=False),
+     'got ClassificationTask .of a task, give task.get_eval_model'),
+    (lambda model: model.forward, 'must be a timm model, got method'),
 ])
-def test_what_wraps_a_model_is_refused_with_what_to_give(tmp_path, wrap, message):
-    wrapped = wrap(_model(), tmp_path)
-    mixed, target = _mixup()(*_images())
+def test_what_wraps_a_model_is_refused_with_what_to_give(wrap, message):
+    wrapped = wrap(small_model())
     for options in ({}, {'ratio': 'similarity', 'original_pass': 'no-grad'}):
         with pytest.raises(TypeError, match=message):
-            _task(wrapped, **options)
+            make_task(wrapped, **options)
         with pytest.raises(TypeError, match=message):
-            correct(wrapped, mixed, target, SUMixOptions(**options))
+            correct(wrapped, *_mixed(), SUMixOptions(**options))
 
 
-@pytest.mark.parametrize('mode', ['pair', 'elem'])
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
-def test_correct_gives_the_shares_of_the_task_and_leaves_the_model_alone(options, mode):
-    model = _model().eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    mixed, target = _mixup(mode)(*_images())
+def test_correct_gives_the_shares_of_the_task_and_leaves_the_model_alone(options):
+    model, (mixed, target) = small_model().eval(), _mixed()
+    before = copy.deepcopy(model.state_dict())
     lam = correct(model, mixed, target, SUMixOptions(**options))
-    torch.testing.assert_close(lam, _task(model, **options)(mixed, target)['lam'])
+    torch.testing.assert_close(lam, make_task(model, **options)(mixed, target)['lam'])
     assert not lam.requires_grad and not model.training and 'forward_features' not in vars(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     whole = MixedTarget(target.labels, None, 10)
@@ -177,44 +143,35 @@ def test_correct_gives_the_shares_of_the_task_and_leaves_the_model_alone(options
 
 
 def test_what_a_target_lacks_is_said():
-    mixed, target = _mixup()(*_images())
+    mixed, target = _mixed()
     bare = MixedTarget(target.labels, target.lam, 10, original=target.original)
-    for run in (lambda **options: correct(_model(), mixed, bare, SUMixOptions(**options)),
-                lambda **options: _task(_model(), **options)(mixed, bare)['lam']):
-        for options in ({}, {'ratio': 'similarity'}):
-            with pytest.raises(ValueError, match="to unmix, target.mask must be .* or use original_pass 'no-grad'"):
-                run(**options)
-        assert not torch.allclose(run(ratio='similarity', original_pass='no-grad'), target.lam)
+    for run in (lambda **options: correct(small_model(), mixed, bare, SUMixOptions(**options)),
+                lambda **options: make_task(small_model(), **options)(mixed, bare)['lam']):
+        with pytest.raises(ValueError, match="to unmix, target.mask must be .* or use original_pass 'no-grad'"):
+            run()
+        assert not torch.allclose(run(original_pass='no-grad'), target.lam)
         assert torch.equal(run(ratio='area'), target.lam)
     target.original = None
     with pytest.raises(ValueError, match="a second pass needs target.original, .* got None: or original_pass 'none'"):
-        correct(_model(), mixed, target, SUMixOptions(original_pass='no-grad'))
+        correct(small_model(), mixed, target, SUMixOptions(original_pass='no-grad'))
 
 
 # Functions of one's own
 
-class _Plain(nn.Sequential):
-    """A model without forward_features."""
+class _Logits(nn.Sequential):
+    """A model of both parts, without a map or a number of features."""
 
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-
-
-class _Logits(_Plain):
-    """A model of both parts, without a map or a number of features."""
-
-    def forward_features(self, x):
-        return self[0](x)
+        self.forward_features = self[0].forward
 
     def forward_head(self, x, pre_logits=False):
         return self[1](x)
 
 
 @pytest.mark.parametrize('create, original_pass, lacking', [
-    (_model, 'none', set()), (_model, 'no-grad', set()), (_Logits, 'no-grad', set()),
-    (lambda: timm.create_model('test_vit', num_classes=10, img_size=32), 'none', {'unmixed logits'}),
-    (_Logits, 'none', {'unmixed logits'}),
-])
+    (small_model, 'none', set()), (small_model, 'no-grad', set()), (_Logits, 'no-grad', set()),
+    (lambda: small_model('test_vit', img_size=32), 'none', {'unmixed logits'}), (_Logits, 'none', {'unmixed logits'})])
 def test_a_function_of_ones_own_is_given_all_that_a_model_has_and_none_of_what_it_lacks(create, original_pass, lacking):
     given = {}
 
@@ -222,9 +179,8 @@ def test_a_function_of_ones_own_is_given_all_that_a_model_has_and_none_of_what_i
         given.update({'mixed': mixed, 'unmixed': original})
         return (target.lam + 0.5) / 2
 
-    mixed, target = _mixup()(*_images())
-    model = create()
-    result = _task(model, ratio=reads, original_pass=original_pass)(mixed, target)
+    (mixed, target), model = _mixed(), create()
+    result = make_task(model, ratio=reads, original_pass=original_pass)(mixed, target)
     result['loss'].backward()
     torch.testing.assert_close(result['lam'], (target.lam + 0.5) / 2)
     torch.testing.assert_close(given['mixed'].logits, model(mixed))
@@ -239,7 +195,9 @@ def test_a_function_of_ones_own_is_given_all_that_a_model_has_and_none_of_what_i
 
 class _Nearer(Ratio):
     needs = ('features',)
-    seen = []
+
+    def __init__(self):
+        self.seen = []
 
     def shares(self, mixed, original, target):
         self.seen.append((mixed, original))
@@ -249,12 +207,11 @@ class _Nearer(Ratio):
 
 
 @pytest.mark.parametrize('original_pass', ['none', 'no-grad'])
-def test_a_ratio_of_ones_own_is_given_what_it_reads_and_no_more(monkeypatch, original_pass):
-    monkeypatch.setattr(_Nearer, 'seen', [])
-    mixed, target = _mixup()(*_images())
-    lam = _task(_model(), ratio=_Nearer(), original_pass=original_pass)(mixed, target)['lam']
-    (mixed_output, original), = _Nearer.seen
+def test_a_ratio_of_ones_own_is_given_what_it_reads_and_no_more(original_pass):
+    ratio, (mixed, target) = _Nearer(), _mixed()
+    lam = make_task(small_model(), ratio=ratio, original_pass=original_pass)(mixed, target)['lam']
+    (mixed_output, original), = ratio.seen
     assert mixed_output.evidence is None and original.evidence is None and original.features.ndim == 2
     assert (original.logits is None) == (original_pass == 'none') and not torch.allclose(lam, target.lam)
-    with pytest.raises(TypeError, match='_Plain lacks'):
-        _task(_Plain(), ratio=_Nearer(), original_pass=original_pass)
+    with pytest.raises(TypeError, match='Linear lacks'):
+        make_task(nn.Linear(3, 10), ratio=ratio, original_pass=original_pass)

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from conftest import ROOT
+from helpers import make_task, small_model
 from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -16,37 +17,29 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 from timm_sumix import FastCollateSUMix, SUMixLoss, SUMixMixup, SUMixOptions, SUMixTask
 from timm_sumix.correction.released import Released
 
-SETTINGS = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 
-
-# several places in the last map for images of 32 x 32, which the head reads
-SMALL = {'test_resnet': {'output_stride': 8}, 'test_vit': {'img_size': 32, 'global_pool': 'avg'}}
-
-
-def _model(name='test_resnet', **kwargs):
-    return timm.create_model(name, num_classes=10, **{**SMALL.get(name, {}), **kwargs})
+def _model(name='test_resnet'):
+    return small_model(name, **({'img_size': 64, 'global_pool': 'avg'} if name == 'test_vit' else {}))
 
 
 def _task(name='test_resnet', mixup=None, **kwargs):
     """Return a task that is prepared, with the uncertainty term unless it is left out by name."""
     torch.manual_seed(0)
-    task = SUMixTask(
-        _model(name), SUMixMixup(**{**SETTINGS, **(mixup or {})}), verbose=False, **{'gamma': 0.5, **kwargs})
-    task.prepare(_batch(side=32 if name in SMALL else 64)[0])
+    task = make_task(_model(name), 'elem', mixup, **{'gamma': 0.5, **kwargs})
+    task.prepare(_batch()[0])
     return task
 
 
-def _batch(size=6, side=32):
+def _batch(size=6):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(size, 3, side, side, generator=generator), torch.randint(0, 10, (size,), generator=generator)
+    return torch.randn(size, 3, 64, 64, generator=generator), torch.randint(0, 10, (size,), generator=generator)
 
 
-def _seen_shapes(module):
-    """Return a list that fills with the shape of each input to the module's first convolution."""
-    shapes = []
-    first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
-    first.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape[-2:])))
-    return shapes
+def _count_passes(module):
+    """Return a list that gets an entry whenever the module's first convolution is called."""
+    passes, first = [], next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    first.register_forward_pre_hook(lambda *_: passes.append(1))
+    return passes
 
 
 @pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_nfnet'])
@@ -55,7 +48,7 @@ def _seen_shapes(module):
     {'original_pass': 'grad'}], ids=str)
 def test_every_parameter_of_any_model_learns(name, kwargs):
     task = _task(name, **kwargs)
-    result = task(*_batch(side=32 if name in SMALL else 64))
+    result = task(*_batch())
     result['loss'].backward()
     assert result['output'].shape == (6, 10) and result['lam'].shape == (6,)
     torch.testing.assert_close(result['loss'], result['classification'] + 0.5 * result['uncertainty'])
@@ -71,23 +64,13 @@ def test_an_unmixed_batch_has_timms_loss_and_one_pass(switch, criterion):
     input, labels = _batch()
     reference = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
     _, target = task.mixup(input, labels)
-    shapes = _seen_shapes(task.get_eval_model())
+    passes = _count_passes(task.get_eval_model())
     result = task(input, labels)
     expected = reference(input, target.soft_target())['loss']
     torch.testing.assert_close(result['loss'], expected, rtol=1e-6, atol=0.)
-    assert len(shapes) == 1 and (result['lam'] == 1).all() and result['uncertainty'] == 0
+    assert len(passes) == 1 and (result['lam'] == 1).all() and result['uncertainty'] == 0
     result['loss'].backward()
     assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
-
-
-def test_mixed_batches_and_mixed_targets_mean_the_same():
-    input, labels = _batch()
-    results = []
-    for early in (False, True):
-        task = _task()
-        torch.manual_seed(1)
-        results.append(task(*(task.mixup(input, labels) if early else (input, labels))))
-    assert torch.equal(results[0]['loss'], results[1]['loss']) and results[0]['uncertainty'] > 0
 
 
 def test_a_checkpoint_is_a_plain_timm_model_with_the_head_beside_it():
@@ -139,22 +122,21 @@ def test_compiled_task_computes_the_same_and_keeps_plain_names():
 @pytest.mark.parametrize('name', ['test_vit', 'test_resnet'])
 def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
     def groups(module):
-        optimizer = create_optimizer_v2(module, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs)
-        return [{**group, 'params': list(map(id, group['params']))} for group in optimizer.param_groups]
+        return create_optimizer_v2(module, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs).param_groups
 
-    task = _task(name, gamma=0.)
-    assert groups(task.get_trainable_module()) == groups(task.get_eval_model())
-    with_head = _task(name).get_trainable_module()
+    task, with_head = _task(name, gamma=0.), _task(name).get_trainable_module()
+    ours, plain = (
+        [{**group, 'params': list(map(id, group['params']))} for group in groups(module)]
+        for module in (task.get_trainable_module(), task.get_eval_model()))
+    assert ours == plain
     names = [name for name, _ in with_head.named_parameters()]
     assert names == [*dict(_model(name).named_parameters()), 'uncertainty.weight', 'uncertainty.bias']
     assert [name for name, _ in with_head.named_parameters('a')] == [f'a.{name}' for name in names]
     assert list(map(id, with_head.parameters())) == [id(parameter) for _, parameter in with_head.named_parameters()]
-    head = with_head.uncertainty
-    optimizer = create_optimizer_v2(with_head, opt=opt, lr=1e-3, weight_decay=0.05, **kwargs)
     found = {
         parameter: (group.get('lr_scale', 1.), group['weight_decay'])
-        for group in optimizer.param_groups for parameter in group['params']}
-    assert found[head.weight] == (1., 0.05) and found[head.bias] == (1., 0.)
+        for group in groups(with_head) for parameter in group['params']}
+    assert found[with_head.uncertainty.weight] == (1., 0.05) and found[with_head.uncertainty.bias] == (1., 0.)
 
 
 # L-BFGS takes a closure and AdaHessian a graph of gradients; BNB and fused ones need other packages or a GPU
@@ -169,17 +151,15 @@ OPTIMIZERS = [
 def test_runs_with_and_without_sumix_resume_each_others_optimizer(opt):
     task = _task('test_vit', gamma=0.)
     plain = ClassificationTask(_model('test_vit'), nn.CrossEntropyLoss(), verbose=False)
-    optimizers = [
-        create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3, weight_decay=0.05) for one in (task, plain)]
-    for one, optimizer in zip((task, plain), optimizers):
+    optimizers = []
+    for one in (task, plain):
+        optimizers.append(create_optimizer_v2(one.get_trainable_module(), opt=opt, lr=1e-3, weight_decay=0.05))
         one(*_batch())['loss'].backward()
-        optimizer.step()
+        optimizers[-1].step()
     for optimizer, other in (optimizers, optimizers[::-1]):
-        state = optimizer.state_dict()
-        other.load_state_dict(copy.deepcopy(state))
-        for ours, theirs in zip(optimizer.param_groups, other.param_groups):
-            shapes = [[parameter.shape for parameter in group['params']] for group in (ours, theirs)]
-            assert shapes[0] == shapes[1]
+        other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    shapes = [[[part.shape for part in group['params']] for group in one.param_groups] for one in optimizers]
+    assert shapes[0] == shapes[1]
     plain.load_checkpoint_state(task.get_checkpoint_state()['state_dict'])
 
 
@@ -189,7 +169,7 @@ def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(k
     task = _task(mixup={'label_smoothing': 0.1}, **kwargs)
     {'task': task, 'trainable_module': task.trainable_module, 'model': task.get_eval_model()}[part].eval()
     input, labels = _batch()
-    shapes, previews = _seen_shapes(task.get_eval_model()), []
+    passes, previews = _count_passes(task.get_eval_model()), []
     task.after_batch = lambda *arguments: previews.append(arguments)
     before = copy.deepcopy(task.state_dict())
     with torch.no_grad():
@@ -197,7 +177,7 @@ def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(k
         expected = ClassificationTask(task.get_eval_model(), nn.CrossEntropyLoss(), verbose=False)(input, labels)
     assert torch.equal(result['output'], expected['output'])
     torch.testing.assert_close(result['loss'], expected['loss'])
-    assert len(shapes) == 2 and not previews and task.pop_metrics() == {} and task.mixup.mixup_enabled
+    assert len(passes) == 2 and not previews and task.pop_metrics() == {} and task.mixup.mixup_enabled
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     if part == 'task':  # timm's train_one_epoch sets the mode of the trainable module alone
         task.trainable_module.train()
@@ -205,15 +185,9 @@ def test_in_eval_mode_the_loss_is_timms_on_clean_images_and_nothing_is_counted(k
     assert (result['lam'] < 1).any() and task.pop_metrics()
 
 
-@pytest.mark.parametrize('criterion', [nn.CrossEntropyLoss(reduction='none'), nn.BCEWithLogitsLoss(reduction='none')])
-def test_a_criterion_that_does_not_reduce_is_refused(criterion):
-    with pytest.raises(ValueError, match="base must return one loss for the batch, .* got .6.*: use reduction 'mean"):
-        _task(criterion=criterion)(*_batch())
-
-
 def test_a_model_without_layer_groups_leaves_them_to_timm():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), ratio='similarity', original_pass='no-grad', verbose=False)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10))
+    task = make_task(model, ratio='similarity', original_pass='no-grad')
     assert not hasattr(task.get_trainable_module(), 'group_matcher')
     task(*_batch())['loss'].backward()
     create_optimizer_v2(task.get_trainable_module(), opt='sgd', lr=0.1, layer_decay=0.7)
@@ -244,14 +218,14 @@ def test_functional_call_and_distributed_checkpoints_have_a_way(options):
     assert list(model_state) == list(module.state_dict()) and optimizer_state['state']
 
 
-@pytest.mark.parametrize('is_synchronised, passes', [(True, 2), (False, 1)])
-def test_synchronised_batch_norm_makes_both_passes_always(is_synchronised, passes):
+@pytest.mark.parametrize('is_synchronised, made', [(True, 2), (False, 1)])
+def test_synchronised_batch_norm_makes_both_passes_always(is_synchronised, made):
     task = _task(mixup={'prob': 0.}, ratio='similarity', original_pass='no-grad')
     if is_synchronised:  # after the task was made, as train.py does
         task.trainable_module = nn.SyncBatchNorm.convert_sync_batchnorm(task.trainable_module)
-    shapes = _seen_shapes(task.trainable_module)
+    passes = _count_passes(task.trainable_module)
     task(*_batch())
-    assert len(shapes) == passes  # processes would wait for each other's missing pass
+    assert len(passes) == made  # processes would wait for each other's missing pass
     assert task.eval()(*_batch())['loss'].isfinite()  # no pass over images that are not there
 
 
@@ -259,14 +233,13 @@ def test_synchronised_batch_norm_makes_both_passes_always(is_synchronised, passe
 def test_synchronised_batch_norm_in_a_head_waits_as_often_whether_a_batch_is_mixed_or_not(gamma):
     model, found = nn.SyncBatchNorm.convert_sync_batchnorm(_model('mobilenetv4_conv_small')), []
     for prob in (1., 0.):
-        task = SUMixTask(model, SUMixMixup(**SETTINGS, prob=prob), gamma=gamma, verbose=False)
-        task.prepare(_batch(side=64)[0])
+        task = make_task(model, mixup={'prob': prob}, gamma=gamma)
+        task.prepare(_batch()[0])
         norm, = (one for one in task.get_trainable_module().found.noisy if isinstance(one, nn.SyncBatchNorm))
-        modes = []
-        hook = norm.register_forward_pre_hook(lambda module, _, modes=modes: modes.append(module.training))
-        task(*_batch(side=64))['loss'].backward()
+        found.append([])
+        hook = norm.register_forward_pre_hook(lambda module, _: found[-1].append(module.training))
+        task(*_batch())['loss'].backward()
         hook.remove()
-        found.append(modes)
     # in eval mode it waits for none
     assert found[1] and all(found[1]) and found[0] == found[1] + [False] * len(found[1])
 
@@ -290,12 +263,10 @@ def test_metrics_are_means_over_samples_since_the_last_call():
 
 def test_clipping_leaves_out_both_heads_where_asked():
     task = _task()
-    trainable = task.get_trainable_module()
-    clipped = {id(parameter) for parameter in task.get_clip_parameters(exclude_head=True)}
-    heads = {id(parameter) for head in (trainable.model.get_classifier(), trainable.uncertainty)
-             for parameter in head.parameters()}
-    everything = {id(parameter) for parameter in task.get_clip_parameters()}
-    assert not clipped & heads and clipped | heads == everything
+    module = task.get_trainable_module()
+    heads = [*module.model.get_classifier().parameters(), *module.uncertainty.parameters()]
+    clipped, everything = (set(task.get_clip_parameters(exclude_head=excluded)) for excluded in (True, False))
+    assert not clipped & set(heads) and clipped | set(heads) == everything == set(module.parameters())
 
 
 @pytest.mark.parametrize('kwargs, error, message', [  # the others are in test_ratios.py
@@ -303,21 +274,22 @@ def test_clipping_leaves_out_both_heads_where_asked():
     ({'temprature': 2.}, TypeError, r"options must be among \['ratio', 'strength', .*got \['temprature'\]"),
     ({'mixup': {'num_classes': 7}}, ValueError, f'mixup has num_classes 7, but {type(_model()).__name__} has 10'),
     ({'criterion': nn.CrossEntropyLoss(), 'criterion_kwargs': {'loss_type': 'bce'}}, ValueError, 'either crit'),
+    *(({'criterion': criterion}, ValueError, "base must return one loss for the batch, .*got .6.*: use reduction 'mean")
+      for criterion in (nn.CrossEntropyLoss(reduction='none'), nn.BCEWithLogitsLoss(reduction='none'))),
 ])
 def test_bad_options_are_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
-        _task(**kwargs)
+        _task(**kwargs)(*_batch())
 
 
 def test_what_a_model_or_mixup_lacks_is_said():
     with pytest.raises(TypeError, match='mixup must be a SUMixMixup .*got FastCollateSUMix'):
-        SUMixTask(_model(), FastCollateSUMix(**SETTINGS))
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    for options in ({}, {'ratio': 'similarity'}, {'ratio': 'area', 'gamma': 0.5}, {
-            'ratio': 'combined', 'original_pass': 'no-grad'}, {
-            'ratio': 'similarity', 'original_pass': 'grad', 'gamma': 0.5}):
+        SUMixTask(_model(), FastCollateSUMix())
+    for options in (
+            {}, {'ratio': 'area', 'gamma': 0.5}, {'ratio': 'combined', 'original_pass': 'no-grad'},
+            {'original_pass': 'grad', 'gamma': 0.5}):
         with pytest.raises(TypeError, match="Sequential lacks .'forward_features', 'forward_head'.") as error:
-            SUMixTask(plain, SUMixMixup(**SETTINGS), **options)
+            make_task(nn.Sequential(nn.Flatten(), nn.Linear(12, 10)), **options)
     path, = re.findall(r'docs/\S+\.py', str(error.value))
     assert (ROOT / path).is_file()
 
@@ -329,12 +301,14 @@ def test_the_criterion_can_be_described_as_newer_timm_does():
     task(*_batch())['loss'].backward()
 
 
-def test_without_options_and_in_presets_loss_and_task_mean_the_same_and_a_head_is_made_for_the_term_alone():
+def test_presets_mean_the_same_to_loss_and_task_a_head_is_made_for_the_term_alone_and_the_mixup_is_left_as_it_is():
+    mixup = SUMixMixup(num_classes=10)
+    before = copy.deepcopy(vars(mixup))
     for options, gamma in ((None, 0.), (SUMixOptions.preset('paper'), 0.5), (SUMixOptions.preset('released'), 0.5)):
-        task = SUMixTask(_model(), SUMixMixup(**SETTINGS), options=options, verbose=False)
-        assert task.criterion.options.gamma == gamma and ('uncertainty' in task.get_task_state()) == (gamma > 0)
-        assert task.criterion.options == SUMixLoss(None, options).options == (options or SUMixOptions())
-        assert task.criterion.ratio == SUMixLoss(None, options).ratio
+        task, loss = SUMixTask(_model(), mixup, options=options, verbose=False), SUMixLoss(None, options)
+        assert task.criterion.options == loss.options == (options or SUMixOptions()) and loss.options.gamma == gamma
+        assert task.criterion.ratio == loss.ratio and ('uncertainty' in task.get_task_state()) == (gamma > 0)
+        assert task(*_batch())['loss'].isfinite() and task.mixup is mixup and vars(mixup) == before
 
 
 @pytest.mark.parametrize('kwargs, has_graph', [
@@ -346,20 +320,13 @@ def test_a_graph_is_kept_of_the_unmixed_outputs_where_gradient_flows_through_the
     assert task.get_trainable_module()(mixed, *inputs)[1].logits.requires_grad == has_graph
 
 
-def test_a_head_has_its_models_dtype():
-    model = _model().to(torch.bfloat16)
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), gamma=0.5, verbose=False)
-    input, labels = _batch()
-    task(input.bfloat16(), labels)['loss'].backward()
-    head = task.get_trainable_module().uncertainty
-    assert head.weight.dtype == torch.bfloat16 and head.weight.grad.isfinite().all()
-
-
-def test_the_default_learns_as_timm_does_from_the_corrected_target():
-    task = _task(gamma=0.)
-    mixed, target = task.mixup(*_batch())
+def test_the_default_learns_as_timm_does_from_the_corrected_target_of_what_it_mixes_itself():
+    task, (images, labels) = _task(gamma=0.), _batch()
     plain = ClassificationTask(copy.deepcopy(task.get_eval_model()), task.criterion.base, verbose=False)
-    result = task(mixed, target)
+    torch.manual_seed(1)
+    mixed, target = task.mixup(images, labels)
+    torch.manual_seed(1)
+    result = task(images, labels)
     expected = plain(mixed, target.soft_target(result['lam']))
     assert torch.equal(result['output'], expected['output'])
     torch.testing.assert_close(result['loss'], expected['loss'])  # by two labels, not by a target [N, C]
@@ -369,16 +336,6 @@ def test_the_default_learns_as_timm_does_from_the_corrected_target():
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
-    mixup = SUMixMixup(**SETTINGS)
-    before = copy.deepcopy(vars(mixup))
-    options = ({}, {'ratio': 'area'}, {'ratio': 'released'}, {'original_pass': 'no-grad'})
-    tasks = [SUMixTask(_model(), mixup, verbose=False, **part) for part in options]
-    for task in (*tasks, *tasks[::-1]):
-        assert task(*_batch())['loss'].isfinite()
-    assert vars(mixup) == before and all(task.mixup is mixup for task in tasks)
-
-
 @pytest.mark.parametrize('mixup, kwargs, said, level', [
     ({'mode': 'elem'}, {}, "mode 'pair' (--mixup-mode pair) gives truer labels", 'INFO'),
     *((mixup, kwargs, said, None)  # nothing would be truer, and all can be corrected
@@ -386,10 +343,8 @@ def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
           ({'mode': 'pair'}, {}), ({'mode': 'batch'}, {}), ({'mode': 'elem', 'prob': 0.5}, {'ratio': (0., 0., 0.)}),
           ({'mode': 'elem'}, {'original_pass': 'no-grad'}))
       for said in ('truer', 'can be corrected')),
-    ({'mixup_alpha': 0.8}, {}, 'labels of 50% of the images can be corrected', 'INFO'),
     ({'mixup_alpha': 0.8, 'switch_prob': 0.8, 'prob': 0.5}, {}, 'labels of 40% of the images can be corrected', 'INFO'),
     ({'mixup_alpha': 0.2, 'cutmix_alpha': 0.}, {}, 'labels of 0% of the images can be corrected', 'WARNING'),
-    ({'policy': ['mixup', 'fmix', 'resizemix', 'gridmix']}, {}, 'labels of 75% of the images', 'INFO'),
     ({}, {'gamma': 0.25}, 'Uncertainty term: gamma 0.25 (head).', 'INFO'),
     ({}, {}, 'pass over the unmixed images: none; cost: as CutMix', 'INFO'),
     ({}, {'original_pass': 'no-grad'}, 'pass over the unmixed images: no-grad; cost: a second forward.', 'INFO'),
@@ -398,15 +353,16 @@ def test_a_mixup_that_two_tasks_share_is_left_as_it_was():
 ])
 def test_the_log_says_what_a_recipe_corrects_and_costs(caplog, mixup, kwargs, said, level):
     caplog.set_level('INFO')
-    SUMixTask(_model(), SUMixMixup(**{**SETTINGS, 'cutmix_alpha': 0. if 'policy' in mixup else 1., **mixup}), **kwargs)
+    make_task(_model(), mixup=mixup, verbose=True, **kwargs)
     levels = [record.levelname for record in caplog.records if said in record.getMessage()]
     assert levels == ([level] if level else []) and 'labels corrected by' in caplog.text
 
 
 @pytest.mark.parametrize('device', [None, torch.device('cpu')])
-def test_head_and_criterion_are_on_the_models_device_unless_another_is_given(device):
-    model = _model().to('meta')
+def test_head_and_criterion_are_on_the_models_device_unless_another_is_given_and_the_head_has_its_dtype(device):
+    model = _model().to('meta', torch.bfloat16)
     criterion = nn.CrossEntropyLoss(weight=torch.ones(10, device='meta' if device is None else 'cpu'))
-    task = SUMixTask(model, SUMixMixup(**SETTINGS), criterion, gamma=0.5, device=device, verbose=False)
-    found = {task.criterion.base.weight.device.type, task.get_trainable_module().uncertainty.weight.device.type}
-    assert found == {'meta' if device is None else 'cpu'} and next(model.parameters()).device.type == 'meta'
+    task = make_task(model, criterion=criterion, gamma=0.5, device=device)
+    head = task.get_trainable_module().uncertainty.weight
+    assert {task.criterion.base.weight.device.type, head.device.type} == {'meta' if device is None else 'cpu'}
+    assert next(model.parameters()).device.type == 'meta' and head.dtype == torch.bfloat16
