@@ -50,7 +50,7 @@ CLASSES = 'num_classes=args.num_classes)'
 
 
 @pytest.mark.parametrize('edits, message', [
-    ([('label_smoothing=args.smoothing', 'label_smoothing=None')], '--smoothing must be in .*, and the script .* None'),
+    ([('label_smoothing=args.smoothing', 'label_smoothing=None')], '--smoothing must be in .*, got None'),
     ([('label_smoothing=args.smoothing', 'label_smoothing=2.')], r'--smoothing must be in \[0, 1\), got 2'),
     ([(CLASSES, 'num_classes=7)')], 'mixup has --num-classes 7'),
     ([(CLASSES, 'num_classes=0)')], '--num-classes must be .* greater, got 0'),

@@ -5,13 +5,15 @@ it is written by hand.
 """
 from ..common.results import ROOT
 from .blocks import fill
+from .plot import draw_gains
 
 NAMES = ('results', 'results_appendix', 'models', 'policies', 'distillation')
 PAGES = (*(ROOT / 'docs' / f'{name}.md' for name in NAMES), ROOT / 'README.md')
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the pages and the plot."""
+    draw_gains(ROOT / 'docs' / 'gains.png')
     for page in PAGES:
         page.write_text(fill(page.read_text()))
 
