@@ -9,12 +9,11 @@ import torch
 
 from benchmarks.data.objects import load_digits_objects
 from benchmarks.data.stamps import Stamps
-from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import compare as compare_module
 from benchmarks.fidelity import kinds
 from benchmarks.fidelity import run as fidelity_run
 from benchmarks.fidelity.compare import compare
-from benchmarks.fidelity.grid import KINDS, Label, labels
+from benchmarks.fidelity.grid import Label, labels
 from benchmarks.fidelity.kinds import Asked, make_canvases
 from benchmarks.fidelity.predictions import read_predictions
 from benchmarks.fidelity.probe import ask
@@ -78,7 +77,6 @@ def test_canvases_are_asked_about_from_end_to_end(name, digits, tmp_path):
 
 
 def test_the_grid_scores_each_label_over_the_area(digits, tmp_path):
-    assert 'drawn 14' in KINDS
     result = _make(Job('drawn 14', 128, 1, 200, 0, grid=True), tmp_path)
     assert result['images'] == 'drawn 14' and result['pairs'] > 100 and result['area'] > 0
     over = dict(zip(labels(), result['over_area'], strict=True))
@@ -111,14 +109,3 @@ def test_a_run_is_resumed_only_where_all_that_its_scores_depend_on_is_the_same(t
     others = ({}, {'name': 'vit'}, {'images': 64}, {'epochs': 2}, {'test_images': 50}, {'seed': 1}, {'name': '80'})
     assert len({folder(**other) for other in others}) == len(others)
     assert folder(name='80') == folder(name='80', epochs=2)  # nothing is trained
-
-
-def test_the_command_writes_the_rows_of_all_scenes_and_seeds(run_main, tmp_path, monkeypatch):
-    monkeypatch.setattr(fidelity_run, 'make', lambda run, device: {
-        'rows': [{'scene': run.what.name, 'seed': run.what.seed}]})
-    run_main(fidelity, '--scenes', 'vit', '--shares', 0.2, '--seeds', 2, '--jobs', 1, '--runs', tmp_path / 'runs',
-             '--out', tmp_path / 'fidelity.json')
-    result = json.loads((tmp_path / 'fidelity.json').read_text())
-    assert [(row['scene'], row['seed']) for row in result['rows']] == [
-        ('share 0.2', 0), ('vit', 0), ('share 0.2', 1), ('vit', 1)]
-    assert len(result['commit']) == 1 and result['seed'] == [0, 1]
