@@ -9,6 +9,7 @@ from benchmarks.report import real_tables, runs
 from benchmarks.report.__main__ import PAGES
 from benchmarks.report.blocks import fill
 from benchmarks.report.model_tables import settings_table
+from benchmarks.report.speed_tables import cost_sentence
 from timm_sumix import SUMixOptions
 
 
@@ -55,6 +56,11 @@ def test_the_rule_of_the_default_is_applied_to_the_means_over_the_seeds(monkeypa
     monkeypatch.setattr(runs, 'read_result', lambda name: {'settings': list(real_tables.SETTINGS), 'runs': found})
     lines = [[cell.strip() for cell in line.split('|')] for line in real_tables.verdict_table().splitlines()[2:]]
     assert {line[1]: line[-2] for line in lines} == {'`similarity`': 'yes', '`combined`': 'no', '`evidence`': 'no'}
+
+
+def test_page_one_says_the_cost_that_was_measured():
+    page = ' '.join((ROOT / 'README.md').read_text().split())
+    assert cost_sentence() in page
 
 
 def test_the_default_that_tables_mark_is_the_librarys():

@@ -12,7 +12,7 @@ def steps_table(name: str = 'speed') -> str:
     steps = read_result(name)['steps']
     settings = [setting for setting in next(iter(steps.values())) if setting != 'timm']
     return table(['SUMix', *(f'`{model}`' for model in steps)], [
-        [setting.replace('default', 'combined'), *(_time_and_memory(rows[setting]) for rows in steps.values())]
+        [setting, *(_time_and_memory(rows[setting]) for rows in steps.values())]
         for setting in settings])
 
 
@@ -24,7 +24,7 @@ def steps_in_short() -> str:
     """Return time and peak memory of a step over CutMix's, their range over the models, on a GPU and on a CPU."""
     devices, lines = [read_result(name)['steps'] for name in ('gpu', 'speed')], []
     names = {
-        'default': '`--sumix-ratio combined`', 'evidence': '`--sumix-ratio evidence`',
+        'default': '`--sumix`, the default', 'evidence': '`--sumix-ratio evidence`',
         'similarity, gamma 0.5': '`--sumix-ratio similarity --sumix-gamma 0.5`',
         'no-grad': '`--sumix-original-pass no-grad`', 'grad (preset paper)': '`--sumix-preset paper`'}
     for setting, text in names.items():
@@ -32,6 +32,16 @@ def steps_in_short() -> str:
             _range([own[setting][score] for own in steps.values() if setting in own])
             for steps in devices for score in ('ratio', 'memory'))])
     return table(["over CutMix's", 'GPU: time of a step', 'peak memory', 'CPU: time', 'peak memory'], lines)
+
+
+def cost_sentence() -> str:
+    """Return what page one says of the cost: the range over the models of time over a step of CutMix."""
+    def times(name: str, setting: str) -> str:
+        return _range([own[setting]['ratio'] for own in read_result(name)['steps'].values()])
+    return (
+        f"a step takes {times('speed', 'default')} of the time of CutMix's on a CPU, where the paper's two passes take "
+        f"{times('speed', 'grad (preset paper)')}; on an H200 `evidence` takes {times('gpu', 'evidence')}, and the "
+        'default was not timed.')
 
 
 def _range(values) -> str:
