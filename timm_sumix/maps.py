@@ -109,17 +109,22 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@contextmanager
-def switched_off(flag: str, modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Set a flag of modules, 'training' or 'track_running_stats', to False for a while where it is True."""
-    changed = [module for module in modules if getattr(module, flag, False)]
-    for module in changed:
-        setattr(module, flag, False)
-    try:
-        yield
-    finally:
-        for module in changed:
-            setattr(module, flag, True)
+class switched_off:
+    """Set a flag of modules, 'training' or 'track_running_stats', to False for a while where it is True.
+
+    A class, since dynamo of torch 2.6 does not trace a generator's context.
+    """
+
+    def __init__(self, flag: str, modules: Iterable[nn.Module]):
+        self.flag, self.changed = flag, [module for module in modules if getattr(module, flag, False)]
+
+    def __enter__(self) -> None:
+        for module in self.changed:
+            setattr(module, self.flag, False)
+
+    def __exit__(self, *_: Any) -> None:
+        for module in self.changed:
+            setattr(module, self.flag, True)
 
 
 def features_by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> torch.Tensor:

@@ -45,7 +45,7 @@ class SUMixModule(nn.Module):
         self.model: Any = model  # forward_features, forward_head and more are timm's own
         self.uncertainty: Optional[nn.Module] = None  # heads on the model's pre-logits features: of the term,
         self.projection: Optional[nn.Module] = None  # and of distillation, to a teacher's features
-        self.ratio = ratio
+        self.fields = ratio.needs  # of ModelOutput
         self.original_pass = original_pass
         self.has_term = term is not None
         self.unmixes_logits = original_pass == 'none' and (self.has_term or 'logits' in ratio.needs)
@@ -102,7 +102,7 @@ class SUMixModule(nn.Module):
                 'the uncertainty term needs a feature map larger than 1 x 1, or a second pass: use larger images, '
                 "original_pass 'grad', or gamma 0")
         unmixes_logits = self.unmixes_logits and self.found.head_reads_map and not is_single
-        fields = self.ratio.needs
+        fields = self.fields
         if fields and self.unmixes_logits and not unmixes_logits:
             fields = ('features', 'evidence')  # which the ratio reads where the logits are None
         mixed_output = self._output(first, mixed, fields, is_mixed=True)

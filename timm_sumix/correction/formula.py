@@ -86,7 +86,7 @@ class Formula(Ratio):
             needs=tuple(field for field, weight in reads.items() if weight > 0),
             uses_classes=self.s > 0,
             origin=' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own",
-            without_logits=Formula(self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES) if self.s else self)
+            without_logits=Formula(self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES) if self.s else None)
 
     @property
     def weights(self) -> Tuple[float, float, float]:
