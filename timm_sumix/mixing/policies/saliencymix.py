@@ -52,7 +52,9 @@ def saliency(x: torch.Tensor) -> torch.Tensor:
     red, green, blue = x.unbind(1) if x.shape[1] == 3 else [x.mean(1)] * 3
     grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
     for _ in range(2):  # weigh each pixel and its neighbours by 1, 2, 1 along both sides
-        grey = F.avg_pool2d(F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode='replicate'), 2, 1), 2, 1)
+        grey = F.pad(grey[:, None], (1, 1, 1, 1), mode='replicate')[:, 0]
+        rows = grey[:, :-2] + 2. * grey[:, 1:-1] + grey[:, 2:]
+        grey = (rows[..., :-2] + 2. * rows[..., 1:-1] + rows[..., 2:]) / 16.
     # means do not depend on an offset, and small numbers keep the running sums exact
     grey = grey - grey.mean(dim=(1, 2), keepdim=True)
     sums = F.pad(grey, (1, 0, 1, 0)).cumsum(1).cumsum(2)
