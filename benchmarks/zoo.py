@@ -16,8 +16,9 @@ import torch
 import yaml
 from rich.progress import track
 
-from timm_sumix import SUMixMixup, SUMixTask
+from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
 from timm_sumix.maps import find_map
+from timm_sumix.region import Mixing
 
 from .common.record import describe_run, wall_time
 from .common.results import RESULTS, ROOT, write_result
@@ -54,8 +55,11 @@ def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -
     """Train a step in one pass, and return the height and width of the unmixed map; raises where it fails."""
     mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=NUM_CLASSES)
     task = SUMixTask(model, mixup, verbose=False, **options)
-    mixed, target = (
-        part.to('meta' if meta else 'cpu') for part in mixup(torch.randn(2, *size), torch.arange(2)))
+    mixed, target = mixup(torch.randn(2, *size), torch.arange(2))
+    if meta:
+        mixing = Mixing(2, target.mask.to('meta'), complementary=True)
+        mixed, labels, lam = (part.to('meta') for part in (mixed, target.labels, target.lam))
+        target = MixedTarget(labels, lam, NUM_CLASSES, mask=mixing)
     outputs: List[Any] = []
     task.get_trainable_module().register_forward_hook(lambda _, inputs, both: outputs.append(both[1]))
     loss = task(mixed, target)['loss']
