@@ -258,7 +258,7 @@ def test_a_model_that_a_ratio_cannot_read_and_too_few_classes_are_told_by_the_fl
 @pytest.mark.parametrize('policy, expected', [
     ('mixup', (1., 0.)), ('cutmix', (0., 1.)), ('[mixup, cutmix]', (1., 1.)), ('fmix', (0., 1.)),
     ('cutmix\nsumix_policy_kwargs: {alpha: 0.3}', (0., 0.3)),
-    ('[gridmix, mixup]\nsumix_policy_kwargs: {gridmix.alpha: 0.7}', (1., 0.))])
+    ('[gridmix, mixup]\nsumix_policy_kwargs: {gridmix.alpha: 0.7}\nsumix_policy_probs: [0.9, 0.1]', (1., 0.))])
 def test_sumix_can_be_turned_on_by_a_config_file_and_the_saved_one_starts_the_same_run(
         launch, tmp_path, capfd, policy, expected):
     (tmp_path / 'config.yaml').write_text(
