@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple
 
-import matplotlib
 import skimage
 import torch
 from PIL import Image, ImageDraw
@@ -21,10 +20,8 @@ from timm_sumix import MixedTarget, SUMixOptions, correct
 from timm_sumix.mixing.policies import create_policy
 from timm_sumix.region import Mixing
 
+from .common.figures import plt
 from .data.lite0 import load_lite0
-
-matplotlib.use('Agg')  # pictures are drawn to files, never to a screen
-import matplotlib.pyplot as plt  # noqa: E402
 
 SIDE = 224
 MEAN, STD = 127 / 255, 128 / 255  # what the network was trained with
@@ -145,8 +142,7 @@ def draw_all(mixtures: Sequence[Labelled], rows: Sequence[str], path: Path, capt
     axes[1, 0].set_yticks(range(len(rows)), rows, fontsize=13)
     axes[1, 0].tick_params(length=0)
     figure.text(0.5, 0.012, caption, ha='center', fontsize=12)
-    figure.subplots_adjust(
-        left=0.155, right=0.995, top=0.92, bottom=0.065, hspace=0.04, wspace=0.06)
+    figure.subplots_adjust(left=0.155, right=0.995, top=0.92, bottom=0.065, hspace=0.04, wspace=0.06)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

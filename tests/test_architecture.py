@@ -179,9 +179,9 @@ def test_the_report_needs_no_training_code():
     assert len(seen) > 8 and not wrong
 
 
-def test_matplotlib_is_used_by_the_two_that_draw():
+def test_matplotlib_is_set_up_in_one_place():
     users = [module for module, imported in IMPORTS.items() if any(name.startswith('matplotlib') for name in imported)]
-    assert users == ['benchmarks.problem', 'benchmarks.report.plot']
+    assert users == ['benchmarks.common.figures']
 
 
 @pytest.mark.parametrize('path', FILES.values(), ids=lambda path: str(path.relative_to(ROOT)))

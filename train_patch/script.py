@@ -34,6 +34,7 @@ def load_script(script: str) -> ModuleType:
 def stand_in(original: Any, create: Callable, own: Any) -> type:
     """Return a stand-in, in isinstance() too, whose call returns create(**arguments), of those that `own` has."""
     known = inspect.signature(own).parameters
+
     class StandIn(original, metaclass=ABCMeta):
         __doc__ = original.__doc__
 

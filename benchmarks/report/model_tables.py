@@ -2,7 +2,7 @@
 from typing import Collection, Dict
 
 from ..common.markdown import mean, table
-from .runs import Rows, changes, gains, grid, scores
+from .runs import Rows, at_common_seeds, changes, gains, grid, scores
 
 SHOWN = (  # labels of today's formulas, and what they are compared with
     'none', 'area', 'similarity', 'combined', 'evidence', 'paper', 'transmix', 'true')
@@ -37,10 +37,8 @@ def common_in_short() -> str:
     """Return scores of three models by label, and the part of the truth's gain, at the seeds that all labels have."""
     lines, names = [[text] for text in TRAININGS.values()], ['training']
     for model, (name, setting) in COMMON.items():
-        arms = {arm: runs for arm, runs in grid(name)[setting].items() if arm in TRAININGS}
-        seeds = set.intersection(*({run['seed'] for run in runs} for runs in arms.values()))
-        same = {arm: [run for run in runs if run['seed'] in seeds] for arm, runs in arms.items()}
-        names += [f'{model}, {len(seeds)} seed{"s" * (len(seeds) > 1)}', 'gain']
+        same, count = at_common_seeds(grid(name, TRAININGS)[setting])
+        names += [f'{model}, {count}', 'gain']
         for line, arm in zip(lines, TRAININGS):
             line += [scores(same[arm]) if arm in same else '-', _part_of_truth(same, arm)]
     return table(names, lines)

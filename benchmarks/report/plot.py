@@ -2,14 +2,10 @@
 import statistics
 from pathlib import Path
 
-import matplotlib
-
+from ..common.figures import plt
 from ..common.markdown import interval
 from .real_tables import DEFAULT, SETTINGS
 from .runs import gains, grid
-
-matplotlib.use('Agg')  # pictures are drawn to files, never to a screen
-import matplotlib.pyplot as plt  # noqa: E402
 
 NAMES = {
     'none': 'no mixing', DEFAULT: '--sumix', 'combined': 'combined', '1 1 0': '1,1,0', 'visible': 'visible',

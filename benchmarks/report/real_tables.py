@@ -1,10 +1,11 @@
 """Tables of real photographs: what each label makes of models, by strength, and how true it is."""
+import statistics
 from typing import Any, Collection, Dict, List
 
 from ..common.markdown import mean, table
 from ..common.results import read_result
 from ..labels.arms import ALL_ARMS, ARMS, DEFAULT, WEIGHTS, weights_name
-from .runs import Rows, changes, gains, grid, scores
+from .runs import Rows, at_common_seeds, changes, gains, grid, scores
 
 SETTINGS = {'cifar100': 'CIFAR-100, from scratch', 'caltech101': 'Caltech-101, fine-tuning'}
 TRAININGS = {
@@ -27,6 +28,15 @@ NAMES = {  # weights (w, s, k) of the formula
 }
 
 
+def _settings() -> Dict[str, Dict[str, Rows]]:
+    return {title: grid('real')[setting] for setting, title in SETTINGS.items()}
+
+
+def _with_all_seeds(found: Dict[str, Dict[str, Rows]], arms: Collection[str]) -> List[str]:
+    """Return those of the arms that were trained with as many seeds as CutMix in every setting."""
+    return [arm for arm in arms if all(len(own.get(arm, [])) == len(own['area']) for own in found.values())]
+
+
 def _text(arm: str) -> str:
     arm, _, part = arm.partition(',')
     text = TRAININGS.get(arm, f'`--sumix-ratio {arm.replace(" ", ",")}`')
@@ -36,22 +46,18 @@ def _text(arm: str) -> str:
 
 def real_in_short(shown: Collection[str] = ALL_ARMS, is_calibrated: bool = True) -> str:
     """Return top-1 / NLL / ECE by training and setting, means over the seeds, of the arms that have all of them."""
-    found = {setting: arms for setting, arms in grid('real', shown).items() if setting in SETTINGS}
-    common = [arm for arm in next(iter(found.values())) if all(
-        len(arms.get(arm, [])) == len(arms['area']) for arms in found.values())]
-    lines = []
-    for arm in common:
+    found, lines = _settings(), []
+    for arm in _with_all_seeds(found, shown):
         lines.append([_text(arm), *(scores(arms[arm]) for arms in found.values())])
         if is_calibrated and arm in ('area', DEFAULT):
             text = TRAININGS[arm] if arm == 'area' else 'the default'
             lines.append([text + CALIBRATED, *(_calibrated(arms[arm]) for arms in found.values())])
-    return table(['training', *(SETTINGS[setting] for setting in found)], lines)
+    return table(['training', *found], lines)
 
 
 def real_on_page_one() -> str:
     """Return the table of page one, and a sentence of what the default gains over CutMix."""
-    found = [grid('real')[setting] for setting in SETTINGS]
-    parts = ' and '.join(_gain(arms[DEFAULT], arms['area']) for arms in found)
+    parts = ' and '.join(_gain(arms[DEFAULT], arms['area']) for arms in _settings().values())
     return (
         f"{real_in_short(('none', 'area', DEFAULT, 'area, half mixed', f'{DEFAULT}, half mixed'), False)}\n\n"
         f'With all samples mixed, the default gained {parts} points of top-1 over CutMix (95 % intervals).')
@@ -66,35 +72,27 @@ def control_table() -> str:
     names = {'area': 'CutMix', DEFAULT: '`--sumix`', f'{DEFAULT}, shuffled': '`--sumix`, corrections exchanged'}
     lines, header = [[text] for text in names.values()], ['training']
     for setting, title in SETTINGS.items():
-        arms = grid('real')[setting]
-        seeds = set.intersection(*({run['seed'] for run in arms.get(arm, [])} for arm in names))
-        header.append(f'{title}, {len(seeds)} seed{"s" * (len(seeds) != 1)}')
+        same, count = at_common_seeds(grid('real', names)[setting])
+        header.append(f'{title}, {count}')
         for line, arm in zip(lines, names):
-            line.append(scores([run for run in arms[arm] if run['seed'] in seeds]) if seeds else '-')
+            line.append(scores(same[arm]))
     return table(header, lines)
 
 
 def verdict_table() -> str:
     """Return what the rule of the default asks, of each label that was trained with all seeds in all settings."""
-    found = {SETTINGS[setting]: grid('real')[setting] for setting in SETTINGS}
-    labels = [arm for arm in ARMS if arm not in ('none', 'area') and all(
-        len(arms.get(arm, [])) == len(arms['area']) for arms in found.values())]
-    lines = []
-    for label in labels:
-        over = {setting: _average(gains(arms[label], arms['area'])) for setting, arms in found.items()}
+    found, lines = _settings(), []
+    for label in _with_all_seeds(found, [arm for arm in ARMS if arm not in ('none', 'area')]):
+        over = [statistics.mean(gains(arms[label], arms['area'])) for arms in found.values()]
         calibrated = [setting for setting, arms in found.items() if all(
-            _average([run[score] for run in arms[label]]) < _average([run['calibrated'][score] for run in arms['area']])
-            for score in ('nll', 'ece'))]
+            statistics.mean(run[score] for run in arms[label])
+            < statistics.mean(run['calibrated'][score] for run in arms['area']) for score in ('nll', 'ece'))]
         lines.append([
             f'`{label}`', *(_gain(arms[label], arms['area']) for arms in found.values()),
-            ', '.join(calibrated) or 'none', 'yes' if min(over.values()) > NOISE and calibrated else 'no'])
+            ', '.join(calibrated) or 'none', 'yes' if min(over) > NOISE and calibrated else 'no'])
     return table([
         'label', *(f'top-1 over CutMix: {setting}' for setting in found),
         "NLL and ECE better than CutMix's with a fitted temperature", 'passes'], lines)
-
-
-def _average(values: List[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _calibrated(runs: Rows) -> str:
@@ -128,8 +126,8 @@ def strengths_table() -> str:
 def _truth_rows() -> List[Dict[str, Any]]:
     rows = read_result('fidelity-grid')['rows']
     for row in rows:
-        values = list(row['over_area'].values())
-        row['mean'], row['most'] = sum(values) / len(values), max(values)
+        values = row['over_area'].values()
+        row['mean'], row['most'] = statistics.mean(values), max(values)
     return rows
 
 

@@ -1,5 +1,5 @@
 """The runs of the comparison, by setting and arm: their scores as text, and what they gain over CutMix."""
-from typing import Any, Collection, Dict, List
+from typing import Any, Collection, Dict, List, Tuple
 
 from ..common.markdown import mean
 from ..common.results import read_result
@@ -30,6 +30,13 @@ def gains(runs: Rows, base: Rows, score: str = 'top1') -> List[float]:
 def scores(runs: Rows) -> str:
     """Return the means of an arm's 'top-1 / NLL / ECE'."""
     return ' / '.join(mean([run[score] for run in runs], digits) for score, digits in DIGITS.items())
+
+
+def at_common_seeds(arms: Dict[str, Rows]) -> Tuple[Dict[str, Rows], str]:
+    """Return the runs at the seeds that all arms have, and how many seeds these are, for a table's header."""
+    seeds = set.intersection(*({run['seed'] for run in runs} for runs in arms.values()))
+    same = {arm: [run for run in runs if run['seed'] in seeds] for arm, runs in arms.items()}
+    return same, f'{len(seeds)} seed{"s" * (len(seeds) != 1)}'
 
 
 def changes(runs: Rows, base: Rows) -> List[str]:
