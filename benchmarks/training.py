@@ -28,11 +28,10 @@ MODELS: Dict[str, Dict[str, Any]] = {
     'wide': {**SMALL_MODEL, 'layers': (2, 2, 2), 'channels': (32, 64, 128)},  # 0.7 M parameters
     'resnet18': {'model_name': 'resnet18_cifar'},  # 11 M parameters
     'resnet18-narrow': {'model_name': 'resnet18_cifar', 'channels': (24, 48, 96, 192)},  # 1.6 M parameters
-    'deit': {'model_name': 'vit_tiny_patch16_224', 'img_size': 32, 'patch_size': 4, 'depth': 6},  # 2.7 M parameters
     'lite0': {'model_name': lite0.MODEL},  # 3.7 M parameters; its training begins with its published weights
 }
 LEARNING_RATES = {
-    'cnn': 4e-3, 'vit': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'deit': 2e-3, 'lite0': 1e-3}
+    'cnn': 4e-3, 'vit': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'lite0': 1e-3}
 TEMPERATURE = 4.  # of distillation, the default of timm's train.py
 
 
@@ -49,7 +48,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     'adamw': Recipe('adamw', 0.05, 64, flips=False),
     'sgd': Recipe('sgd', 5e-4, 128, flips=True),  # with Nesterov's momentum of 0.9
-    'deit': Recipe('adamw', 0.05, 512, flips=True),
+    'vit': Recipe('adamw', 0.05, 128, flips=True, pad=4),
     'cifar': Recipe('sgd', 5e-4, 128, flips=True, pad=4, amp=True),
     'fine-tuning': Recipe('adamw', 0.05, 64, flips=True),
 }

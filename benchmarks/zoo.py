@@ -37,17 +37,16 @@ def _create(name: str, meta: bool) -> torch.nn.Module:
 def measure(name: str) -> Dict[str, Any]:
     """Return 'model', 'size', 'map' [h, w], 'source', 'meta' and what a model gets; raises where a step fails.
 
-    'gets' is 'all', every ratio and the uncertainty term in one pass, 'evidence', ratios 'combined' (which then
-    compares features), 'evidence' and 'feature', or 'area', no correction.
+    'gets' is 'all', every ratio and the uncertainty term in one pass, or 'area', no correction.
     """
     meta = sum(parameter.numel() for parameter in _create(name, meta=True).parameters()) > MOST_PARAMETERS
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
     places = _step(model, size, meta, ratio='combined')
     found = find_map(model, torch.zeros(1, *size, device='meta' if meta else 'cpu'))
-    if found.head_reads_map:
+    if found.source:
         _step(model, size, meta, ratio='similarity', gamma=0.5)
-    gets = 'area' if not found.source else 'all' if found.head_reads_map else 'evidence'
+    gets = 'all' if found.source else 'area'
     return {'model': name, 'size': size[1:], 'map': places, 'source': found.source, 'gets': gets, 'meta': meta}
 
 

@@ -16,7 +16,6 @@ FILE = Path(__file__).parent / 'data' / 'golden.npz'
 RATIOS = ('combined', 'evidence', 'visible', 'feature', 'similarity', 'area', 'released', (0.5, 1., 0.), (0.25, 1., 2.))
 MODELS = {  # a head that reads the map alone, and one that reads a class token
     'map': {'model_name': 'test_resnet', 'output_stride': 8}, 'token': {'model_name': 'test_vit', 'img_size': 64}}
-NO_LOGITS = ('similarity', 'feature')  # left out of one pass over a class token
 
 
 def golden_shares() -> Dict[str, np.ndarray]:
@@ -36,8 +35,7 @@ def golden_shares() -> Dict[str, np.ndarray]:
                     mode=mode, num_classes=5, policy=policy, policy_kwargs=alpha)(images, labels)
                 for ratio in RATIOS:
                     for passes in ('none', 'no-grad'):
-                        if ratio == ('released' if passes == 'none' else 'area') or (
-                                name == 'token' and passes == 'none' and ratio in NO_LOGITS):
+                        if ratio == ('released' if passes == 'none' else 'area'):
                             continue
                         key = ' '.join(map(str, (name, mode, policy, ratio, passes)))
                         options = SUMixOptions(ratio, original_pass=passes)

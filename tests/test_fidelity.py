@@ -69,9 +69,8 @@ def test_canvases_are_asked_about_from_end_to_end(name, digits, tmp_path):
     assert {row['part'] for row in rows} == ({'scene'} if name == 'vit' else {'scene', 'policies'})
     assert ('transmix' if name == 'vit' else 'snapmix') in {row['label'] for row in rows}
     assert rows[0]['scene'] == name and rows[0]['pairs'] > 100 and 0 <= rows[0]['top1'] <= 100
-    if name == 'vit':  # a class token's logits cannot be unmixed
-        assert ('similarity', 1) not in {(row['label'], row['passes']) for row in rows}
-    else:
+    assert {1, 2} == {row['passes'] for row in rows if row['label'] == 'similarity'}
+    if name != 'vit':
         saved = compare(read_predictions(tmp_path / 'predictions.npz'), {})
         assert ('evidence', 0., 1) in {(row['label'], row['strength'], row['passes']) for row in saved}
 

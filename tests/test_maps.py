@@ -9,6 +9,7 @@ import timm
 import torch
 from helpers import make_task, random_images
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from timm_sumix import SUMixMixup, SUMixOptions, correct
 from timm_sumix.maps import features_by_place, find_map, with_features
@@ -31,7 +32,7 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
     task, (images, labels) = make_task(model, original_pass=made, ratio='combined'), random_images(2, side)
     mixed, target = task.mixup(images, labels)
     result, module = task(mixed, target), task.get_trainable_module()
-    assert module.found.source == 'forward_intermediates' and not module.found.head_reads_map
+    assert module.found.source == 'forward_intermediates'
     result['loss'].backward()
     assert result['loss'].isfinite() and all(parameter.grad is not None for parameter in module.parameters())
     model.eval()
@@ -39,23 +40,23 @@ def test_models_of_several_grids_or_class_tokens_give_their_map_beside_the_same_
         output, unmixed = module(mixed, *((None, target.mixing) if made == 'none' else (images,)))
         torch.testing.assert_close(output.logits, model(mixed))
     assert unmixed.evidence.shape == (2, *grid) and unmixed.evidence.std() > 0
-    # a second pass gives the logits, so that features need not be averaged
-    given, lacking = ('features', 'logits') if made == 'none' else ('logits', 'features')
-    assert getattr(unmixed, given).std() > 0 and getattr(unmixed, lacking) is None
+    assert unmixed.logits.std() > 0 and unmixed.features is None
+    if made == 'none':  # the head does not read the map: what it reads is unmixed by area
+        tokens, lam = tree_map(torch.Tensor.detach, model.forward_intermediates(mixed)[0]), target.lam
+        by_area = tree_map(lambda part: torch.stack([
+            share * own + (1. - share) * other for share, own, other in zip(lam, part, part.flip(0))]), tokens)
+        torch.testing.assert_close(unmixed.logits, model.forward_head(by_area))
 
 
 @pytest.mark.parametrize('name', ['coat_lite_tiny', 'volo_d1_224', 'tnt_s_legacy_patch16_224'])
 def test_a_class_token_is_found_for_images_of_another_size_than_the_models_usual_one(name):
     model = _model(name, img_size=160).eval()
     mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*random_images(2, 160))
-    assert find_map(model, mixed[:1])[:2] == ('forward_features', False)
-    with pytest.raises(ValueError, match='the uncertainty term needs logits of the unmixed images'):
-        make_task(model, gamma=0.5).prepare(mixed)
-    combined, evidence, two = (
-        correct(model, mixed, target, SUMixOptions(ratio, original_pass=made))
-        for ratio, made in (('combined', 'none'), ('evidence', 'none'), ('evidence', 'no-grad')))
-    assert torch.equal(combined, evidence)  # no prediction is compared
-    assert ((evidence - two).abs() < (target.lam - two).abs()).all()
+    assert find_map(model, mixed[:1]).source == 'forward_features'
+    one, two = (
+        correct(model, mixed, target, SUMixOptions('evidence', original_pass=made)) for made in ('none', 'no-grad'))
+    assert ((one - two).abs() < (target.lam - two).abs()).all()
+    make_task(model, gamma=0.5)(mixed, target)['loss'].backward()
 
 
 @pytest.mark.parametrize('name, size, grid, kwargs', [
@@ -109,18 +110,6 @@ class _Pooled(nn.Module):
 
     def forward(self, x):
         return self.forward_head(self.forward_features(x))
-
-
-class _Centred(_Pooled):
-    """A head that reads what a norm leaves of a class token, which a shift of all channels does not change."""
-    num_prefix_tokens = 1
-    feature_info = [{'reduction': 4}]
-
-    def forward_features(self, x):
-        return torch.cat([torch.tensor([1., 2., 6.]).expand(len(x), 1, 3), x[:, :, ::4, ::4].flatten(2).mT], dim=1)
-
-    def forward_head(self, x, pre_logits=False):
-        return x[:, 0] - x[:, 0].mean(1, keepdim=True)
 
 
 @pytest.mark.parametrize('create, side, reason', [
@@ -177,7 +166,7 @@ def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
     # as modules of timm 1.0.27 that clear there what they keep for eval mode
     model.conv1.train = lambda mode=True: (modes.append(mode), train(mode))[1]
     found = find_map(model, torch.randn(1, 1, 64, 64, generator=torch.Generator()))
-    assert found[:2] == ('forward_features', True) and modes == [False, True]
+    assert found.source == 'forward_features' and modes == [False, True]
     assert torch.equal(torch.get_rng_state(), state) and vars(model) == parts
     assert model.training and not model.bn1.training and model.layer1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -190,24 +179,6 @@ def test_looking_for_the_map_changes_nothing_in_the_model_and_happens_once():
     assert len(stems) == 3
 
 
-@pytest.mark.parametrize('name, kwargs, reads_map', [
-    ('test_resnet', {}, True), ('test_convnext', {}, True), ('test_efficientnet', {}, True),
-    ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2)}, True),  # channels last
-    ('mobilevitv2_050', {}, True), ('mixer_s32_224', {}, True), ('xcit_nano_12_p16_224', {}, False),
-    ('test_vit', {}, False), ('test_vit', {'global_pool': 'avg'}, True), ('test_vit', {'fc_norm': True}, False),
-    ('test_vit', {'global_pool': 'avg', 'class_token': False}, True),
-    ('test_vit', {'global_pool': 'avg', 'reg_tokens': 4}, True),
-    ('test_vit', {'global_pool': 'map', 'pool_include_prefix': True}, False),
-    ('deit_tiny_distilled_patch16_224', {'depth': 2, 'embed_dim': 24}, False),
-    ('cait_xxs24_224', {'depth': 2, 'embed_dim': 24, 'num_heads': 2}, False),
-    (_Centred, {}, False),
-])
-def test_whether_the_head_reads_the_map_alone_is_found(name, kwargs, reads_map):
-    model = _model(name, **kwargs) if isinstance(name, str) else name()
-    side = model.pretrained_cfg['input_size'][-1] if isinstance(name, str) else 8
-    assert find_map(model, torch.randn(1, 3, side, side))[:2] == ('forward_features', reads_map)
-
-
 @pytest.mark.parametrize('name, kwargs', [
     ('test_resnet', {}), ('test_vit', {}), ('test_vit', {'class_token': False, 'global_pool': 'avg', 'reg_tokens': 3}),
     ('swin_s3_tiny_224', {'embed_dim': 24, 'num_heads': (1, 1, 2, 2), 'img_size': 64, 'window_size': 2})])
@@ -215,11 +186,12 @@ def test_other_features_are_put_in_the_places_of_the_map(name, kwargs):
     model = _model(name, **({'img_size': 64} if 'vit' in name else {}), **kwargs)
     maps = model.forward_features(torch.randn(2, 3, 64, 64))
     features = features_by_place(model, maps, (64, 64))
-    assert torch.equal(with_features(model, maps, features), maps)
-    changed = with_features(model, maps, features + 1.)
+    source = 'forward_features'
+    assert torch.equal(with_features(model, source, maps, features, lambda tokens: tokens), maps)
+    changed = with_features(model, source, maps, features + 1., lambda tokens: tokens * 2.)
     torch.testing.assert_close(features_by_place(model, changed, (64, 64)), features + 1.)
     prefix = getattr(model, 'num_prefix_tokens', 0)
-    assert torch.equal(changed[:, :prefix], maps[:, :prefix]) or not prefix
+    assert torch.equal(changed[:, :prefix], maps[:, :prefix] * 2.) or not prefix
 
 
 # A head that is called again

@@ -171,7 +171,8 @@ class _Logits(nn.Sequential):
 
 @pytest.mark.parametrize('create, original_pass, lacking', [
     (small_model, 'none', set()), (small_model, 'no-grad', set()), (_Logits, 'no-grad', set()),
-    (lambda: small_model('test_vit', img_size=32), 'none', {'unmixed logits'}), (_Logits, 'none', {'unmixed logits'})])
+    (lambda: small_model('test_vit', img_size=32), 'none', set()),
+    (_Logits, 'none', {'unmixed logits', 'unmixed features', 'unmixed evidence'})])
 def test_a_function_of_ones_own_is_given_all_that_a_model_has_and_none_of_what_it_lacks(create, original_pass, lacking):
     given = {}
 

@@ -232,8 +232,8 @@ def test_what_is_wrong_is_told_in_one_line_before_data_or_model(
 
 
 @pytest.mark.parametrize('text, expected', [
-    ("ratio 'similarity' needs logits: original_pass 'no-grad', another global_pool, or gamma 0",
-     "--sumix-ratio 'similarity' needs logits: --sumix-original-pass 'no-grad', another --gp, or --sumix-gamma 0"),
+    ("ratio 'similarity' needs logits: original_pass 'no-grad', or gamma 0",
+     "--sumix-ratio 'similarity' needs logits: --sumix-original-pass 'no-grad', or --sumix-gamma 0"),
     ('the ratio of a policy, in mode or strength', 'the ratio of a policy, in mode or strength'),
     ('use --sumix-gamma and sumix_gamma: 1', 'use --sumix-gamma and sumix_gamma: 1')])
 def test_errors_of_the_library_name_the_flags(text, expected):
@@ -246,8 +246,8 @@ TOO_FEW = '--num-classes must be the number of classes in the data, got 3: '
 
 
 @pytest.mark.parametrize('message, arguments, model', [
-    ('the uncertainty term needs logits .*--sumix-original-pass .*--gp',
-     '--sumix-gamma 0.5 --model-kwargs img_size=32', 'test_vit'),
+    ('the uncertainty term needs logits .*patches are dropped .*--sumix-original-pass .*--sumix-gamma 0',
+     '--sumix-gamma 0.5 --model-kwargs img_size=32 patch_drop_rate=0.5', 'test_vit'),
     (f'{TOO_FEW}the training data has 4 classes', '--num-classes 3', 'test_resnet'),
     (f'{TOO_FEW}the training data has 4 classes', '--num-classes 3 --no-prefetcher', 'test_resnet')])
 def test_a_model_that_a_ratio_cannot_read_and_too_few_classes_are_told_by_the_flag_before_training(

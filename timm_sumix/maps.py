@@ -1,14 +1,15 @@
-"""Where a timm model's last feature map is, how its places lie, and whether its head reads it alone.
+"""Where a timm model's last feature map is, and how its places lie.
 
 Most of timm's models return the map from forward_features. CoaT, CrossViT, EfficientViM and PiT return tokens of
 several grids, or of classes alone; they give the map beside the same output from timm's forward_intermediates.
 """
 import math
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
+from torch.utils._pytree import tree_map
 
 # what another call in training mode changes, or draws from
 _NOISY = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -17,7 +18,6 @@ _NOISY = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 class Found(NamedTuple):
     """What is found of a model's last feature map."""
     source: str = ''  # the method that returns it, 'forward_features' or 'forward_intermediates'; '': there is no map
-    head_reads_map: bool = False  # whether forward_head reads the map alone, rather than a class token, say
     noisy: Tuple[nn.Module, ...] = ()  # batch norm and dropout of the head, which each call in training changes
     reason: str = ''  # why there is no map
 
@@ -47,8 +47,7 @@ def find_map(model: Any, image: torch.Tensor) -> Found:
                     f'the map has a single place for images of {height} x {width} (--model-kwargs output_stride=8 '
                     'gives a larger one, where the model takes it)'))
             if features is not None:
-                reads_map = source == 'forward_features' and _head_reads_map(model, head_input, features)
-                return Found(source, reads_map, noisy)
+                return Found(source, noisy)
     if noisy is None:
         raise ValueError(
             f'the forward of {type(model).__name__} does more than forward_head(forward_features(x)), which would be '
@@ -73,16 +72,6 @@ def is_single_place(features: Optional[torch.Tensor]) -> bool:
 def _same(first: Any, second: Any) -> bool:
     both = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and first.shape == second.shape
     return both and (first.is_meta or torch.allclose(first, second, rtol=1e-3, atol=1e-3))
-
-
-def _head_reads_map(model: Any, head_input: torch.Tensor, features: torch.Tensor) -> bool:
-    """Whether forward_head gives the same features when all but the map is changed: a class token, for example."""
-    if head_input.ndim == 4 or head_input.shape[1] == features.shape[1] * features.shape[2]:
-        return True
-    if head_input.is_meta:  # without values, by what timm calls the pooling
-        return getattr(model, 'global_pool', 'token') not in ('', 'token')
-    changed = with_features(model, head_input.roll(1, dims=-1) + 1., features)  # a head's norm undoes a shift alone
-    return torch.equal(*(model.forward_head(tokens, pre_logits=True) for tokens in (head_input, changed)))
 
 
 def _noisy_modules(model: Any, head_input: Any) -> Tuple[nn.Module, ...]:
@@ -143,12 +132,20 @@ def features_by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> torch
     return features
 
 
-def with_features(model: nn.Module, maps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Return maps as features_by_place takes them, with other features [N, h, w, D] in their places."""
-    if maps.ndim == 4:
-        return features if _is_channels_last(model, maps) else features.permute(0, 3, 1, 2)
-    prefix = maps.shape[1] - features.shape[1] * features.shape[2]
-    return torch.cat([maps[:, :prefix], features.flatten(1, 2)], dim=1)
+def with_features(
+        model: nn.Module, source: str, head_input: Any, features: torch.Tensor,
+        other: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return what forward_head takes, of a pass that call_parts made, with other features [N, h, w, D] in their places.
+
+    What has no place, such as a class token [N, 1, D], becomes what `other` makes of it.
+    """
+    if source == 'forward_intermediates':  # the head does not read the map
+        return tree_map(other, head_input)
+    if head_input.ndim == 4:
+        return features if _is_channels_last(model, head_input) else features.permute(0, 3, 1, 2)
+    prefix = head_input.shape[1] - features.shape[1] * features.shape[2]
+    tokens = features.flatten(1, 2)
+    return torch.cat([other(head_input[:, :prefix]), tokens], dim=1) if prefix else tokens
 
 
 def _by_place(model: nn.Module, maps: Any, size: Sequence[int]) -> Optional[torch.Tensor]:

@@ -3,6 +3,7 @@
 A step calls forward_features and forward_head, as timm's own FeatureDistillationTask does, compiled or not.
 """
 import logging
+from functools import partial
 from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn as nn
 from timm.models import group_parameters
 
 from .compat import call_with_hooks, check_model
-from .correction import Ratio, evidence_map, unmix
+from .correction import Ratio, evidence_map, unmix, unmix_by_area
 from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
 from .options import SUMixOptions
 from .region import Mixing
@@ -65,20 +66,14 @@ class SUMixModule(nn.Module):
         if self.is_prepared:
             return
         found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
-        name, lacks_logits = type(self.model).__name__, self.unmixes_logits and not found.head_reads_map
-        if lacks_logits and self.has_term:
-            reason = found.reason or 'the head reads more than the last feature map'
+        if self.unmixes_logits and self.has_term and not found.source:
             raise ValueError(
-                f'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of {name} ({reason})'
-                ": use original_pass 'grad', another global_pool of the model, or gamma 0")
+                'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of '
+                f"{type(self.model).__name__} ({found.reason}): use original_pass 'grad', or gamma 0")
         self.is_prepared = True
         self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
         if self.needs_map and not found.source:
             self._warn_of_area(found.reason)
-        elif lacks_logits and not self._has_warned:
-            _logger.warning(
-                f'SUMix: the head of {name} reads more than the last feature map, a class token for example: weaker '
-                "correction, by the map alone. Try global_pool 'avg' (--gp avg), or original_pass 'no-grad'.")
 
     def _warn_of_area(self, reason: str) -> None:
         if not self._has_warned:
@@ -93,7 +88,7 @@ class SUMixModule(nn.Module):
         """Return the outputs for the mixed images [N, C, H, W], and for the unmixed ones where the ratio needs them.
 
         The latter are of a pass over `original` [N, C, H, W] or, without it, unmixed from the last feature maps of the
-        mixed images by `mixing`; both are None where nothing was mixed.
+        mixed images by `mixing`; with nothing in them where there is no map, None where nothing was mixed.
         """
         first = self._pass(mixed, is_mixed=True)
         is_single = is_single_place(first.features)
@@ -101,29 +96,26 @@ class SUMixModule(nn.Module):
             raise ValueError(
                 'the uncertainty term needs a feature map larger than 1 x 1, or a second pass: use larger images, '
                 "original_pass 'grad', or gamma 0")
-        unmixes_logits = self.unmixes_logits and self.found.head_reads_map and not is_single
-        fields = self.fields
-        if fields and self.unmixes_logits and not unmixes_logits:
-            fields = ('features', 'evidence')  # which the ratio reads where the logits are None
-        mixed_output = self._output(first, mixed, fields, is_mixed=True)
+        mixed_output = self._output(first, mixed, is_mixed=True)
         if original is not None:  # a second pass
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
                 second = self._pass(original)
-            return mixed_output, self._output(second, original, fields)  # not in no_grad: a gradient for the head
+            return mixed_output, self._output(second, original)  # not in no_grad: a gradient for the head
         if mixing is None:
             return mixed_output, None
-        if first.features is None:
-            return mixed_output, self._output(_Pass(), mixed, fields)  # constants
+        if first.features is None or is_single:
+            return mixed_output, ModelOutput(None)
         # the ratio needs no gradient, the term does
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
             features, seen = unmix(first.features, mixing)
             unmixed = _Pass(features=features)
-            if unmixes_logits:
-                head_input = with_features(self.model, first.head_input, features)
+            if self.unmixes_logits:
+                head_input = with_features(
+                    self.model, self.found.source, first.head_input, features, partial(unmix_by_area, mixing=mixing))
                 with switched_off('training', (self.model, *self.found.noisy)):  # no dropout, no batch counted
                     logits = self.model.forward_head(head_input)
                     unmixed = _Pass(logits, self._pre_logits(head_input), features=features)
-        return mixed_output, self._output(unmixed, mixed, fields, seen=seen, mixing=mixing)
+        return mixed_output, self._output(unmixed, mixed, seen=seen, mixing=mixing)
 
     def _pass(self, images: torch.Tensor, is_mixed: bool = False) -> _Pass:
         """Call the model, with its hooks, on images [N, C, H, W]."""
@@ -149,8 +141,8 @@ class SUMixModule(nn.Module):
             return self.model.forward_head(head_input, pre_logits=True)
 
     def _output(
-            self, result: _Pass, images: torch.Tensor, fields: Tuple[str, ...], is_mixed: bool = False,
-            seen: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None) -> ModelOutput:
+            self, result: _Pass, images: torch.Tensor, is_mixed: bool = False, seen: Optional[torch.Tensor] = None,
+            mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what is read of a pass over images; where there is no map, or one of a single place, constants."""
         logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
         uncertainty = features = evidence = None
@@ -159,9 +151,9 @@ class SUMixModule(nn.Module):
         if self.projection is not None and is_mixed:
             distilled = self.projection(result.pre_logits)  # a teacher sees the mixed images alone
         maps = None if is_single_place(result.features) else result.features
-        if 'features' in fields:
+        if 'features' in self.fields:
             features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
-        if 'evidence' in fields and not is_mixed:
+        if 'evidence' in self.fields and not is_mixed:
             evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
 

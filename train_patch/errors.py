@@ -12,7 +12,7 @@ OLDEST = '1.0.27'  # the first timm whose tasks keep the trained module and the 
 # names in the library's messages, as patterns: the flag. Plain words are names only before a value or a verb.
 BEFORE_VALUE = r"(?= (?:must|has|'|\d))"
 FLAGS = {
-    r'original_pass': '--sumix-original-pass', r'policy_(probs|kwargs)': r'--sumix-policy-\1', r'global_pool': '--gp',
+    r'original_pass': '--sumix-original-pass', r'policy_(probs|kwargs)': r'--sumix-policy-\1',
     r'gamma': '--sumix-gamma', r'same uncertainty': 'same --sumix-uncertainty', r'cutmix_minmax': '--cutmix-minmax',
     rf'(preset|ratio|strength|uncertainty|policy){BEFORE_VALUE}': r'--sumix-\1', r'(mixup|cutmix)_alpha': r'--\1',
     r'switch_prob': '--mixup-switch-prob', rf'(mode|prob){BEFORE_VALUE}': r'--mixup-\1',

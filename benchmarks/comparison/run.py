@@ -54,8 +54,8 @@ def train_arm(
 ) -> List[Optional[float]]:
     """Train a model, in place, as an arm says; return the mean absolute error of its labels by epoch."""
     by_attention = arm.labeller == 'transmix'
-    if by_attention and setting.model not in ('vit', 'deit'):
-        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit or deit, got {setting.model}')
+    if by_attention and setting.model != 'vit':
+        raise ValueError(f'labeller {arm.labeller!r} needs a setting with model vit, got {setting.model}')
     labellers = attention_labellers(model) if by_attention else LABELLERS
     mixup = cutmix(setting.classes, arm.prob, arm.smoothing, setting.mode, cutmix_alpha=setting.alpha)
     steps = epochs * (len(data.labels) // RECIPES[setting.recipe].batch_size)

@@ -13,6 +13,7 @@ class Part(NamedTuple):
 
 # the question that decides the default: do corrected labels make better models of real photographs?
 REAL = ('none', 'area', 'combined', 'similarity')
+TRANSFORMERS = ('none', 'area', 'transmix', 'similarity', 'evidence', 'visible')
 SETS: Dict[str, List[Part]] = {
     'real': [Part(name, REAL, 3) for name in ('cifar100', 'caltech101')],
     'strengths': [Part('cifar100-2000', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],
@@ -25,7 +26,9 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-sizes', (*ONE_EACH, 'combined 2'), 3),
         Part('resnet18-alpha0.2', ONE_EACH[1:], 3),  # without mixing it is the first setting
         Part('resnet18-plain', ('none', 'area', 'combined', 'evidence'), 3)],
-    'deit': [Part('deit', ('none', 'area', 'evidence', 'true', 'transmix'), 3)],
+    'transformers': [
+        Part('cifar100-vit', TRANSFORMERS, 3),
+        Part('placed-sizes-vit', (*TRANSFORMERS, 'true'), 2)],
     # the first are the teachers
     'distillation': [Part('resnet18-narrow', ('none', 'area', 'combined', *DISTILLED), 3)],
     'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],

@@ -57,12 +57,13 @@ SETTINGS = {
     'resnet18-sizes': _RESNET18._replace(size=(10, 15, 22)),
     'resnet18-alpha0.2': _RESNET18._replace(alpha=0.2),
     'resnet18-plain': _RESNET18._replace(size=None, images=60000, epochs=10),
-    'deit': Setting(
-        size=(10, 15, 22), images=60000, epochs=20, model='deit', mode='pair', recipe='deit', test_images=10000),
+    # 0.2 M parameters and a class token
+    'placed-sizes-vit': Setting(size=(10, 15, 22), images=4000, model='vit', mode='pair', recipe='vit'),
     'lite0-photographs': Setting(
         data='stamps', size=(32, 48, 64), canvas=128, classes=231, images=4620, epochs=6, model='lite0', mode='pair'),
     'cifar100': _CIFAR,
     'cifar100-2000': _CIFAR._replace(images=2000),
+    'cifar100-vit': _CIFAR._replace(images=2000, epochs=120, model='vit', recipe='vit'),
     'caltech101': Setting(
         data='caltech101', size=None, canvas=112, classes=101, images=3030, epochs=8, model='lite0', mode='pair',
         recipe='fine-tuning', test_images=3030, stored=126),

@@ -23,7 +23,7 @@ def compare(batches: List[Answers], shares: Dict[str, List[torch.Tensor]]) -> Li
     """Return a row of scores for each ratio, in one pass and in two, and for each labeller, from what ask() returns."""
     labels: Dict[Key, List[torch.Tensor]] = {}
     for name in RATIOS:
-        for value, passes in itertools.product(STRENGTHS.get(name, (None,)), _passes(batches, name)):
+        for value, passes in itertools.product(STRENGTHS.get(name, (None,)), _passes(name)):
             ratio = create_ratio(name, value)
             labels[name, value, passes] = [
                 ratio(b.mixed, b.unmixed if passes == 1 else b.original, b.target) for b in batches]
@@ -34,10 +34,6 @@ def compare(batches: List[Answers], shares: Dict[str, List[torch.Tensor]]) -> Li
         for (name, strength, passes), parts in labels.items()]
 
 
-def _passes(batches: List[Answers], name: str) -> Tuple[int, ...]:
-    """Return in how many passes a ratio can be had: a class token's logits cannot be unmixed."""
-    needs, unmixed = create_ratio(name).needs, batches[0].unmixed
-    if not needs:
-        return (1,)
-    has_one = unmixed is not None and ('logits' not in needs or unmixed.logits is not None or 'evidence' in needs)
-    return (1, 2) if has_one and name != 'released' else (2,)
+def _passes(name: str) -> Tuple[int, ...]:
+    """Return in how many passes a ratio can be had."""
+    return (1,) if not create_ratio(name).needs else (2,) if name == 'released' else (1, 2)

@@ -8,9 +8,9 @@ from .base import ONE_CLASS, Ratio
 from .evidence import evidence_map, visible_evidence
 from .formula import WEIGHTS, Formula, check_weights
 from .released import Released
-from .unmixing import unmix
+from .unmixing import unmix, unmix_by_area
 
-__all__ = ['ONE_CLASS', 'RATIOS', 'Ratio', 'create_ratio', 'evidence_map', 'unmix', 'visible_evidence']
+__all__ = ['ONE_CLASS', 'RATIOS', 'Ratio', 'create_ratio', 'evidence_map', 'unmix', 'unmix_by_area', 'visible_evidence']
 # name: without arguments, the ratio at its own strength
 RATIOS: Dict[str, Callable[[], Ratio]] = {
     **{name: partial(Formula, *weights) for name, weights in WEIGHTS.items()}, 'released': Released}
@@ -30,8 +30,9 @@ class _OwnRatio(Ratio):
     def __repr__(self) -> str:
         return self.name
 
-    def _check(self, *_: Any) -> None:
+    def _has_outputs(self, *_: Any) -> bool:
         """Check nothing: which fields the function reads is not known."""
+        return True
 
     def shares(self, mixed, original, target):
         return self.function(mixed, original, target)

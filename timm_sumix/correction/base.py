@@ -43,7 +43,8 @@ class Ratio:
 
         Args:
             mixed: Outputs for the mixed images.
-            original: Outputs for the unmixed images, in the order of the batch; None if the ratio reads none.
+            original: Outputs for the unmixed images, in the order of the batch; None if the ratio reads none. With
+                nothing in them (the model has no feature map), the shares stay by area.
             target: Labels of the mixed batch.
 
         ValueError if the outputs lack what the ratio reads or are of another shape, or it reads the class of an image
@@ -53,10 +54,8 @@ class Ratio:
             raise ValueError(f'ratio {self.name!r} {ONE_CLASS}')
         if self.needs and original is None:
             raise ValueError(f'ratio {self.name!r} needs the outputs for the unmixed images, got None')
-        for field in self.needs:
-            self._check('unmixed', original, field, target)  # type: ignore[arg-type]
-            if field != 'evidence':
-                self._check('mixed', mixed, field, target)
+        if self.needs and not self._has_outputs(mixed, original, target):  # type: ignore[arg-type]
+            return target.lam
         lam = self.shares(mixed, original, target)  # type: ignore[arg-type]  # None where nothing is read
         if not isinstance(lam, torch.Tensor) or lam.shape != target.lam.shape:
             got = list(lam.shape) if isinstance(lam, torch.Tensor) else type(lam).__name__
@@ -69,6 +68,16 @@ class Ratio:
         if target.exact is not None:
             usable = usable & ~target.exact
         return torch.where(usable, lam.clamp(0., 1.), target.lam)
+
+    def _has_outputs(self, mixed: ModelOutput, original: ModelOutput, target: MixedTarget) -> bool:
+        """Return whether there is anything to correct by; ValueError if only a part of what is read is there."""
+        if all(value is None for value in original):
+            return False
+        for field in self.needs:
+            for which, output in (('unmixed', original), ('mixed', mixed)):
+                if which == 'unmixed' or field != 'evidence':
+                    self._check(which, output, field, target)
+        return True
 
     def _check(self, which: str, output: ModelOutput, field: str, target: MixedTarget) -> None:
         value, count = getattr(output, field), len(target)

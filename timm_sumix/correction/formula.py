@@ -17,8 +17,8 @@ The paper's printed equations were not at hand. r is the comparison that its abs
 authors' released code with its sign mended; e and c are this library's own.
 """
 import math
-from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,6 @@ WEIGHTS: Dict[str, Tuple[float, float, float]] = {
     'similarity': (0., 2., 0.),
     'area': (0., 0., 0.),
 }
-PREDICTIONS_PER_FEATURES = 4.  # weight of predictions over that of features, where these take their place
 
 
 def check_weights(weights: Sequence[Any]) -> None:
@@ -68,15 +67,12 @@ def prediction_changes(
 class Formula(Ratio):
     """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
 
-    Where the logits of the unmixed images cannot be had (the head reads a class token, say), evidence and features take
-    the place of predictions: `without_logits`. With evidence, no prediction is compared where the feature map has a
-    single place; and where a policy shows the partner whole at a smaller size (ResizeMix), nothing is, since
-    predictions and features change with the size.
+    With evidence, no prediction is compared where the feature map has a single place; and where a policy shows the
+    partner whole at a smaller size (ResizeMix), nothing is, since predictions and features change with the size.
     """
     w: float  # weight of the evidence against the area, in [0, 1]
     s: float  # of the predictions, 0 or greater
     k: float  # of the features, 0 or greater
-    without_logits: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         check_weights(self.weights)
@@ -85,8 +81,7 @@ class Formula(Ratio):
         vars(self).update(  # frozen
             needs=tuple(field for field, weight in reads.items() if weight > 0),
             uses_classes=self.s > 0,
-            origin=' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own",
-            without_logits=Formula(self.w or 1., 0., self.k + self.s / PREDICTIONS_PER_FEATURES) if self.s else None)
+            origin=' and '.join(part for part, weight in parts.items() if weight > 0) or "nothing: CutMix's own")
 
     @property
     def weights(self) -> Tuple[float, float, float]:
@@ -101,11 +96,6 @@ class Formula(Ratio):
     def __str__(self) -> str:
         named = [f'{name} ' for name, own in WEIGHTS.items() if own == self.weights]
         return ''.join(named) + '({:g}, {:g}, {:g})'.format(*self.weights)
-
-    def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
-        if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:
-            return self.without_logits(mixed, original, target)
-        return super().__call__(mixed, original, target)
 
     def shares(self, mixed, original, target):
         if not self.needs:

@@ -36,3 +36,11 @@ def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[to
     size = seen.sum((1, 2)).clamp(min=_TINY).view(-1, 1, 1, 1)
     mean = (seen_maps.float().sum((1, 2), keepdim=True) / size).to(maps.dtype)  # in half precision the sum may overflow
     return seen_maps + (1. - seen).to(maps.dtype).unsqueeze(-1) * mean, seen
+
+
+def unmix_by_area(tokens: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+    """Return the unmixed images' tokens from those of the mixed ones [N, ...], which have no place, as a class token.
+
+    They are a map of one cell, of which each mixture shows an image's share by area: lam T(mix_i) + (1 - lam) T(mix_j).
+    """
+    return unmix(tokens.flatten(1)[:, None, None], mixing)[0].view_as(tokens)
