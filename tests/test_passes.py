@@ -32,37 +32,20 @@ def _compile(task, how):
     return torch.compile(task, backend='eager') if how == 'task' else task
 
 
-@pytest.mark.parametrize('options, how', [
-    *((options, 'eager') for options in OPTIONS),
-    *(({}, how) for how in ('task.compile', 'trainable_module', 'task')),
-    ({'ratio': 'similarity', 'original_pass': 'no-grad'}, 'task.compile')], ids=str)
-def test_hooks_of_the_model_are_called_once_a_pass_and_may_change_its_output(options, how):
-    model = small_model().eval()
-    task = make_task(model, **options)
-    passes = 1 if task.criterion.options.resolved_pass == 'none' else 2
-    mixed, target = task.mixup(*random_images())
-    expected, calls = model(mixed), []
-    compiled = _compile(task, how)
-    model.register_forward_pre_hook(lambda _, inputs: calls.append('before') or (2. * inputs[0],))
-    model.register_forward_pre_hook(lambda *_: calls.append('keywords'), with_kwargs=True)
-    model.register_forward_hook(lambda *parts: calls.append('after') or 3. * parts[-1], with_kwargs=True)
-    for _ in range(2):
-        result = compiled(mixed, target)
-    assert calls == ['before', 'keywords', 'after'] * 2 * passes
-    torch.testing.assert_close(result['output'], model(mixed))
-    torch.testing.assert_close(result['output'], 3. * model.forward_head(model.forward_features(2. * mixed)))
-    assert not torch.allclose(result['output'], expected)
-
-
-@pytest.mark.parametrize('register', ['register_full_backward_hook', 'register_full_backward_pre_hook'])
-def test_backward_hooks_of_the_model_itself_are_refused_and_those_of_its_parts_called(register):
+@pytest.mark.parametrize('register', [
+    'register_forward_hook', 'register_forward_pre_hook', 'register_full_backward_hook',
+    'register_full_backward_pre_hook'])
+@pytest.mark.parametrize('how', ['eager', 'task.compile'])
+def test_hooks_of_the_model_itself_are_refused_and_those_of_its_parts_called(register, how):
     model, calls = small_model(), []
+    task = make_task(model)
+    task.prepare(random_images()[0])
     getattr(model.conv1, register)(lambda *_: calls.append(1) and None)
-    make_task(model)(*random_images())['loss'].backward()
+    _compile(task, how)(*random_images())['loss'].backward()
     assert calls == [1]
     getattr(model, register)(lambda *_: None)
-    with pytest.raises(ValueError, match='has backward hooks, which are left out: put them on its parts'):
-        make_task(model)(*random_images())
+    with pytest.raises(ValueError, match='has hooks of its own, which are left out: put them on its parts'):
+        _compile(make_task(model), how)(*random_images())
 
 
 class _Scaling(nn.Module):

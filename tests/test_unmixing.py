@@ -165,19 +165,19 @@ def test_without_a_view_of_the_other_image_one_pass_gives_labels_term_and_gradie
 @pytest.mark.parametrize('term', [{}, {'gamma': 0.5}], ids=str)
 @pytest.mark.parametrize('ratio', [*ONE_PASS, _own], ids=lambda ratio: getattr(ratio, '__name__', ratio))
 def test_a_step_is_one_forward_of_the_model(ratio, term, create, mode):
-    model, calls, stems = create(), [], []
+    model, heads, stems = create(), [], []
     images, labels = random_images(7, side=32 if create is small_model else 64)
     task = make_task(model, mode, ratio=ratio, **term)
     task.prepare(images)
-    model.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
     stem = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
-    stem.register_forward_hook(lambda *_: stems.append(1))
+    stem.register_forward_pre_hook(lambda _, inputs: stems.append(inputs[0]))
+    model.get_classifier().register_forward_hook(lambda *parts: heads.append(parts[-1]))
     mixed, target = task.mixup(images, labels)
     target.original = None
     result = task(mixed, target)
     result['loss'].backward()
     assert all(parameter.grad is not None for parameter in task.get_trainable_module().parameters())
-    assert len(calls) == len(stems) == 1 and calls[0][0] is mixed and torch.equal(calls[0][1], result['output'])
+    assert len(stems) == 1 and stems[0] is mixed and torch.equal(heads[0], result['output'])
     assert all(value == 1 for name, value in model.state_dict().items() if 'num_batches_tracked' in name)
     atol = 1e-4 if create is small_model else 1e-6
     assert ratio == 'area' or not torch.allclose(result['lam'], target.lam, atol=atol)

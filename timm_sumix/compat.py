@@ -1,5 +1,5 @@
 """What differs among timm's versions and among its models, each with the reason."""
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional
 
 import timm.loss
 import torch
@@ -43,25 +43,8 @@ def check_model(model: nn.Module, needs_parts: bool) -> None:
             "ratio 'similarity' with original_pass 'no-grad'")
 
 
-def call_with_hooks(model: nn.Module, forward: Callable[[torch.Tensor], Tuple[Any, Any]], images: torch.Tensor) -> Any:
-    """Return what forward(images [N, C, H, W]) does, with the model's own forward hooks around it.
-
-    `forward` returns the model's output, which hooks may change as they may the images, and what is kept of the pass.
-    ValueError if the model has backward hooks, which need torch's own call.
-    """
-    if model._backward_hooks or model._backward_pre_hooks:
-        raise ValueError(f'{type(model).__name__} has backward hooks, which are left out: put them on its parts')
-    for key, hook in model._forward_pre_hooks.items():
-        if key in model._forward_pre_hooks_with_kwargs:
-            changed = hook(model, (images,), {})
-            changed = changed if changed is None else changed[0]
-        else:
-            changed = hook(model, (images,))
-        if changed is not None:
-            images, = changed if isinstance(changed, tuple) else (changed,)
-    output, kept = forward(images)
-    for key, hook in model._forward_hooks.items():
-        given: Tuple[Any, ...] = ({},) if key in model._forward_hooks_with_kwargs else ()
-        changed = hook(model, (images,), *given, output)
-        output = output if changed is None else changed
-    return output, kept
+def check_hooks(model: nn.Module) -> None:
+    """Raise ValueError if the model itself has hooks, which only a call of it would run."""
+    if any(getattr(model, f'_{kind}_hooks') for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')):
+        raise ValueError(
+            f'{type(model).__name__} has hooks of its own, which are left out: put them on its parts, or on the task')

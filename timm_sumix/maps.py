@@ -20,6 +20,7 @@ class Found(NamedTuple):
     source: str = ''  # the method that returns it, 'forward_features' or 'forward_intermediates'; '': there is no map
     noisy: Tuple[nn.Module, ...] = ()  # batch norm and dropout of the head, which each call in training changes
     reason: str = ''  # why there is no map
+    has_others: bool = False  # whether forward_head takes tokens too that have no place, such as a class token
 
 
 def find_map(model: Any, image: torch.Tensor) -> Found:
@@ -31,7 +32,7 @@ def find_map(model: Any, image: torch.Tensor) -> Found:
     if getattr(getattr(model, 'patch_drop', None), 'prob', 0.) > 0.:
         return Found(reason='patches are dropped at random in training')
     noisy: Optional[Tuple[nn.Module, ...]] = None
-    with _eval_mode(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         logits = model.forward(image)
         for source in ('forward_features', 'forward_intermediates'):
             if not hasattr(model, source):
@@ -47,7 +48,8 @@ def find_map(model: Any, image: torch.Tensor) -> Found:
                     f'the map has a single place for images of {height} x {width} (--model-kwargs output_stride=8 '
                     'gives a larger one, where the model takes it)'))
             if features is not None:
-                return Found(source, noisy)
+                others = source == 'forward_intermediates' or maps.ndim == 3 and maps.shape[1] > features[0, ..., 0].numel()
+                return Found(source, noisy, has_others=others)
     if noisy is None:
         raise ValueError(
             f'the forward of {type(model).__name__} does more than forward_head(forward_features(x)), which would be '
@@ -86,7 +88,7 @@ def _noisy_modules(model: Any, head_input: Any) -> Tuple[nn.Module, ...]:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode, and back as it was, parts that are frozen too."""
     training = [(module, module.training) for module in model.modules()]
     model.eval()

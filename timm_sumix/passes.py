@@ -10,9 +10,11 @@ import torch
 import torch.nn as nn
 from timm.models import group_parameters
 
-from .compat import call_with_hooks, check_model
+from .attention import attended_evidence, pass_with_attention, reads_attention
+from .compat import check_hooks, check_model
 from .correction import Ratio, evidence_map, unmix, unmix_by_area
-from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
+from .maps import (
+    Found, call_parts, eval_mode, features_by_place, find_map, is_single_place, switched_off, with_features)
 from .options import SUMixOptions
 from .region import Mixing
 from .target import MixedTarget, ModelOutput
@@ -25,7 +27,7 @@ class _Pass(NamedTuple):
     logits: Any = None  # [N, C]; timm's models with a distillation head return two of them
     pre_logits: Optional[torch.Tensor] = None  # [N, D], what the uncertainty head and a projection read
     head_input: Any = None  # what forward_head takes
-    features: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D]
+    maps: Optional[torch.Tensor] = None  # the last map by place [N, h, w, D], and what pass_with_attention adds
 
 
 class SUMixModule(nn.Module):
@@ -52,6 +54,7 @@ class SUMixModule(nn.Module):
         self.unmixes_logits = original_pass == 'none' and (self.has_term or 'logits' in ratio.needs)
         self.needs_map = self.unmixes_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
         self.found = Found()
+        self.reads_attention = False
         self.is_prepared = False
         self._has_warned = not verbose
         check_model(model, self.needs_map or term == 'head')
@@ -66,21 +69,31 @@ class SUMixModule(nn.Module):
         if self.is_prepared:
             return
         found = find_map(self.model, images[:1]) if self.needs_map or self.reads_pre_logits else Found()
-        if self.unmixes_logits and self.has_term and not found.source:
-            raise ValueError(
-                'the uncertainty term needs logits of the unmixed images, which cannot be unmixed of '
-                f"{type(self.model).__name__} ({found.reason}): use original_pass 'grad', or gamma 0")
+        if self.needs_map and not found.source:
+            self._lacks_map(found.reason)
         self.is_prepared = True
         self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
-        if self.needs_map and not found.source:
-            self._warn_of_area(found.reason)
+        if 'evidence' in self.fields and found.source:
+            with eval_mode(self.model), torch.no_grad():
+                self.reads_attention = reads_attention(self.model, images[:1])
+        if self.found.has_others and not self._has_warned:
+            evidence = '; evidence follows what the class token attends to' if self.reads_attention else ''
+            _logger.info(
+                f'SUMix: {type(self.model).__name__}: what has no place in the map, such as a class token, is unmixed by '
+                f'area{evidence}.')
 
-    def _warn_of_area(self, reason: str) -> None:
+    def _lacks_map(self, reason: str) -> None:
+        """Warn once that there is no map, or of one place; ValueError if the uncertainty term needs one."""
+        name = type(self.model).__name__
+        if self.has_term:
+            raise ValueError(
+                f'the uncertainty term needs logits of the unmixed images, and {name} has no map to unmix ({reason}): '
+                "use original_pass 'grad' with ratio 'similarity', or gamma 0")
         if not self._has_warned:
             self._has_warned = True
             _logger.warning(
-                f'SUMix: {type(self.model).__name__}: {reason}: labels stay as they are by area. Ratio '
-                "'similarity' with original_pass 'no-grad' needs no map.")
+                f"SUMix: {name}: {reason}: labels stay as they are by area. Ratio 'similarity' with original_pass "
+                "'no-grad' needs no map.")
 
     def forward(
             self, mixed: torch.Tensor, original: Optional[torch.Tensor] = None, mixing: Optional[Mixing] = None,
@@ -91,47 +104,51 @@ class SUMixModule(nn.Module):
         mixed images by `mixing`; with nothing in them where there is no map, None where nothing was mixed.
         """
         first = self._pass(mixed, is_mixed=True)
-        is_single = is_single_place(first.features)
-        if is_single and self.has_term and mixing is not None:
-            raise ValueError(
-                'the uncertainty term needs a feature map larger than 1 x 1, or a second pass: use larger images, '
-                "original_pass 'grad', or gamma 0")
-        mixed_output = self._output(first, mixed, is_mixed=True)
+        mixed_output = self._output(first, is_mixed=True)
+        if original is None and mixing is None:
+            return mixed_output, None
         if original is not None:  # a second pass
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
                 second = self._pass(original)
-            return mixed_output, self._output(second, original)  # not in no_grad: a gradient for the head
-        if mixing is None:
-            return mixed_output, None
-        if first.features is None or is_single:
+            return mixed_output, self._output(second)  # not in no_grad: a gradient for the head
+        if first.maps is None:
             return mixed_output, ModelOutput(None)
         # the ratio needs no gradient, the term does
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
-            features, seen = unmix(first.features, mixing)
-            unmixed = _Pass(features=features)
+            maps, seen = unmix(first.maps, mixing)
+            unmixed = _Pass(maps=maps)
             if self.unmixes_logits:
                 head_input = with_features(
-                    self.model, self.found.source, first.head_input, features, partial(unmix_by_area, mixing=mixing))
+                    self.model, self.found.source, first.head_input, self._split(maps)[0],
+                    partial(unmix_by_area, mixing=mixing))
                 with switched_off('training', (self.model, *self.found.noisy)):  # no dropout, no batch counted
                     logits = self.model.forward_head(head_input)
-                    unmixed = _Pass(logits, self._pre_logits(head_input), features=features)
-        return mixed_output, self._output(unmixed, mixed, seen=seen, mixing=mixing)
+                    unmixed = _Pass(logits, self._pre_logits(head_input), maps=maps)
+        return mixed_output, self._output(unmixed, seen=seen, mixing=mixing)
 
     def _pass(self, images: torch.Tensor, is_mixed: bool = False) -> _Pass:
-        """Call the model, with its hooks, on images [N, C, H, W]."""
+        """Call the model's parts on images [N, C, H, W]."""
         if not self.found.source and not self.reads_pre_logits:
             return _Pass(self.model(images))  # any forward will do
-
-        def forward(images):
+        check_hooks(self.model)
+        size = images.shape[-2:]
+        if self.reads_attention:
+            head_input, attended = pass_with_attention(self.model, images)
+            maps = torch.cat([features_by_place(self.model, head_input, size), attended], dim=-1)
+        else:
             head_input, maps = call_parts(self.model, self.found.source, images)
-            size = images.shape[-2:]
-            features = features_by_place(self.model, maps, size) if self.found.source else None
-            if is_single_place(features) and not torch.compiler.is_compiling():
-                self._warn_of_area(f'the map has a single place for images of {size[0]} x {size[1]}')
-            return self.model.forward_head(head_input), (head_input, features)
+            maps = features_by_place(self.model, maps, size) if self.found.source else None
+        if is_single_place(maps):
+            if self.has_term or not torch.compiler.is_compiling():
+                self._lacks_map(f'the map has a single place for images of {size[0]} x {size[1]}')
+            maps = None
+        logits = self.model.forward_head(head_input)
+        return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, maps)
 
-        logits, (head_input, features) = call_with_hooks(self.model, forward, images)
-        return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, features)
+    def _split(self, maps: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the last map [N, h, w, D], and what shows the evidence: it, or [N, h, w, D + 1] with attention."""
+        width = maps.shape[-1] // 2
+        return (maps[..., :width], maps[..., width:]) if self.reads_attention else (maps, maps)
 
     def _pre_logits(self, head_input: Any, is_mixed: bool = False) -> Optional[torch.Tensor]:
         """Call the model's head once more on the same batch, where a head reads its pre-logits features [N, D]."""
@@ -141,20 +158,21 @@ class SUMixModule(nn.Module):
             return self.model.forward_head(head_input, pre_logits=True)
 
     def _output(
-            self, result: _Pass, images: torch.Tensor, is_mixed: bool = False, seen: Optional[torch.Tensor] = None,
+            self, result: _Pass, is_mixed: bool = False, seen: Optional[torch.Tensor] = None,
             mixing: Optional[Mixing] = None) -> ModelOutput:
-        """Return what is read of a pass over images; where there is no map, or one of a single place, constants."""
+        """Return what is read of a pass; constants where there is no map."""
         logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
         uncertainty = features = evidence = None
         if self.uncertainty is not None and result.pre_logits is not None:
             uncertainty = self.uncertainty(result.pre_logits)
         if self.projection is not None and is_mixed:
             distilled = self.projection(result.pre_logits)  # a teacher sees the mixed images alone
-        maps = None if is_single_place(result.features) else result.features
         if 'features' in self.fields:
-            features = images.new_zeros(len(images), 1) if maps is None else maps.mean((1, 2))
+            features = logits.new_zeros(len(logits), 1) if result.maps is None else self._split(result.maps)[0].mean((1, 2))
         if 'evidence' in self.fields and not is_mixed:
-            evidence = images.new_ones(len(images), 1, 1) if maps is None else evidence_map(maps, seen, mixing)
+            find = attended_evidence if self.reads_attention else evidence_map
+            evidence = logits.new_ones(len(logits), 1, 1) if result.maps is None else find(
+                self._split(result.maps)[1], seen, mixing)
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
 
     @property

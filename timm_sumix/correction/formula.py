@@ -67,8 +67,8 @@ def prediction_changes(
 class Formula(Ratio):
     """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
 
-    With evidence, no prediction is compared where the feature map has a single place; and where a policy shows the
-    partner whole at a smaller size (ResizeMix), nothing is, since predictions and features change with the size.
+    With evidence, nothing else is compared where a policy shows the partner whole at a smaller size (ResizeMix), since
+    predictions and features change with the size.
     """
     w: float  # weight of the evidence against the area, in [0, 1]
     s: float  # of the predictions, 0 or greater
@@ -101,7 +101,7 @@ class Formula(Ratio):
         if not self.needs:
             return target.lam
         nearer = 0.  # s r + k c
-        if self.s > 0 and not (self.w > 0 and original.evidence.shape[1:] == (1, 1)):
+        if self.s > 0 and not (self.w > 0 and original.evidence.shape[1:] == (1, 1)):  # no map
             first, second = prediction_changes(mixed, original, target)
             nearer = self.s * (second.norm(dim=-1) - first.norm(dim=-1))
         if self.k > 0:

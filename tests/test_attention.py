@@ -1,0 +1,139 @@
+"""What a class token attends to, against the model's own attention written as loops, and the evidence that follows it."""
+import math
+from functools import partial
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from helpers import make_task, random_images, small_model
+
+from timm_sumix import SUMixMixup, SUMixOptions, correct
+from timm_sumix.attention import pass_with_attention, reads_attention
+from timm_sumix.correction import evidence_map, unmix
+
+_vit = partial(small_model, 'vit_tiny_patch16_224', img_size=(64, 48), depth=3, embed_dim=48, num_heads=3)
+_distilled = partial(
+    small_model, 'deit_tiny_distilled_patch16_224', img_size=(64, 48), depth=4, embed_dim=48, num_heads=3)
+_eva = partial(
+    small_model, 'eva02_tiny_patch14_224', img_size=56, depth=3, embed_dim=48, num_heads=3, global_pool='token')
+ATTENDING = {
+    'vit': _vit, 'two blocks': partial(_vit, depth=2), 'q_norm': partial(_vit, qk_norm=True), 'distilled': _distilled,
+    'registers': partial(_vit, reg_tokens=4), 'fc_norm': partial(_vit, fc_norm=True), 'rope': _eva,
+    'rope, registers, separate projections': partial(_eva, num_reg_tokens=2, qkv_fused=False),
+    'mixed rope': partial(
+        small_model, 'vit_small_patch16_rope_mixed_224', img_size=64, depth=3, embed_dim=48, num_heads=3)}
+OTHERS = {  # no class token that the head reads, attention of another kind, or none
+    'average': partial(_vit, global_pool='avg'), 'map': partial(_vit, global_pool='map', class_token=False),
+    'a bias by position': partial(
+        small_model, 'beit_base_patch16_224', img_size=64, depth=2, embed_dim=48, num_heads=3, global_pool='token'),
+    'cait': partial(small_model, 'cait_xxs24_224', img_size=64, depth=2, embed_dim=24, num_heads=2),
+    'xcit': partial(small_model, 'xcit_nano_12_p16_224', img_size=64), 'resnet': small_model}
+
+
+def _random(create):
+    """Return a model in eval mode whose parameters all differ from their beginnings, biases and norms too."""
+    torch.manual_seed(0)
+    model = create().eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    size = model.patch_embed.img_size if hasattr(model, 'patch_embed') else (64, 64)
+    return model, torch.randn(4, 3, *size)
+
+
+@pytest.mark.parametrize('name', ATTENDING)
+def test_attention_is_the_models_own_computed_token_by_token(name, monkeypatch):
+    model, images = _random(ATTENDING[name])
+    with torch.no_grad():
+        assert reads_attention(model, images[:1])
+    calls = []
+
+    def attend(query, key, value, **_):
+        """As torch's, and keep what the first query pays to each key, a loop over images, heads and tokens."""
+        paid = torch.zeros(len(query), key.shape[2])
+        for i in range(len(query)):
+            for head in range(query.shape[1]):
+                scores = [
+                    float(query[i, head, 0] @ key[i, head, t]) / math.sqrt(key.shape[-1]) for t in range(key.shape[2])]
+                total = sum(math.exp(score) for score in scores)
+                paid[i] += torch.tensor([math.exp(score) / total for score in scores]) / query.shape[1]
+        calls.append(paid)
+        return (query @ key.transpose(-2, -1) / math.sqrt(key.shape[-1])).softmax(-1) @ value
+
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', attend)
+    tokens, outputs = [], []
+    for block in model.blocks:
+        block.register_forward_hook(lambda *parts: outputs.append(parts[-1]))
+    with torch.no_grad():
+        tokens = model.forward_features(images)
+    paid, middle = calls[-1], outputs[len(model.blocks) // 2 - 1]
+    monkeypatch.undo()
+    head_input, attended = pass_with_attention(model, images)
+    assert not attended.requires_grad and head_input.requires_grad
+    torch.testing.assert_close(head_input, tokens)
+    patches = attended.flatten(1, 2)
+    torch.testing.assert_close(patches[..., -1], paid[:, -patches.shape[1]:], rtol=0, atol=1e-5)
+    expected = F.layer_norm(middle[:, -patches.shape[1]:], middle.shape[-1:])
+    torch.testing.assert_close(patches[..., :-1], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_other_models_keep_the_evidence_of_their_last_map(name):
+    model, images = _random(OTHERS[name])
+    with torch.no_grad():
+        assert not reads_attention(model, images[:1])
+    task = make_task(model, ratio='evidence')
+    task(images, torch.arange(4))['loss'].backward()
+    assert not task.get_trainable_module().reads_attention
+
+
+@pytest.mark.parametrize('name', ['vit', 'registers', 'rope'])
+@pytest.mark.parametrize('mode', ['pair', 'elem'])
+def test_attention_is_unmixed_as_a_map_and_weights_the_evidence_of_the_middle_block(name, mode):
+    model, images = _random(ATTENDING[name])
+    mixed, target = SUMixMixup(0., 1., mode=mode, num_classes=10)(images, torch.arange(4))
+    for made, batch in (('none', mixed), ('no-grad', images)):
+        module = make_task(model, ratio='evidence', original_pass=made).eval()
+        module.prepare(mixed)
+        with torch.no_grad():
+            inputs = (None, target.mixing) if made == 'none' else (images,)
+            _, found = module.get_trainable_module()(mixed, *inputs)
+            _, attended = pass_with_attention(model, batch)
+        attended, seen = unmix(attended, target.mixing) if made == 'none' else (attended, None)
+        weighted = evidence_map(attended[..., :-1], seen, target.mixing if made == 'none' else None) * attended[..., -1]
+        torch.testing.assert_close(found.evidence, weighted)
+    lam = correct(model, mixed, target, SUMixOptions((1., 0., 0.)))
+    assert ((lam - target.lam).abs()[(target.lam > 0) & (target.lam < 1)] > 1e-5).all()
+
+
+@pytest.mark.parametrize('name', ['q_norm', 'registers', 'distilled', 'rope'])
+@pytest.mark.parametrize('how', ['plain', 'compiled', 'autocast', 'checkpointing'])
+def test_a_step_by_attention_is_one_forward_and_trains(name, how):
+    model, images = _random(ATTENDING[name])
+    model.train().set_grad_checkpointing(how == 'checkpointing')
+    task, stems = make_task(model, ratio='combined'), []
+    mixed, target = task.mixup(images, torch.arange(4))
+    task.prepare(mixed)
+    expected = task(mixed, target)['lam']
+    model.patch_embed.register_forward_pre_hook(lambda *_: stems.append(1))
+    if how == 'compiled':
+        torch._dynamo.reset()
+        task.compile(backend='eager')
+    with torch.autocast('cpu', torch.bfloat16, enabled=how == 'autocast'):
+        result = task(mixed, target)
+    result['loss'].backward()
+    assert stems == [1] and task.get_trainable_module().reads_attention
+    # the uncompiled step above changed no state
+    torch.testing.assert_close(result['lam'], expected, rtol=0., atol=0.05 if how == 'autocast' else 1e-5)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_one_line_says_what_a_transformer_gives(caplog):
+    caplog.set_level('INFO')
+    for options, said in (({}, 'unmixed by area.'), ({'ratio': 'visible'}, 'what the class token attends to.')):
+        caplog.clear()
+        task = make_task(_vit(), verbose=True, **options)
+        for _ in range(2):
+            task(torch.randn(2, 3, 64, 48), torch.arange(2))
+        line, = (text for text in caplog.messages if 'such as a class token' in text)
+        assert line.startswith('SUMix: VisionTransformer: what has no place in the map') and line.endswith(said)
