@@ -15,8 +15,7 @@ from .task import SUMixTask
 class SUMixDistillationTask(SUMixTask):
     """One of timm's distillation tasks, on mixed images whose labels are corrected.
 
-    Student and teacher see the same mixed images. The loss against the labels is SUMix's; that against the teacher, and
-    how both are weighted, are timm's.
+    Student and teacher see the same mixed images. The labels' loss is SUMix's; the teacher's and weights are timm's.
 
     Args:
         distillation: timm's LogitDistillationTask, FeatureDistillationTask or TokenDistillationTask (else TypeError),
@@ -53,12 +52,9 @@ class SUMixDistillationTask(SUMixTask):
 
     def _complete(
             self, input: torch.Tensor, mixed: ModelOutput, result: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
-        """Add the loss against the teacher; without mixing, in eval mode, nothing is distilled.
-
-        'loss' becomes the whole loss; 'task_loss', and 'kd_loss' or of tokens 'distill_loss', are its parts.
-        """
+        """Add the teacher's loss to 'loss', and both parts: 'task_loss', and 'kd_loss' or for tokens 'distill_loss'."""
         result = super()._complete(input, mixed, result)
-        if not self.is_training:
+        if not self.is_training:  # nothing is mixed or distilled
             return result
         with torch.no_grad():
             images = self.teacher.normalize_input(input, self.student_mean, self.student_std)

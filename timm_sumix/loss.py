@@ -39,21 +39,18 @@ class SUMixLoss(nn.Module):
     def __init__(self, base: Optional[Callable] = None, options: Optional[SUMixOptions] = None, **changes: Any):
         super().__init__()
         known = [option.name for option in fields(SUMixOptions)]
-        unknown = [name for name in changes if name not in known]
-        if unknown:
+        if unknown := [name for name in changes if name not in known]:
             raise TypeError(f'options must be among {known}, got {unknown}')
         self.options = replace(options or SUMixOptions(), **changes)
         self.ratio = self.options.create_ratio()
         self.base = SoftTargetCrossEntropy() if base is None else base
         if isinstance(self.base, (LabelSmoothingCrossEntropy, JsdCrossEntropy)):
             raise ValueError(
-                f'base must take soft targets [N, C], which {type(self.base).__name__} does not; '
-                'label smoothing is an argument of SUMixMixup')
+                f'base must take soft targets [N, C], which {_name(self.base)} does not; SUMixMixup smooths labels')
         self.is_released = isinstance(self.ratio, Released)
         if self.is_released and not isinstance(self.base, (SoftTargetCrossEntropy, nn.CrossEntropyLoss)):
             raise ValueError(
-                "ratio 'released' needs SoftTargetCrossEntropy or CrossEntropyLoss as its base, "
-                f'got {_name(self.base)}')
+                f"ratio 'released' needs SoftTargetCrossEntropy or CrossEntropyLoss as base, got {_name(self.base)}")
 
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, gamma={self.options.gamma:g}'
@@ -84,9 +81,7 @@ class SUMixLoss(nn.Module):
         if original is not None and (self.ratio.needs or gamma > 0):
             _check_shapes('original', original, target, needs_logits=gamma > 0)
         if self.is_released and target.object_mask is not None:
-            raise ValueError(
-                "ratio 'released' gives a batch one share, and masks of objects give each image its own: leave out "
-                'object_mask, or use another ratio')
+            raise ValueError("ratio 'released' gives a batch one share, object_mask one per image: use one of them")
 
         lam = self.ratio(mixed, original, target) if target.mixed else target.lam
         # cross-entropy is linear in the target: batch-mean shares give the release's product of batch means
@@ -99,14 +94,12 @@ class SUMixLoss(nn.Module):
             classification = self.base(logits, target.soft_target(shares))
         if classification.ndim:
             raise ValueError(
-                f"base must return one loss for the batch, a scalar, got {list(classification.shape)}: use reduction "
-                "'mean'")
+                f"base must return one loss for the batch, got {list(classification.shape)}: use reduction 'mean'")
         if original is not None and gamma > 0:
             uncertainty = uncertainty_term(mixed, original, target, released=self.is_released)
             loss = classification + gamma * uncertainty
         else:
-            # a copy: loops that accumulate gradients divide the loss in place
-            uncertainty, loss = torch.zeros_like(classification), classification.clone()
+            uncertainty, loss = torch.zeros_like(classification), classification.clone()  # accumulating loops divide it
         if not target.mixed and mixed.uncertainty is not None:
             # DistributedDataParallel expects a gradient for every parameter, the unused head's too
             loss = loss + (0. * mixed.uncertainty.float()).nan_to_num().sum()  # 0 * inf is NaN

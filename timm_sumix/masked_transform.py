@@ -31,15 +31,13 @@ _TURN = threading.Lock()  # threads share the global generators: one at a time d
 class MaskedTransform:
     """Apply a transform to an image and, with the same draws, all of it that moves or hides pixels to its mask.
 
-    The image is drawn and transformed as it would be without a mask. The mask is cropped and resized with the image's
-    own interpolation, follows rotation, shear and translation by its nearest pixels, and is 0 where these bring in
-    nothing, or random erasing hides something.
+    The image is transformed as it would be without a mask. The mask is cropped and resized with the same interpolation,
+    follows rotation, shear and translation by nearest pixels, and is 0 where these bring in nothing or it is erased.
 
     Args:
         transform: What timm.data.create_transform(..., is_training=True) returns, or a sequence of such transforms.
 
-    ValueError if it holds a step that create_transform does not make, whose draws a mask cannot follow, or AugMix,
-    which blends images that moved differently.
+    ValueError if it holds a step that create_transform does not make, or AugMix, which blends what moved differently.
     """
 
     def __init__(self, transform: Any):
@@ -48,8 +46,7 @@ class MaskedTransform:
             inner = step.transforms if type(step) is transforms.RandomApply else [step]
             if type(step) not in _FOLLOWED and not all(type(each) in _STILL for each in inner):
                 raise ValueError(
-                    'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
-                    f'{type(step).__name__}')
+                    f'transform must be made by timm, of steps that a mask can follow, got {type(step).__name__}')
         names = [type(step).__name__ for step in steps]
         if not any(isinstance(step, _TO_TENSOR) for step in steps):
             raise ValueError(f'transform must make a tensor of the image, got {names}')
@@ -104,8 +101,7 @@ def _of_pairs(augment: Any) -> Any:
     augment = copy.deepcopy(augment)
     for row in augment.policy if isinstance(augment, AutoAugment) else [augment.ops]:
         for operation in row:
-            moves = operation.name.startswith(_MOVING_OPERATIONS)
-            operation.aug_fn = partial(_operate, operation.aug_fn, moves)
+            operation.aug_fn = partial(_operate, operation.aug_fn, operation.name.startswith(_MOVING_OPERATIONS))
     return augment
 
 

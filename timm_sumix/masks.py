@@ -23,8 +23,7 @@ class MaskedDataset(Dataset):
             transform, its `transform` comes first, for image and mask alike. A Subset is taken of the MaskedDataset.
         mask: Called with an index; returns a PIL image of the mask in the size of the image (mode '1', or 'L' for
             masks with soft edges, white where the object is), or None where it is not known.
-        transform: What timm.data.create_transform(..., is_training=True) returns, whole or in its three parts. None:
-            it is set later, as timm.data.create_loader does.
+        transform: As timm.data.create_transform(..., is_training=True) makes it, or its three parts. None: set later.
 
     ValueError if the data set moves images by more than its `transform`, or takes them from another data set.
     """
@@ -55,9 +54,8 @@ class MaskedDataset(Dataset):
     def read(self, index: int) -> Tuple[Image.Image, int, Optional[Image.Image]]:
         """Return an image, its class, and its mask, mode 'L', or None, as they are before the transform.
 
-        Where timm's ImageDataset cannot read an image and goes on to the next, the mask is that one's too. ValueError
-        if an item is no pair of a PIL image and a class, or its mask does not fit: of another size or mode, of numbers
-        rather than 0 and 255, or of an image that EXIF turns.
+        Where timm's ImageDataset skips an image that it cannot read, the mask is the next one's too. ValueError if an
+        item is no pair of a PIL image and a class, or a mask's size, mode or values do not fit, or EXIF turns either.
         """
         item = self._images[index]
         if self._is_timms:

@@ -9,8 +9,7 @@ from .correction.released import Released
 PRESETS: Dict[str, Dict[str, Any]] = {
     'default': {},
     'paper': {'ratio': 'similarity', 'gamma': 0.5, 'uncertainty': 'head', 'original_pass': 'grad'},
-    'released': {'ratio': 'released', 'gamma': 0.5, 'uncertainty': 'head'},
-}
+    'released': {'ratio': 'released', 'gamma': 0.5, 'uncertainty': 'head'}}
 
 
 def _option(default: Any, help: str, choices: Optional[Sequence[str]] = None) -> Any:
@@ -28,14 +27,12 @@ class SUMixOptions:
         strength: Weight of the predictions or features that a named ratio compares, 0 or greater; None: its own
             (combined 4, similarity 2, feature 8, evidence 1; the others have none).
         gamma: Weight of the uncertainty term, 0 or greater; with 0 there is no term, and no head.
-        uncertainty: 'head': a linear head on the pre-logits features, trained along and saved as task state; 'logits',
-            with ratio 'released' alone: the logits themselves.
+        uncertainty: 'head', linear, on the pre-logits features, saved as task state; or 'logits', for 'released' alone.
         original_pass: 'none': one pass, and the outputs for the unmixed images are unmixed from the last feature map of
             the mixed ones; 'no-grad': a second forward, over the unmixed images; 'grad': with gradient too. None:
             'none', but for 'released' 'grad' with the uncertainty term and 'no-grad' without. It changes no formula.
 
-    TypeError if a number is of another type; ValueError if a value is out of range or unknown, or options contradict
-    each other or have no effect.
+    TypeError if a number is of another type; ValueError if options are out of range, unknown, at odds or of no effect.
     """
     ratio: AnyRatio = _option('similarity', 'how labels are corrected', list(RATIOS))
     strength: Optional[float] = _option(None, 'strength of the correction (default: depends on the ratio)')
@@ -43,8 +40,7 @@ class SUMixOptions:
     uncertainty: str = _option(
         'head', 'what models uncertainty: a linear head, or with ratio released the logits', ['head', 'logits'])
     original_pass: Optional[str] = _option(
-        None, 'second pass, over the unmixed images (default: none, but for ratio released)',
-        ['none', 'no-grad', 'grad'])
+        None, 'second pass, over unmixed images (default: none, but for ratio released)', ['none', 'no-grad', 'grad'])
 
     def __post_init__(self):
         for option in fields(self):
@@ -61,8 +57,7 @@ class SUMixOptions:
         if self.original_pass == 'none' and self._is_released:
             raise ValueError("ratio 'released' is of two passes: use original_pass 'no-grad' or 'grad', got 'none'")
         if self.original_pass == 'grad' and self.gamma == 0:
-            raise ValueError(
-                "original_pass 'grad' has no effect with gamma 0 (labels carry no gradient): use 'no-grad'")
+            raise ValueError("original_pass 'grad' has no effect with gamma 0 (labels have no gradient): use 'no-grad'")
         if self.original_pass == 'no-grad' and self.gamma == 0 and not ratio.needs:
             raise ValueError(f"original_pass 'no-grad' has no effect with ratio {ratio.name!r}, which reads none of it")
         if self.uncertainty == 'logits' and not (self._is_released and self.gamma > 0):

@@ -3,14 +3,12 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchvision.transforms.functional import to_pil_image
 
 from .target import MixedTarget
 
 TILE, LINE, COLUMNS = 224, 17, 5  # pixels of an image's side and of a line of text; images in a row
-OUTLINE = (1., 0.85, 0.)
 
 
 @torch.no_grad()
@@ -20,8 +18,7 @@ def draw_preview(
 ) -> None:
     """Save some images of a mixed batch, each with both class names, the share by area and the corrected one.
 
-    They are evenly spaced over the batch in the order of how far the two shares differ; pairs of one class stand last,
-    at 100 %. What is visible of objects is outlined where their masks are known.
+    They are evenly spaced in the order of how far the two shares differ; pairs of one class stand last, at 100 %.
 
     Args:
         mixed: Mixed images [N, C, H, W], normalised.
@@ -41,9 +38,6 @@ def draw_preview(
     pixels = (mixed[chosen].float().cpu() * scale + shift).clamp(0., 1.)
     if pixels.shape[1] not in (1, 3):  # of RGB with depth, say, the first three; of two channels the first
         pixels = pixels[:, :3 if pixels.shape[1] > 3 else 1]
-    if target.mask is not None and target.object_mask is not None:
-        edges = _visible_edges(target, target.object_mask)[chosen].cpu()
-        pixels = torch.where(edges, pixels.new_tensor(OUTLINE).view(1, 3, 1, 1), pixels)
     both = torch.stack([target.area, lam.float()], dim=1).masked_fill(target.same_labels.unsqueeze(1), 1.)
     labels = zip(target.labels[chosen].tolist(), target.partner_labels[chosen].tolist())
     rows = -(-len(chosen) // COLUMNS)
@@ -62,14 +56,6 @@ def _name(label: Union[int, List[float]], class_names: Optional[Sequence[str]]) 
     several = [label] if isinstance(label, int) else [number for number, value in enumerate(label) if value]
     name = ', '.join(class_names[number] if class_names else f'class {number}' for number in several) or '-'
     return name if len(name) <= 15 else f'{name[:14]}.'
-
-
-def _visible_edges(target: MixedTarget, objects: torch.Tensor) -> torch.Tensor:
-    """Return the inner edges of what mixed images show of objects [N, 1, H, W], bool; not of a smaller partner."""
-    objects = F.interpolate(objects.float(), target.mask.shape[-2:]).nan_to_num(0.)
-    shown, partner = objects * target.mask, target.partner(objects) * (1. - target.mask.float())
-    visible = (shown if target.partner_mask is not None else shown + partner) > 0.5
-    return visible & (F.max_pool2d(F.pad(1. - visible.float(), (1, 1, 1, 1)), 3, stride=1) > 0)
 
 
 def _write(sheet: Image.Image, left: int, top: int, names: Sequence[str], area: float, corrected: float) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 @dataclass(eq=False)
 class Mixing:
-    """How a batch was mixed: the masks, and who is whose partner.
+    """How a batch was mixed: the masks, and who is whose partner; ValueError if a mask is of another shape.
 
     Args:
         size: Number of images N.
@@ -17,10 +17,7 @@ class Mixing:
         index: Position of each partner in the batch [N], int64. None: the reversed batch.
         complementary: True says that the two mixtures of a pair share one mask, so that what one does not show of an
             image the other does. A Python flag, since reading the mask would synchronise the GPU.
-        exact: Whose share by area is the truth [N] bool, as mixup's, which shows all of both images by their share.
-            None: nobody's.
-
-    ValueError if a mask is of another shape.
+        exact: Whose share by area is the truth [N] bool, as mixup's, which shows all of both. None: nobody's.
     """
     size: int
     mask: torch.Tensor
@@ -73,5 +70,4 @@ def _average(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 # an operator of its own, which is not looked into: inductor cannot pool to a size that it does not know
 _average_compiled = torch.library.custom_op('timm_sumix::average', _average, mutates_args=())
-_average_compiled.register_fake(
-    lambda mask, height, width: mask.new_empty((len(mask), height, width), dtype=torch.float32))
+_average_compiled.register_fake(lambda mask, h, w: mask.new_empty((len(mask), h, w), dtype=torch.float32))

@@ -13,11 +13,9 @@ class ModelOutput(NamedTuple):
     Args:
         logits: Class scores [N, C]; None of unmixed images where nothing reads them.
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
-        features: Mean of the last feature map over its places [N, D]; ratios 'combined', 'evidence' and 'feature' need
-            it.
+        features: Mean of the last feature map over its places [N, D], for ratios 'combined', 'evidence' and 'feature'.
         evidence: Evidence by place [N, h, w], as evidence_map returns it; ratios 'combined' and 'evidence' need it.
-        distilled: What is compared with a teacher's, where it is not the logits: those of a distillation head [N, C],
-            or projected features [N, D].
+        distilled: For a teacher, in place of the logits: a distillation head's [N, C], or projected features [N, D].
     """
     logits: Any  # a tensor, or None as above
     uncertainty: Optional[torch.Tensor] = None
@@ -31,16 +29,14 @@ class MixedTarget:
     """The labels of a mixed batch, kept apart so that their shares can still be corrected.
 
     Args:
-        labels: Class of each first image [N], int64, in [0, num_classes); or of images that may have several classes
-            which they have [N, C], floating point, in [0, 1].
+        labels: Class of each first image [N], int64, in [0, num_classes); or several [N, C], floating point, in [0, 1].
         lam: Share of each first image in its mixed image [N], in [0, 1]. None: no image of the batch was mixed.
         num_classes: Number of classes C.
         smoothing: Label smoothing, in [0, 1), as timm applies it: smoothing / C is added to every class.
         index: Position of each partner in the batch [N], int64. None: the reversed batch, as timm pairs images.
         original: The unmixed images [N, ...], for a second pass.
         mask: Fraction of each pixel of the first image in the mixed image [N or 1, 1, H, W], bool or in [0, 1], or a
-            Mixing, which says more. None: not known, only its mean, lam; then labels are corrected by a second pass
-            alone.
+            Mixing, which says more. None: only its mean, lam, is known; labels are corrected by a second pass alone.
         object_mask: Where the object is in each unmixed image [N, 1, H, W], bool or in [0, 1], of any resolution; NaN
             where it is not known, zeros where it is not in the image. With it, lam is a / (a + b), the fractions of
             both objects that are visible, and no ratio corrects it; by area, to be corrected, where one of the two is
@@ -55,7 +51,6 @@ class MixedTarget:
     TypeError if labels or index are of another dtype; ValueError if shapes differ or a value is out of range. Values
     are checked where they lie on the CPU: on an accelerator the host would wait, and a bad label fails in the indexing.
     """
-
     labels: torch.Tensor
     lam: Any  # a tensor, once it is made
     num_classes: int
@@ -129,10 +124,7 @@ class MixedTarget:
         return same.all(1) if self.multi_label else same
 
     def visible_fraction(self, size: Tuple[int, int]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return which fraction of each cell of a grid (h, w) the mixed image shows of both images [N, h, w], float32.
-
-        Where the mask is not known it is lam and 1 - lam in all cells.
-        """
+        """Return what part of each cell is shown of both images [N, h, w], float32; lam and 1 - lam without a mask."""
         if self.mixing is not None:
             return self.mixing.visible_fraction(size)
         first = self.lam.view(-1, 1, 1).expand(-1, *size)
@@ -141,8 +133,7 @@ class MixedTarget:
     def soft_target(self, lam: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Return the soft target lam * s(y_a) + (1 - lam) * s(y_b) [N, C], float32, by other shares [N] if given.
 
-        s is the one-hot vector, smoothed towards 1 / C; with multi_label it is the labels themselves, smoothed towards
-        0.5, as timm's Mixup does.
+        s is the one-hot vector, smoothed towards 1 / C; with multi_label the labels, towards 0.5, as timm's Mixup does.
         """
         share = (self.lam if lam is None else lam.float()).unsqueeze(1)
         if self.multi_label:
@@ -159,9 +150,7 @@ class MixedTarget:
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
-        raise TypeError(
-            f'{function.__name__} got a MixedTarget, which is no tensor: classes are in .labels [N], probabilities in '
-            '.soft_target() [N, C]')
+        raise TypeError(f'{function.__name__} got a MixedTarget, no tensor: use .labels [N] or .soft_target() [N, C]')
 
     def __neg__(self) -> Any:  # the first that timm's SoftTargetCrossEntropy does with a target
         return self.__torch_function__(torch.neg, ())

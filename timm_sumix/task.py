@@ -2,8 +2,7 @@
 
 Paper: SUMix: Mixup with Semantic and Uncertain Information, ECCV 2024, https://arxiv.org/abs/2407.07805
 
-Unlike in the authors' released code, the head is kept apart from the model: a checkpoint's `state_dict` is a plain timm
-model's.
+Unlike in the authors' code, the head is kept apart from the model: a checkpoint's `state_dict` is a plain timm model's.
 """
 import logging
 from typing import Any, Callable, Dict, Optional, Union
@@ -34,11 +33,9 @@ class SUMixTask(ClassificationTask):
     """Classification of mixed images under corrected labels, in place of timm's ClassificationTask.
 
     Args:
-        model: A timm model. All but ratio 'area', and 'similarity' of two passes, need its forward_features and
-            forward_head.
+        model: A timm model. All but ratio 'area', and two-pass 'similarity', need forward_features and forward_head.
         mixup: Mixes batches that come with integer labels, on their device. It is left as it is.
-        criterion: Any criterion over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy, or binary
-            cross-entropy where mixup is multi_label.
+        criterion: Over (logits [N, C], soft target [N, C]); None: soft-target cross-entropy, with multi_label binary.
         options: Settings of the correction, such as SUMixOptions.preset('paper'); None: the defaults.
         criterion_kwargs: Arguments for timm.loss.create_classification_loss instead of a criterion (newer timm).
         device: Device of the head and the criterion; None: the model's. The model is left where it is.
@@ -46,14 +43,12 @@ class SUMixTask(ClassificationTask):
         verbose: Log the settings.
         **changes: Fields of SUMixOptions that differ from `options`, such as ratio='similarity'.
 
-    TypeError if the model or mixup lacks what is needed, or a keyword is no field of SUMixOptions; ValueError if an
-    option is out of range or unknown, or the numbers of classes differ.
+    TypeError if model or mixup lacks something, or a keyword is unknown; ValueError if options or classes do not fit.
 
         >>> mixup = SUMixMixup(cutmix_alpha=1., mixup_alpha=0., num_classes=10)
         >>> task = SUMixTask(timm.create_model('resnet18', num_classes=10), mixup)
         >>> task(images, labels)['loss'].backward()
     """
-
     criterion: SUMixLoss
     trainable_module: Any  # a SUMixModule, or what wraps it
     eval_model: Any  # once compiled
@@ -64,18 +59,16 @@ class SUMixTask(ClassificationTask):
             device: Optional[torch.device] = None, dtype: Optional[torch.dtype] = None, verbose: bool = True,
             **changes: Any):
         if not isinstance(mixup, SUMixMixup):
-            raise TypeError(
-                f'mixup must be a SUMixMixup (of a FastCollateSUMix, its .mixup), got {type(mixup).__name__}')
+            raise TypeError(f'mixup must be a SUMixMixup (of FastCollateSUMix its .mixup), got {type(mixup).__name__}')
         loss = SUMixLoss(create_criterion(criterion, criterion_kwargs, mixup.multi_label), options, **changes)
         options, ratio = loss.options, loss.ratio
         if mixup.multi_label:
             loss.check_multi_label()
         term = options.uncertainty if options.gamma > 0 else None
         module = SUMixModule(model, ratio, options.resolved_pass, term, verbose)
-        model_classes = getattr(model, 'num_classes', mixup.num_classes)
-        if model_classes != mixup.num_classes:
-            raise ValueError(
-                f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {model_classes}')
+        classes = getattr(model, 'num_classes', mixup.num_classes)
+        if classes != mixup.num_classes:
+            raise ValueError(f'mixup has num_classes {mixup.num_classes}, but {type(model).__name__} has {classes}')
         own = next(model.parameters(), torch.empty(0))
         device = own.device if device is None else device
         if term == 'head':
@@ -83,8 +76,7 @@ class SUMixTask(ClassificationTask):
             size = getattr(model, 'head_hidden_size', None) or getattr(model, 'num_features', None)
             if not size:
                 raise TypeError(
-                    'the uncertainty term needs a model with head_hidden_size or num_features, '
-                    f'{type(model).__name__} has neither: use gamma 0')
+                    f'the term needs head_hidden_size or num_features, {type(model).__name__} has neither: use gamma 0')
             module.uncertainty = nn.Linear(size, mixup.num_classes, device=device, dtype=dtype or own.dtype)
         super().__init__(module, loss, device=device, dtype=dtype, verbose=verbose)
         self.mixup = mixup
@@ -98,8 +90,7 @@ class SUMixTask(ClassificationTask):
     def forward(self, input: torch.Tensor, target: Union[torch.Tensor, MixedTarget]) -> Dict[str, torch.Tensor]:
         """Mix the batch, unless it is mixed already; return what SUMixLoss does, and 'output': its logits [N, C].
 
-        In eval mode nothing is mixed: the loss is the base criterion's for the labels as they are, without smoothing,
-        and no metrics are added up.
+        In eval mode nothing is mixed, smoothed or added to metrics: the loss is the base criterion's for the labels.
 
         Args:
             input: Images [N, C, H, W]: unmixed ones with integer labels, mixed ones with a MixedTarget.
@@ -179,12 +170,9 @@ class SUMixTask(ClassificationTask):
         part = self.mixup.corrected_part
         if part < 1. and ratio.name != 'area':
             _logger.log(logging.INFO if part else logging.WARNING, (
-                f'SUMix: labels of {part:.0%} of the images can be corrected. The others are not mixed, or by mixup, '
-                'whose share is right as it is.'))
+                f'SUMix: labels of {part:.0%} of the images can be corrected; others are unmixed, or right by mixup.'))
         if options.unmixes and part and self.mixup.mode == 'elem':
-            _logger.info(
-                "SUMix: in mode 'elem' the two mixed images of a pair do not show all of both: mode 'pair' "
-                '(--mixup-mode pair) gives truer labels.')
+            _logger.info("SUMix: in 'elem' a pair can hide parts: mode 'pair' (--mixup-mode pair) gives truer labels.")
 
     def get_task_state(self, module: Optional[nn.Module] = None, ema: bool = False) -> Dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts(module, ema).items()}

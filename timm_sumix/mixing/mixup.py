@@ -17,6 +17,7 @@ from .policies import POLICIES, Policy, create_policy
 from .policies.sampling import check_range
 
 MODES = ('batch', 'pair', 'elem')
+_Policies = Union[str, Policy, Sequence[Union[str, Policy]]]
 
 
 class SUMixMixup(Mixup):
@@ -32,12 +33,10 @@ class SUMixMixup(Mixup):
         correct_lam: True, as timm's default: lam is the exact share of pixels kept.
         label_smoothing: Label smoothing, in [0, 1).
         num_classes: Number of classes.
-        policy: None: timm's choice of mixup and CutMix by the alphas above. A policy's name, a Policy object of your
-            own, or a list of them to draw from, replaces it; then the policy's own alpha (its paper's) is used where
-            the one above is 0.
+        policy: None: timm's choice of mixup and CutMix by the alphas above. A policy's name, a Policy of your own, or a
+            list of them to draw from, replaces it, with the policy's own alpha (its paper's) where that above is 0.
         policy_kwargs: Options of the named policy, or {name: options} for several.
-        multi_label: Whether an image may have several classes: labels are [N, C], floating point, and label smoothing
-            is towards 0.5, as in newer timm's Mixup.
+        multi_label: Images may have several classes: labels [N, C], float, smoothed towards 0.5, as in newer timm.
         policy_probs: Probability of each policy, in their order, summing to 1; None: equal ones.
 
     ValueError if an argument is out of range or unknown, or would have no effect.
@@ -46,8 +45,7 @@ class SUMixMixup(Mixup):
     def __init__(
             self, mixup_alpha: float = 1., cutmix_alpha: float = 0., cutmix_minmax: Optional[Sequence[float]] = None,
             prob: float = 1., switch_prob: float = 0.5, mode: str = 'batch', correct_lam: bool = True,
-            label_smoothing: float = 0.1, num_classes: int = 1000,
-            policy: Optional[Union[str, Policy, Sequence[Union[str, Policy]]]] = None,
+            label_smoothing: float = 0.1, num_classes: int = 1000, policy: Optional[_Policies] = None,
             policy_kwargs: Optional[Dict[str, Any]] = None, multi_label: bool = False,
             policy_probs: Optional[Sequence[float]] = None):
         if mode not in MODES:
@@ -79,15 +77,12 @@ class SUMixMixup(Mixup):
             policy_probs = [1. - switch_prob, switch_prob] if len(policy) == 2 else None
         self.policies = self._create_policies(policy, policy_kwargs or {}, alphas)
         count = len(self.policies)
-        self.policy_probs = [1. / count] * count if policy_probs is None else list(policy_probs)
-        if len(self.policy_probs) != count or not (
-                min(self.policy_probs) >= 0. and abs(sum(self.policy_probs) - 1.) <= 1e-6):
+        self.policy_probs = probs = [1. / count] * count if policy_probs is None else list(policy_probs)
+        if len(probs) != count or not (min(probs) >= 0. and abs(sum(probs) - 1.) <= 1e-6):
             raise ValueError(
                 f'policy_probs must be {count} probabilities that sum to 1, one for each policy, got {policy_probs}')
 
-    def _create_policies(
-            self, policy: Union[str, Policy, Sequence[Union[str, Policy]]], kwargs: Dict[str, Any],
-            alphas: Dict[str, float]) -> List[Policy]:
+    def _create_policies(self, policy: _Policies, kwargs: Dict[str, Any], alphas: Dict[str, float]) -> List[Policy]:
         """Return the policies, those that are named created with their options."""
         entries = [policy] if isinstance(policy, (str, Policy)) else list(policy)
         names = [entry for entry in entries if not isinstance(entry, Policy)]
@@ -100,8 +95,7 @@ class SUMixMixup(Mixup):
             raise ValueError(f"mixup_alpha {self.mixup_alpha} needs 'mixup' among the policies {names}")
         if kwargs and len(names) == 1 and names[0] not in kwargs:
             kwargs = {names[0]: kwargs}
-        unknown = [key for key in kwargs if key not in names]
-        if unknown:
+        if unknown := [key for key in kwargs if key not in names]:
             raise ValueError(f'policy_kwargs must have the policies {names} as keys, got {unknown}')
         given: Dict[str, Dict[str, Any]] = {name: {'alpha': alpha} for name, alpha in alphas.items() if alpha > 0}
         if self.cutmix_minmax:
@@ -113,8 +107,7 @@ class SUMixMixup(Mixup):
     @property
     def corrected_part(self) -> float:
         """Part of the images, in [0, 1], mixed by a policy whose share a ratio can correct (not mixup's)."""
-        return self.mix_prob * sum(
-            prob for policy, prob in zip(self.policies, self.policy_probs) if not policy.exact_lam)
+        return self.mix_prob * sum(p for policy, p in zip(self.policies, self.policy_probs) if not policy.exact_lam)
 
     def draw(self, x: torch.Tensor) -> Optional[Draws]:
         """Draw the parameters for a batch [N, C, H, W], on its device; None if nothing is to be mixed."""
@@ -127,8 +120,7 @@ class SUMixMixup(Mixup):
     @torch.no_grad()
     def mix(
             self, x: torch.Tensor, labels: torch.Tensor, draws: Optional[Draws],
-            object_mask: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, MixedTarget]:
+            object_mask: Optional[torch.Tensor] = None) -> Tuple[torch.Tensor, MixedTarget]:
         """Apply what was drawn to a batch; see `__call__`."""
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(
@@ -147,15 +139,13 @@ class SUMixMixup(Mixup):
     ) -> Tuple[torch.Tensor, MixedTarget]:
         """Return each image mixed with that at the same place of the reversed batch, and the MixedTarget, with x in it.
 
-        No gradient flows through the mixing. TypeError if labels are of another dtype; ValueError if shapes do not fit,
-        or a label is out of range.
+        No gradient flows through. TypeError if labels are of another dtype; ValueError if shapes or labels do not fit.
 
         Args:
             x: Images [N, C, H, W], of a floating dtype, on any device. Left untouched.
             labels: Classes [N], int64; with multi_label [N, C], floating point, in [0, 1].
-            object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device, if you know
-                it: then labels are by what is visible of each object, see MixedTarget. MaskedDataset carries masks
-                through timm's transforms.
+            object_mask: Where the object is in each image [N, 1, H, W], bool or in [0, 1], on x's device: then labels
+                are by what is visible of each, see MixedTarget. MaskedDataset carries masks through timm's transforms.
         """
         return self.mix(x, labels, self.draw(x), object_mask)
 
@@ -163,9 +153,8 @@ class SUMixMixup(Mixup):
 class FastCollateSUMix(FastCollateMixup):
     """Collate uint8 originals and integer labels for timm's loader; `mixup` mixes them later, on the device.
 
-    Loader workers mix nothing, the batch is copied to the device once, and `mixup_enabled = False` takes effect at
-    once, with persistent workers too. SUMixTask, or your own loop, calls `.mixup` on what the loader yields.
-    It takes the arguments of SUMixMixup.
+    Workers mix nothing, batches are copied to the device once, and `mixup_enabled = False` takes effect at once, with
+    persistent workers too. SUMixTask, or your loop, calls `.mixup` on what is loaded. Arguments: those of SUMixMixup.
     """
 
     def __init__(self, *args, **kwargs):

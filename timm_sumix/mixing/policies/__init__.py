@@ -24,7 +24,6 @@ POLICIES: Dict[str, Any] = {  # name: a dataclass that is a Policy
 def create_policy(name: str, **kwargs: Any) -> Policy:
     """Create the policy of that name; unknown options are a ValueError that lists those it has."""
     options = list(vars(POLICIES[name]()))
-    unknown = [key for key in kwargs if key not in options]
-    if unknown:
+    if unknown := [key for key in kwargs if key not in options]:
         raise ValueError(f'policy {name!r} has the options {options}, got {unknown}')
     return POLICIES[name](**kwargs)

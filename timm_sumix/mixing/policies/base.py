@@ -9,9 +9,8 @@ from .sampling import check_range
 class Policy:
     """Draws parameters, and turns them into masks. A policy of your own implements `draw` and `mask`.
 
-    Parameters are drawn first and applied after, so that a test can inject its own. Masks rather than mixed images are
-    returned, so that several policies can share one batch at the cost of one blend. The partner of x[i] is x[-1 - i].
-    Of a dataclass, an `alpha` of 0 or less, or a range beyond its limits, is a ValueError.
+    Parameters are drawn first, so that a test can inject its own; masks are returned, so that policies share one blend.
+    The partner of x[i] is x[-1 - i]. Of a dataclass, an `alpha` of 0 or less or a range beyond limits is a ValueError.
 
     Attributes:
         exact_lam: Whether lam is the true share whatever the images show, as in a weighted sum; no ratio corrects it.

@@ -2,8 +2,7 @@
 
 Paper: FMix: Enhancing Mixed Sample Data Augmentation, https://arxiv.org/abs/2002.12047
 
-Deviations from the authors' release: noise of the image's own size and shape, and one mask for each image in 'elem'
-mode; the number of pixels kept is lam's, rounded to the nearest.
+Unlike the authors' release: noise of the image's shape, a mask for each image in 'elem', lam rounded to whole pixels.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple

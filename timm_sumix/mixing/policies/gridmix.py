@@ -3,9 +3,8 @@
 Paper: GridMix: Strong regularization through local context mapping, Pattern Recognition 109 (2021),
 https://doi.org/10.1016/j.patcog.2020.107594
 
-The grid is that which the SUMix authors' release names: square cells in a random crop, each with a hole in its corner.
-Deviations from that release: it returned no partner index; here each image of a batch has its partner in the reversed
-batch, and lam is the exact share of pixels kept.
+The grid is that of the SUMix authors' release: square cells in a random crop, each with a hole in its corner.
+Deviations from it: partners are those in the reversed batch (it returned none), and lam is the exact share kept.
 """
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Tuple

@@ -3,8 +3,7 @@
 Paper: ResizeMix: Mixing Data with Preserved Object Information and True Labels, https://arxiv.org/abs/2012.11101
 
 Boxes are cut at the border, and the partner is resized to what is left of its box, so that all of it is always seen.
-Deviations from the authors' release: height and width are not transposed on non-square images, and a box is never
-empty.
+Unlike in the authors' release, height and width are not transposed on non-square images, and a box is never empty.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple

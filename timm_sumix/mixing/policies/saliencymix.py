@@ -5,9 +5,8 @@ https://arxiv.org/abs/2006.01791
 Saliency: Human detection using a mobile platform and novel features derived from a visual saliency mechanism, Image and
 Vision Computing 28 (2010), as OpenCV's StaticSaliencyFineGrained computes it.
 
-Deviations from the authors' release: each image has its own map, where the release has one for the batch. Deviations
-from OpenCV: floating point throughout, where OpenCV rounds to whole grey levels, so that normalised images need not be
-turned back; the border is repeated rather than mirrored in the 3 x 3 blur.
+Deviations from the authors' release: a map for each image, not one for the batch. From OpenCV: no rounding to whole
+grey levels, so that normalised images need not be turned back; the 3 x 3 blur repeats the border, not mirrors it.
 """
 from dataclasses import dataclass
 from typing import Optional
@@ -44,9 +43,8 @@ class SaliencyMix(BoxPolicy):
 def saliency(x: torch.Tensor) -> torch.Tensor:
     """Return how much each pixel of images [N, C, H, W] stands out from its surrounds [N, H, W], float32, in [0, 2].
 
-    on = sum_s max(g - mean_s, 0), off = sum_s max(mean_s - g, 0), saliency = on / max(on) + off / max(off), where g is
-    the blurred grey image and mean_s the mean over a box of reach s around the pixel, without the pixel. Three channels
-    are red, green and blue; others have equal weight.
+    on = sum_s max(g - mean_s, 0), off = sum_s max(mean_s - g, 0), saliency = on / max(on) + off / max(off); g is the
+    blurred grey image (3 channels: RGB, else the mean), mean_s the mean of a box of reach s around a pixel, without it.
     """
     x = x.float()
     red, green, blue = x.unbind(1) if x.shape[1] == 3 else [x.mean(1)] * 3

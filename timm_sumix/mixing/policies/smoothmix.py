@@ -3,8 +3,7 @@
 Paper: SmoothMix: A Simple Yet Effective Data Augmentation to Train Robust Classifiers, CVPR Workshops 2020,
 https://openaccess.thecvf.com/content_CVPRW_2020/html/w45/Lee_SmoothMix_A_Simple_Yet_Effective_Data_Augmentation_to_Train_Robust_CVPRW_2020_paper.html
 
-Deviation from the SUMix authors' release: there lam was the blob's share and labelled the first image with it; here it
-is the first image's.
+Unlike in the SUMix authors' release, where the blob's share labelled the first image, lam is the first image's share.
 """  # noqa: E501 (the address)
 from dataclasses import dataclass
 from typing import Optional, Tuple
