@@ -1,12 +1,11 @@
-"""What a class token attends to, against the model's own attention written as loops, and the evidence that follows it."""
+"""What a class token attends to, against the model's own attention as loops, and the evidence that follows it."""
 import math
 from functools import partial
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from helpers import make_task, random_images, small_model
+from helpers import make_task, small_model
 
 from timm_sumix import SUMixMixup, SUMixOptions, correct
 from timm_sumix.attention import pass_with_attention, reads_attention
@@ -27,6 +26,7 @@ OTHERS = {  # no class token that the head reads, attention of another kind, or 
     'average': partial(_vit, global_pool='avg'), 'map': partial(_vit, global_pool='map', class_token=False),
     'a bias by position': partial(
         small_model, 'beit_base_patch16_224', img_size=64, depth=2, embed_dim=48, num_heads=3, global_pool='token'),
+    'grouped queries': partial(_eva, attn_type='rope', qkv_fused=False, num_kv_heads=1),
     'cait': partial(small_model, 'cait_xxs24_224', img_size=64, depth=2, embed_dim=24, num_heads=2),
     'xcit': partial(small_model, 'xcit_nano_12_p16_224', img_size=64), 'resnet': small_model}
 
@@ -37,7 +37,7 @@ def _random(create):
     model = create().eval()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    size = model.patch_embed.img_size if hasattr(model, 'patch_embed') else (64, 64)
+    size = getattr(getattr(model, 'patch_embed', None), 'img_size', None) or (64, 64)
     return model, torch.randn(4, 3, *size)
 
 
@@ -130,7 +130,7 @@ def test_a_step_by_attention_is_one_forward_and_trains(name, how):
 
 def test_one_line_says_what_a_transformer_gives(caplog):
     caplog.set_level('INFO')
-    for options, said in (({}, 'unmixed by area.'), ({'ratio': 'visible'}, 'what the class token attends to.')):
+    for options, said in (({}, 'unmixed by area.'), ({'ratio': 'visible'}, 'by what it attends to.')):
         caplog.clear()
         task = make_task(_vit(), verbose=True, **options)
         for _ in range(2):

@@ -1,8 +1,7 @@
 """What a class token attends to in a model's last block: where, in what the head reads, an object is.
 
-TransMix (https://arxiv.org/abs/2111.09833) reads it of the mixture alone. Here it is unmixed as a map is, and it weights
-the evidence of features, which are those of the middle block: nothing reads the patches that the last block returns, so
-they are not trained.
+TransMix (https://arxiv.org/abs/2111.09833) reads it of the mixture alone. Here it is unmixed as a map is, and weights
+the evidence of features, those of the middle block: nothing reads the last block's patches, so they are not trained.
 """
 from typing import Any, List, Optional, Tuple
 
@@ -11,27 +10,26 @@ import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
 
 from .correction import evidence_map
-from .maps import switched_off
+from .maps import eval_mode, switched_off
 from .region import Mixing
 
 
 def reads_attention(model: Any, image: torch.Tensor) -> bool:
-    """Whether pass_with_attention can be used of a model in eval mode, by one image [1, C, H, W].
+    """Whether pass_with_attention can be used of a model, by one image [1, C, H, W].
 
-    So it is where the head reads a class token, and its values, weighted by what is found here, are what the last block
-    makes of it.
+    So it is where the head reads a class token, and the values, weighted by what is found here, are the last block's.
     """
-    attn = getattr(getattr(model, 'blocks', [None])[-1], 'attn', None)
+    attn: Any = getattr(getattr(model, 'blocks', [None])[-1], 'attn', None)
     embed = getattr(model, 'patch_embed', None)
     if getattr(model, 'global_pool', '') != 'token' or not hasattr(embed, 'dynamic_feat_size') or (
-            not hasattr(attn, 'q_norm') or len(model.blocks) < 2):
+            not hasattr(attn, 'q_norm') or getattr(attn, 'num_kv_groups', 1) > 1 or len(model.blocks) < 2):
         return False
     returned: List[torch.Tensor] = []
     hook = getattr(attn, 'norm', attn.proj).register_forward_pre_hook(lambda _, inputs: returned.append(inputs[0]))
-    _, _, tokens = _pass(model, image)
+    with eval_mode(model), torch.no_grad():
+        _, _, tokens = _pass(model, image)
+        own = (_weights(model, tokens, image) @ _heads(attn, 2, model.blocks[-1].norm1(tokens))).flatten()
     hook.remove()
-    values = _heads(attn, 2, model.blocks[-1].norm1(tokens))
-    own = (_weights(model, tokens, image) @ values).flatten()
     return own.is_meta or torch.allclose(own, returned[0][:, 0].flatten(), rtol=1e-3, atol=1e-5)
 
 

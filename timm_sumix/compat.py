@@ -2,7 +2,6 @@
 from typing import Any, Callable, Dict, Optional
 
 import timm.loss
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 

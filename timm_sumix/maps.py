@@ -48,8 +48,8 @@ def find_map(model: Any, image: torch.Tensor) -> Found:
                     f'the map has a single place for images of {height} x {width} (--model-kwargs output_stride=8 '
                     'gives a larger one, where the model takes it)'))
             if features is not None:
-                others = source == 'forward_intermediates' or maps.ndim == 3 and maps.shape[1] > features[0, ..., 0].numel()
-                return Found(source, noisy, has_others=others)
+                others = maps.ndim == 3 and maps.shape[1] > features.shape[1] * features.shape[2]
+                return Found(source, noisy, has_others=others or source == 'forward_intermediates')
     if noisy is None:
         raise ValueError(
             f'the forward of {type(model).__name__} does more than forward_head(forward_features(x)), which would be '

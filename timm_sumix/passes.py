@@ -13,8 +13,7 @@ from timm.models import group_parameters
 from .attention import attended_evidence, pass_with_attention, reads_attention
 from .compat import check_hooks, check_model
 from .correction import Ratio, evidence_map, unmix, unmix_by_area
-from .maps import (
-    Found, call_parts, eval_mode, features_by_place, find_map, is_single_place, switched_off, with_features)
+from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
 from .options import SUMixOptions
 from .region import Mixing
 from .target import MixedTarget, ModelOutput
@@ -74,13 +73,11 @@ class SUMixModule(nn.Module):
         self.is_prepared = True
         self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
         if 'evidence' in self.fields and found.source:
-            with eval_mode(self.model), torch.no_grad():
-                self.reads_attention = reads_attention(self.model, images[:1])
+            self.reads_attention = reads_attention(self.model, images[:1])
         if self.found.has_others and not self._has_warned:
-            evidence = '; evidence follows what the class token attends to' if self.reads_attention else ''
             _logger.info(
-                f'SUMix: {type(self.model).__name__}: what has no place in the map, such as a class token, is unmixed by '
-                f'area{evidence}.')
+                f'SUMix: {type(self.model).__name__}: what has no place in the map, such as a class token, is unmixed '
+                f"by area{'; evidence is weighted by what it attends to' if self.reads_attention else ''}.")
 
     def _lacks_map(self, reason: str) -> None:
         """Warn once that there is no map, or of one place; ValueError if the uncertainty term needs one."""
@@ -105,14 +102,12 @@ class SUMixModule(nn.Module):
         """
         first = self._pass(mixed, is_mixed=True)
         mixed_output = self._output(first, is_mixed=True)
-        if original is None and mixing is None:
-            return mixed_output, None
         if original is not None:  # a second pass
             with torch.set_grad_enabled(self.original_pass == 'grad' and torch.is_grad_enabled()):
                 second = self._pass(original)
             return mixed_output, self._output(second)  # not in no_grad: a gradient for the head
-        if first.maps is None:
-            return mixed_output, ModelOutput(None)
+        if mixing is None or first.maps is None:
+            return mixed_output, None if mixing is None else ModelOutput(None)
         # the ratio needs no gradient, the term does
         with torch.set_grad_enabled(self.has_term and torch.is_grad_enabled()):
             maps, seen = unmix(first.maps, mixing)
@@ -131,19 +126,18 @@ class SUMixModule(nn.Module):
         if not self.found.source and not self.reads_pre_logits:
             return _Pass(self.model(images))  # any forward will do
         check_hooks(self.model)
-        size = images.shape[-2:]
+        size, maps = images.shape[-2:], None
         if self.reads_attention:
             head_input, attended = pass_with_attention(self.model, images)
             maps = torch.cat([features_by_place(self.model, head_input, size), attended], dim=-1)
         else:
-            head_input, maps = call_parts(self.model, self.found.source, images)
-            maps = features_by_place(self.model, maps, size) if self.found.source else None
-        if is_single_place(maps):
-            if self.has_term or not torch.compiler.is_compiling():
-                self._lacks_map(f'the map has a single place for images of {size[0]} x {size[1]}')
-            maps = None
+            head_input, output = call_parts(self.model, self.found.source, images)
+            maps = features_by_place(self.model, output, size) if self.found.source else None
+        is_single = is_single_place(maps)
+        if is_single and (self.has_term or not torch.compiler.is_compiling()):
+            self._lacks_map(f'the map has a single place for images of {size[0]} x {size[1]}')
         logits = self.model.forward_head(head_input)
-        return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, maps)
+        return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, None if is_single else maps)
 
     def _split(self, maps: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the last map [N, h, w, D], and what shows the evidence: it, or [N, h, w, D + 1] with attention."""
@@ -161,18 +155,20 @@ class SUMixModule(nn.Module):
             self, result: _Pass, is_mixed: bool = False, seen: Optional[torch.Tensor] = None,
             mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what is read of a pass; constants where there is no map."""
-        logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
+        maps, logits, distilled = result.maps, result.logits, None
+        if isinstance(logits, tuple):
+            logits, distilled = logits
         uncertainty = features = evidence = None
         if self.uncertainty is not None and result.pre_logits is not None:
             uncertainty = self.uncertainty(result.pre_logits)
         if self.projection is not None and is_mixed:
             distilled = self.projection(result.pre_logits)  # a teacher sees the mixed images alone
         if 'features' in self.fields:
-            features = logits.new_zeros(len(logits), 1) if result.maps is None else self._split(result.maps)[0].mean((1, 2))
+            features = logits.new_zeros(len(logits), 1) if maps is None else self._split(maps)[0].mean((1, 2))
         if 'evidence' in self.fields and not is_mixed:
             find = attended_evidence if self.reads_attention else evidence_map
-            evidence = logits.new_ones(len(logits), 1, 1) if result.maps is None else find(
-                self._split(result.maps)[1], seen, mixing)
+            evidence = logits.new_ones(len(logits), 1, 1) if maps is None else find(
+                self._split(maps)[1], seen, mixing)
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
 
     @property
