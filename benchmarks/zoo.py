@@ -9,7 +9,7 @@ computed.
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import timm
 import torch
@@ -17,7 +17,6 @@ import yaml
 from rich.progress import track
 
 from timm_sumix import MixedTarget, SUMixMixup, SUMixTask
-from timm_sumix.maps import find_map
 from timm_sumix.region import Mixing
 
 from .common.record import describe_run, wall_time
@@ -35,23 +34,22 @@ def _create(name: str, meta: bool) -> torch.nn.Module:
 
 
 def measure(name: str) -> Dict[str, Any]:
-    """Return 'model', 'size', 'map' [h, w], 'source', 'meta' and what a model gets; raises where a step fails.
+    """Return what is read of a model, as 'map' [h, w] from 'source' and more; raises where a step fails.
 
-    'gets' is 'all', every ratio and the uncertainty term in one pass, or 'area', no correction.
+    Steps are of ratio 'combined', which reads all, and of 'similarity' with the uncertainty term.
     """
     meta = sum(parameter.numel() for parameter in _create(name, meta=True).parameters()) > MOST_PARAMETERS
     model = _create(name, meta)
     size = list(model.pretrained_cfg['input_size'])
-    places = _step(model, size, meta, ratio='combined')
-    found = find_map(model, torch.zeros(1, *size, device='meta' if meta else 'cpu'))
-    if found.source:
-        _step(model, size, meta, ratio='similarity', gamma=0.5)
-    gets = 'all' if found.source else 'area'
-    return {'model': name, 'size': size[1:], 'map': places, 'source': found.source, 'gets': gets, 'meta': meta}
+    places, module = _step(model, size, meta, ratio='combined')
+    _step(model, size, meta, ratio='similarity', gamma=0.5)
+    return {
+        'model': name, 'size': size[1:], 'map': places, 'source': module.found.source,
+        'has_others': module.found.has_others, 'reads_attention': module.reads_attention, 'meta': meta}
 
 
-def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -> List[int]:
-    """Train a step in one pass, and return the height and width of the unmixed map; raises where it fails."""
+def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -> Tuple[List[int], Any]:
+    """Train a step in one pass; return the unmixed map's height and width, and the module; raises where it fails."""
     mixup = SUMixMixup(mixup_alpha=0., cutmix_alpha=1., mode='pair', num_classes=NUM_CLASSES)
     task = SUMixTask(model, mixup, verbose=False, **options)
     mixed, target = mixup(torch.randn(2, *size), torch.arange(2))
@@ -66,7 +64,8 @@ def _step(model: torch.nn.Module, size: List[int], meta: bool, **options: Any) -
     if not meta and not loss.isfinite():
         raise ValueError(f'the loss of {type(model).__name__} must be finite, got {loss}')
     _create(model.pretrained_cfg['architecture'], meta).load_state_dict(task.get_eval_model().state_dict())
-    return [] if outputs[0].evidence is None else list(outputs[0].evidence.shape[1:])
+    places = [] if outputs[0].evidence is None else list(outputs[0].evidence.shape[1:])
+    return places, task.get_trainable_module()
 
 
 def main() -> None:

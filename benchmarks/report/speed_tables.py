@@ -72,18 +72,17 @@ def policies_table() -> str:
 
 
 def zoo_table() -> str:
-    """Return what one model of each architecture gets where that is not all, or its map is not forward_features'."""
+    """Return what is read of the models whose head takes more than the last map."""
     rows = read_result('zoo')['architectures']
-    return table(['module', 'model', 'gets', 'map from'], [
-        [f'`{module}`', f'`{row["model"]}`', row['gets'], f'`{row["source"]}`']
-        for module, row in rows.items() if row['gets'] != 'all' or row['source'] != 'forward_features'])
+    return table(['module', 'model', 'map from', 'evidence from'], [
+        [f'`{module}`', f'`{row["model"]}`', f'`{row["source"]}`', 'attention' if row['reads_attention'] else 'last map']
+        for module, row in rows.items() if row['has_others']])
 
 
 def zoo_count() -> str:
-    """Return how many modules there are, and how many of them get all."""
+    """Return how many modules there are, and of how many a step was run."""
     rows = read_result('zoo')['architectures'].values()
-    every = sum(row['gets'] == 'all' for row in rows)
-    shapes = sum(row['meta'] for row in rows)
+    mapped, shapes = (sum(bool(row[key]) for row in rows) for key in ('source', 'meta'))
     return (
-        f'{every} of {len(rows)} modules get **all**. Of {len(rows) - shapes} a whole step was run (forward, backward, '
+        f'{mapped} of {len(rows)} modules have a map. Of {len(rows) - shapes} whole steps were run (forward, backward, '
         f'checkpoint loaded by plain timm), of {shapes} with more than 60 million parameters shapes alone.')
