@@ -25,13 +25,14 @@ SMALL_VIT = {
 MODELS: Dict[str, Dict[str, Any]] = {
     'cnn': SMALL_MODEL,
     'vit': SMALL_VIT,
+    'vit12': {**SMALL_VIT, 'depth': 12},
     'wide': {**SMALL_MODEL, 'layers': (2, 2, 2), 'channels': (32, 64, 128)},  # 0.7 M parameters
     'resnet18': {'model_name': 'resnet18_cifar'},  # 11 M parameters
     'resnet18-narrow': {'model_name': 'resnet18_cifar', 'channels': (24, 48, 96, 192)},  # 1.6 M parameters
     'lite0': {'model_name': lite0.MODEL},  # 3.7 M parameters; its training begins with its published weights
 }
 LEARNING_RATES = {
-    'cnn': 4e-3, 'vit': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'lite0': 1e-3}
+    'cnn': 4e-3, 'vit': 2e-3, 'vit12': 2e-3, 'wide': 0.1, 'resnet18': 0.1, 'resnet18-narrow': 0.1, 'lite0': 1e-3}
 TEMPERATURE = 4.  # of distillation, the default of timm's train.py
 
 

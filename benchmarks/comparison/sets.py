@@ -13,7 +13,7 @@ class Part(NamedTuple):
 
 # the question that decides the default: do corrected labels make better models of real photographs?
 REAL = ('none', 'area', 'combined', 'similarity')
-TRANSFORMERS = ('none', 'area', 'transmix', 'similarity', 'evidence', 'visible')
+TRANSFORMERS = ('none', 'area', 'transmix', 'similarity', 'evidence')
 SETS: Dict[str, List[Part]] = {
     'real': [Part(name, REAL, 3) for name in ('cifar100', 'caltech101')],
     'strengths': [Part('cifar100-2000', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],

@@ -62,9 +62,13 @@ PHOTOGRAPHS = {
 
 
 class Canvases(NamedTuple):
-    """What the canvases hold: the share that an object's box takes, in (0, 1], and the probe model, 'cnn' or 'vit'."""
+    """What the canvases hold: the share that an object's box takes, in (0, 1], and the probe, of training.MODELS."""
     share: float = 0.2
     probe: str = 'cnn'
+
+
+TRANSFORMERS = {
+    'vit': Canvases(probe='vit'), 'vit, share 0.6': Canvases(0.6, 'vit'), 'vit, 12 blocks': Canvases(probe='vit12')}
 
 
 def central(model, mixed, target, masks):
@@ -94,6 +98,11 @@ def ask_of_tiny(data_dir: Optional[Path]) -> Asked:
     classes = torch.tensor([numbers.get(name, -1) for name in names])[data.labels]
     here = classes >= 0  # not all of its classes are among the thousand
     return Asked(load_lite0(), ImageSet(data.images[here], data.masks[here], classes[here]), cutmix(1000, mode='pair'))
+
+
+def canvases(name: str) -> Canvases:
+    """Return one of TRANSFORMERS, or canvases for a CNN by 'share S'."""
+    return TRANSFORMERS.get(name) or Canvases(float(name.removeprefix('share ')))
 
 
 def make_canvases(share: float, images: int, test_images: int, seed: int) -> Tuple[ImageSet, ...]:

@@ -8,9 +8,10 @@ from timm_sumix.mixing import POLICIES
 
 from ..runs import Run
 from ..training import cutmix
+from . import kinds
 from .compare import compare, usable
 from .grid import DRAWN, score
-from .kinds import CANVAS, CLASSES, PHOTOGRAPHS, TINY, Asked, Canvases, ask_of_canvases, ask_of_photographs, ask_of_tiny
+from .kinds import CANVAS, CLASSES, PHOTOGRAPHS, TINY, Asked
 from .predictions import write_predictions
 from .probe import ask
 
@@ -19,7 +20,7 @@ IN_FULL = 'share 0.2'  # of the canvases, the kind that is mixed by all policies
 
 class Job(NamedTuple):
     """One kind of images with one seed."""
-    name: str  # 'share S' (canvases), 'vit' (canvases of share 0.2), one of kinds.PHOTOGRAPHS, or of grid.KINDS
+    name: str  # 'share S' (canvases), or one of kinds.TRANSFORMERS, kinds.PHOTOGRAPHS or grid.KINDS
     images: int  # training canvases
     epochs: int  # on these
     test_images: int  # that are asked about
@@ -44,14 +45,11 @@ def create_run(job: Job, out: Path) -> Run:
 def find_asked(job: Job) -> Asked:
     """Return the network of a job and its images."""
     if job.name == TINY:
-        return ask_of_tiny(job.data_dir)
+        return kinds.ask_of_tiny(job.data_dir)
     if job.name in PHOTOGRAPHS:
-        return ask_of_photographs(PHOTOGRAPHS[job.name], job.test_images, job.seed)
-    if job.name in DRAWN:
-        kind = Canvases((DRAWN[job.name] / CANVAS) ** 2)
-    else:
-        kind = Canvases(probe='vit') if job.name == 'vit' else Canvases(float(job.name.removeprefix('share ')))
-    return ask_of_canvases(kind, job.images, job.epochs, job.test_images, job.seed)
+        return kinds.ask_of_photographs(PHOTOGRAPHS[job.name], job.test_images, job.seed)
+    kind = kinds.Canvases((DRAWN[job.name] / CANVAS) ** 2) if job.name in DRAWN else kinds.canvases(job.name)
+    return kinds.ask_of_canvases(kind, job.images, job.epochs, job.test_images, job.seed)
 
 
 def make(run: Run, device: torch.device) -> Dict[str, Any]:

@@ -75,7 +75,8 @@ def zoo_table() -> str:
     """Return what is read of the models whose head takes more than the last map."""
     rows = read_result('zoo')['architectures']
     return table(['module', 'model', 'map from', 'evidence from'], [
-        [f'`{module}`', f'`{row["model"]}`', f'`{row["source"]}`', 'attention' if row['reads_attention'] else 'last map']
+        [f'`{module}`', f'`{row["model"]}`', f'`{row["source"]}`',
+         'attention' if row['reads_attention'] else 'last map']
         for module, row in rows.items() if row['has_others']])
 
 
