@@ -28,6 +28,7 @@ def _as_list(value: Any) -> List[Any]:
 
 BLOCKS: Dict[str, Callable[[], str]] = {
     'fidelity of scenes': partial(labels.fidelity_table, 'scene', 'scene'),
+    'fidelity of transformers': partial(labels.fidelity_table, 'scene', 'scene', 'fidelity-transformers'),
     'real in short': real.real_in_short,
     'real on page one': real.real_on_page_one,
     'verdict': real.verdict_table,
@@ -39,7 +40,7 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'photographs': partial(labels.fidelity_table, 'photographs', 'images', 'fidelity-photographs'),
     'demo': labels.demo_table,
     **{name: partial(models.settings_table, name)
-       for name in ('unmixing', 'common', 'deit', 'fine-tuning')},
+       for name in ('unmixing', 'common', 'transformers', 'fine-tuning')},
     'common in short': models.common_in_short,
     'distillation': models.distillation_table,
     'steps': speed.steps_table,

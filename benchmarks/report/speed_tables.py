@@ -72,7 +72,7 @@ def policies_table() -> str:
 
 
 def zoo_table() -> str:
-    """Return what is read of the models whose head takes more than the last map."""
+    """Return what is read of the models that return more than the last map."""
     rows = read_result('zoo')['architectures']
     return table(['module', 'model', 'map from', 'evidence from'], [
         [f'`{module}`', f'`{row["model"]}`', f'`{row["source"]}`',
