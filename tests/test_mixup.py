@@ -193,8 +193,7 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
 @pytest.mark.parametrize('kwargs, message', [
     ({'mode': 'half'}, r"mode must be one of \['batch', 'pair', 'elem'\], got 'half'"),
     ({'policy': 'cutmux'}, r"policy must name one or more of \['mixup', .*'smoothmix'\], each once, got 'cutmux'"),
-    ({'policy': []}, 'policy must name one or more'),
-    ({'policy': ['cutmix', 'cutmix']}, 'each once'),
+    ({'policy': []}, 'policy must name one or more'), ({'policy': ['cutmix', 'cutmix']}, 'each once'),
     ({'policy_kwargs': {'alpha': 1.}}, 'policy_kwargs and policy_probs need a policy to be named'),
     ({'policy_probs': [1.]}, 'policy_kwargs and policy_probs need a policy to be named'),
     ({'policy': ['fmix', 'cutmix'], 'policy_probs': [1.]}, 'policy_probs must be 2 probabilities that sum to 1'),
@@ -208,12 +207,10 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
     ({'cutmix_minmax': (0.8, 0.2)}, r'cutmix_minmax must be two numbers with 0 <= min <= max <= 1, got \(0.8, 0.2\)'),
     ({'cutmix_minmax': 0.3}, 'cutmix_minmax must be two numbers .* got 0.3'),
     ({'correct_lam': False}, 'correct_lam must be True: labels follow the pixels, got False'),
-    ({'prob': 1.5}, r'prob must be in \[0, 1\], got 1.5'),
-    ({'switch_prob': -0.5}, r'switch_prob must be in \[0, 1\]'),
+    ({'prob': 1.5}, r'prob must be in \[0, 1\], got 1.5'), ({'switch_prob': -0.5}, r'switch_prob must be in \[0, 1\]'),
     ({'label_smoothing': 1.}, r'label smoothing must be in \[0, 1\)'),
     ({'num_classes': 0}, 'num_classes must be an integer, 1 or greater, got 0'),
-    ({'num_classes': [97, 300]}, r'num_classes must be an integer, 1 or greater, got \[97, 300\]'),
-])
+    ({'num_classes': [97, 300]}, r'num_classes must be an integer, 1 or greater, got \[97, 300\]')])
 def test_bad_options_are_refused(kwargs, message):
     for kind in (SUMixMixup, FastCollateSUMix):
         with pytest.raises(ValueError, match=message):

@@ -90,8 +90,7 @@ def test_extreme_alphas_draw_shares(name, alpha):
     ('gridmix', {'crop_aspect': (0., 1.)}, 'crop_aspect must be two numbers'),
     ('smoothmix', {'sigma': (0., 0.5)}, 'sigma must be two numbers'),
     ('smoothmix', {'alpha': 1.}, r"policy 'smoothmix' has the options \['sigma'\]"),
-    ('mixup', {'minmax': (0.1, 0.5)}, r"policy 'mixup' has the options \['alpha'\], got \['minmax'\]"),
-])
+    ('mixup', {'minmax': (0.1, 0.5)}, r"policy 'mixup' has the options \['alpha'\], got \['minmax'\]")])
 def test_bad_options_are_refused(name, kwargs, message):
     with pytest.raises(ValueError, match=message):
         create_policy(name, **kwargs)

@@ -141,8 +141,7 @@ def test_the_optimizer_sees_the_models_own_names(name, opt, kwargs):
 
 # L-BFGS takes a closure and AdaHessian a graph of gradients; BNB and fused ones need other packages or a GPU
 OPTIMIZERS = [
-    name for name in list_optimizers()
-    if name not in ('lbfgs', 'adahessian') and not name.startswith(('bnb', 'fused'))]
+    name for name in list_optimizers() if name not in ('lbfgs', 'adahessian') and not name.startswith(('bnb', 'fused'))]
 
 
 @pytest.mark.parametrize('opt', [
@@ -275,8 +274,7 @@ def test_clipping_leaves_out_both_heads_where_asked():
     ({'mixup': {'num_classes': 7}}, ValueError, f'mixup has num_classes 7, but {type(_model()).__name__} has 10'),
     ({'criterion': nn.CrossEntropyLoss(), 'criterion_kwargs': {'loss_type': 'bce'}}, ValueError, 'either crit'),
     *(({'criterion': criterion}, ValueError, "base must return one loss for the batch, .*got .6.*: use reduction 'mean")
-      for criterion in (nn.CrossEntropyLoss(reduction='none'), nn.BCEWithLogitsLoss(reduction='none'))),
-])
+      for criterion in (nn.CrossEntropyLoss(reduction='none'), nn.BCEWithLogitsLoss(reduction='none')))])
 def test_bad_options_are_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
         _task(**kwargs)(*_batch())
@@ -349,8 +347,7 @@ def test_the_default_learns_as_timm_does_from_the_corrected_target_of_what_it_mi
     ({}, {}, 'pass over the unmixed images: none; cost: as CutMix', 'INFO'),
     ({}, {'original_pass': 'no-grad'}, 'pass over the unmixed images: no-grad; cost: a second forward.', 'INFO'),
     ({}, {'gamma': 0.5, 'ratio': Released()}, 'images: grad; cost: a second forward and backward', 'INFO'),
-    ({}, {'ratio': Released()}, "labels corrected by what the authors' released code computes", 'INFO'),
-])
+    ({}, {'ratio': Released()}, "labels corrected by what the authors' released code computes", 'INFO')])
 def test_the_log_says_what_a_recipe_corrects_and_costs(caplog, mixup, kwargs, said, level):
     caplog.set_level('INFO')
     make_task(_model(), mixup=mixup, verbose=True, **kwargs)

@@ -39,20 +39,16 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--mixup 0.8 --cutmix 1.0 --mixup-mode pair --amp --amp-dtype bfloat16 --channels-last',
     '--mixup 0.8 --cutmix 1.0 --mixup-mode elem --mixup-prob 0.5 --clip-grad 0.02 --clip-mode agc',
     '--mixup 0.8 --cutmix 1.0 --mixup-prob 0.5 --no-prefetcher --seed 4294967295',
-    '--no-prefetcher --mixup-mode elem --cutmix-minmax 0.2 0.8',
-    '--bce-loss --bce-target-thresh 0.2 --reprob 0.5',
+    '--no-prefetcher --mixup-mode elem --cutmix-minmax 0.2 0.8', '--bce-loss --bce-target-thresh 0.2 --reprob 0.5',
     '--torchcompile eager --model-ema --model-ema-decay 0.9',
-    '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0',
-    '--sumix-ratio area --sumix-gamma 0',
+    '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0', '--sumix-ratio area --sumix-gamma 0',
     '--sumix-ratio similarity --sumix-gamma 0.5 --mixup-mode pair --grad-accum-steps 2 --clip-grad 1.0',
-    '--sumix-preset paper --model-ema',
-    '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
+    '--sumix-preset paper --model-ema', '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
     '--sumix-ratio 0.5,1,0 --mixup-mode pair --sumix-original-pass no-grad',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
     '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
     'test_vit --opt muon --opt-kwargs fallback_list=["head*","patch_embed*"] --img-size 32 --model-kwargs img_size=32',
-    'test_efficientnet --drop 0.2 --drop-path 0.1 --input-size 3 64 64',
-])
+    'test_efficientnet --drop 0.2 --drop-path 0.1 --input-size 3 64 64'])
 def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
     model, _, arguments = arguments.partition(' ') if arguments.startswith('test_') else ('test_resnet', '', arguments)
     folder = launch('--sumix', *arguments.split(), model=model)
@@ -181,16 +177,14 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-policy fmix --sumix-policy-kwargs alpha', "--sumix-policy-kwargs: must be OPTION=VALUE, got 'alpha'"),
     ('--sumix-policy fmix --sumix-policy-kwargs alpha=x', "kwargs alpha must be a number or several, got 'x'"),
     ('--sumix-policy fmix cutmix --sumix-policy-kwargs gridmix.alpha=1', "must have the policies ['fmix', 'cutmix']"),
-    ('--smoothing 1.5', '--smoothing must be in [0, 1)'),
-    ('--mixup-prob 2', '--mixup-prob must be in [0, 1]'),
+    ('--smoothing 1.5', '--smoothing must be in [0, 1)'), ('--mixup-prob 2', '--mixup-prob must be in [0, 1]'),
     ('--cutmix-minmax 0.3', '--cutmix-minmax must be two numbers with 0 <= min <= max <= 1, got [0.3]'),
     ('--cutmix 0', '--cutmix 0 was given, and nothing would be mixed by cutmix: --sumix needs an alpha'),
     ('--cutmix=0. --sumix-policy fmix cutmix', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
     ('--mixup 0 --sumix-policy mixup', '--mixup 0 was given, and nothing would be mixed by mixup'),
     ('--aug-repeats 3', 'needs several processes: in one, add --aug-repeats 0'),
     ('-c sumix/deit-s.yaml', 'needs several processes: in one, add --aug-repeats 0'),
-    ('--sumix-rato similarity', ', did you mean --sumix-ratio?'),
-    ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
+    ('--sumix-rato similarity', ', did you mean --sumix-ratio?'), ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
     *((f'{flag}: true', f'--sumix cannot be combined with --{flag.replace("_", "-")}: ') for flag in (
         'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript')),
     ('task: regression', "--sumix needs --task classification or multilabel, got 'regression'"),
@@ -198,25 +192,20 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('sumix_temprature: 3', "the config file has the key 'sumix_temprature', which is none of SUMix"),
     ('sumix-ratio: area', "the config file has the key 'sumix-ratio', which is none of SUMix, did you mean sumix_rat"),
     ('sumix: "false"', "sumix must be true or false in the config file, got 'false'"),
-    ('sumix_ratio: best', '--sumix-ratio must be one of'),
-    ('sumix_preset: best', '--sumix-preset must be one of'),
+    ('sumix_ratio: best', '--sumix-ratio must be one of'), ('sumix_preset: best', '--sumix-preset must be one of'),
     *((f'{key}: {value}', f'{key} must be {expected} in the config file, got ') for expected, wrong in {
         'a name or a list, each a number': ['sumix_ratio: 1', 'sumix_ratio: ["1", 0, 0]'],
         'a number': ['sumix_gamma: "0.5"', 'sumix_gamma: true', 'sumix_strength: [2]'],
         'a name': ['sumix_uncertainty: false', 'sumix_original_pass: [grad]', 'sumix_preset: 1', 'sumix_masks: true'],
         'a whole number': ['sumix_preview: true', 'sumix_preview: "3"'],
-        'a name or a list, each a name': ['sumix_policy: 3'],
-        'a list, each a number': ['sumix_policy_probs: 1'],
+        'a name or a list, each a name': ['sumix_policy: 3'], 'a list, each a number': ['sumix_policy_probs: 1'],
         'option: value pairs': ['sumix_policy_kwargs: alpha=1'],
     }.items() for key, value in (pair.split(': ') for pair in wrong)),
     ('sumix_policy: fmix\nsumix_policy_kwargs: {decay: "1"}', "decay must be a number or several, got '1'"),
     ('sumix_policy: fmix\nsumix_policy_kwargs: {fmix: {decay: "1"}}', 'fmix must be a number or several'),
     ('cutmix: 0', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
-    ('[1, 2]', 'the config file must hold key: value pairs'),
-    ('a: b: c', 'cannot read the config file'),
-])
-def test_what_is_wrong_is_told_in_one_line_before_data_or_model(
-        refused, tmp_path, train_script, arguments, message):
+    ('[1, 2]', 'the config file must hold key: value pairs'), ('a: b: c', 'cannot read the config file')])
+def test_what_is_wrong_is_told_in_one_line_before_data_or_model(refused, tmp_path, train_script, arguments, message):
     # benchmarks/train.py takes no key that it has no flag for, as timm's does
     (tmp_path / 'script.py').write_text(
         f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\n'
@@ -275,12 +264,10 @@ def test_sumix_can_be_turned_on_by_a_config_file_and_the_saved_one_starts_the_sa
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    ('', SUMixOptions()),
-    ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
+    ('', SUMixOptions()), ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
     ('--sumix-preset released --sumix-gamma 0.25', SUMixOptions('released', gamma=0.25)),
     ('--sumix-preset paper --sumix-original-pass none', SUMixOptions('similarity', gamma=0.5, original_pass='none')),
-    ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
-])
+    ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.))])
 def test_a_preset_sets_what_is_not_given(train_script, arguments, expected):
     parser = _parser(train_script)
     parser.set_defaults(smoothing=None, task='classification')  # newer scripts resolve smoothing later
