@@ -136,8 +136,6 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_refused(option
         SUMixOptions(**options)
 
 
-# Ratios of one's own
-
 class _Halfway(Ratio):
     needs = ()
 

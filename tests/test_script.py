@@ -61,8 +61,9 @@ CLASSES = 'num_classes=args.num_classes)'
      'the loss must take soft targets .*, and MultiMarginLoss does not'),
     ([('task = Class', 'task = Own(model, SoftTargetCrossEntropy()) or Class'), OWN],
      f'made no ClassificationTask, or another task; --sumix {MISMATCH}'),
-    ([('if args.mixes:', 'if False:')], f'makes its task without Mixup or FastCollateMixup; --sumix {MISMATCH}')])
-def test_what_the_script_resolves_later_is_checked_before_the_first_epoch(
+    ([('if args.mixes:', 'if False:')], f'makes its task without Mixup or FastCollateMixup; --sumix {MISMATCH}'),
+    ([('train_one_epoch', 'train_an_epoch')], f' has no train_one_epoch; --sumix {MISMATCH}')])
+def test_what_the_script_lacks_or_resolves_later_is_told_before_the_first_epoch(
         refused, tmp_path, monkeypatch, edits, message):
     monkeypatch.setattr('timm.__version__', '1.0.27')
     refused(f'.*{message}', '--no-prefetcher', script=_with(tmp_path, *edits))
@@ -124,17 +125,8 @@ def test_a_class_derived_from_a_replaced_name_is_the_scripts_own():
     assert issubclass(derived, stand_in) and not issubclass(stand_in.__base__, derived)
 
 
-def test_a_script_without_the_names_is_refused(refused, tmp_path):
-    (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
-    refused(
-        '.* has no train_one_epoch; --sumix needs timm 1.0.27 or newer and the train.py of the same version, and timm '
-        f'{timm.__version__} is installed', script=tmp_path / 'old.py')
-
-
 OLD_TIMM = (
-    'import runpy, sys, timm\n'
-    'timm.__version__ = sys.argv.pop(1)\n'
-    'sys.modules["timm.task"] = None\n'
+    'import runpy, sys, timm\ntimm.__version__ = sys.argv.pop(1)\nsys.modules["timm.task"] = None\n'
     'runpy.run_module("train_patch", run_name="__main__", alter_sys=False)\n')
 
 

@@ -22,16 +22,15 @@ from train_patch.errors import refuse
 from train_patch.flags import add_flags, resolve
 
 
-def _read_checkpoint(folder, name='last.pth.tar'):
+def _read_checkpoint(path):
     with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(folder / name, weights_only=True)
+        return torch.load(path, weights_only=True)
 
 
 def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
-    for key in ('state_dict', 'state_dict_ema'):
-        state = _read_checkpoint(folder).get(key)
-        if state is not None:
-            timm.create_model(model, num_classes=4, **kwargs).load_state_dict(state, strict=True)
+    checkpoint = _read_checkpoint(folder / 'last.pth.tar')
+    for key in {'state_dict', 'state_dict_ema'} & set(checkpoint):
+        timm.create_model(model, num_classes=4, **kwargs).load_state_dict(checkpoint[key], strict=True)
     timm.create_model(model, num_classes=4, checkpoint_path=str(folder / 'last.pth.tar'), **kwargs)
 
 
@@ -75,11 +74,10 @@ def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_scri
 def test_a_resumed_run_repeats_an_uninterrupted_one_up_to_the_heads_very_weights(launch, arguments):
     arguments = ('--sumix', '--epochs', 2, '--sumix-policy', 'fmix', '--mixup-mode', 'elem', *arguments.split())
     whole = launch(*arguments, name='whole')
-    resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
+    begin = whole / 'checkpoint-0.pth.tar'
+    resumed = launch(*arguments, '--resume', begin, name='resumed')
     assert read_summary(resumed) == read_summary(whole)[1:]
-    first, last, again = (
-        _read_checkpoint(folder, name) for folder, name in (
-            (whole, 'checkpoint-0.pth.tar'), (whole, 'last.pth.tar'), (resumed, 'last.pth.tar')))
+    first, last, again = map(_read_checkpoint, (begin, whole / 'last.pth.tar', resumed / 'last.pth.tar'))
     for key in ('task_state', 'task_state_ema') if '--model-ema' in arguments else ():
         began, expected, found = (state[key]['uncertainty']['weight'] for state in (first, last, again))
         assert torch.equal(found, expected) and not torch.equal(found, began)
@@ -208,12 +206,10 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
 def test_what_is_wrong_is_told_in_one_line_before_data_or_model(refused, tmp_path, train_script, arguments, message):
     # benchmarks/train.py takes no key that it has no flag for, as timm's does
     (tmp_path / 'script.py').write_text(
-        f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\n'
-        'def main():\n'
+        f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\ndef main():\n'
         '    config, rest = config_parser.parse_known_args()\n'
         '    parser.set_defaults(**(yaml.safe_load(open(config.config)) if config.config else {}))\n'
-        '    parser.parse_args(rest)\n'
-        '    raise AssertionError\n')
+        '    parser.parse_args(rest)\n    raise AssertionError\n')
     (tmp_path / 'config.yaml').write_text(arguments)
     given = arguments.split() if arguments.startswith('-') else ['-c', tmp_path / 'config.yaml']
     script = tmp_path / 'script.py'
@@ -317,18 +313,15 @@ def test_a_preview_shows_mixed_images_of_each_epoch_and_one_that_fails_is_a_warn
 
 
 def test_a_preview_waits_for_a_batch_that_shows_two_classes(monkeypatch):
-    drawn, one = [], torch.zeros(4, dtype=torch.int64)
+    drawn, several, one = [], torch.arange(4), torch.zeros(4, dtype=torch.int64)
     monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda mixed, *_: drawn.append(mixed))
     monkeypatch.setattr(train_patch.preview, 'normalisation', lambda loader: (0., 1.))
-    batches = {
-        'nearly nothing': MixedTarget(torch.arange(4), torch.full((4,), 0.97), 4),
-        'one class': MixedTarget(one, torch.full((4,), 0.5), 4),
-        'two': MixedTarget(torch.arange(4), torch.full((4,), 0.6), 4)}
-    for order in (list(batches), ['nearly nothing', 'one class']):
-        loader = torch.utils.data.DataLoader([0] * len(order))
-        preview = train_patch.preview.Preview('', 4, loader)
-        for name in order:
-            preview(name, batches[name], batches[name].lam)
+    batches = [('nearly nothing', several, 0.97), ('one class', one, 0.5), ('two', several, 0.6)]
+    for chosen in (batches, batches[:2]):
+        preview = train_patch.preview.Preview('', 4, torch.utils.data.DataLoader(chosen))
+        for name, labels, share in chosen:
+            lam = torch.full((4,), share)
+            preview(name, MixedTarget(labels, lam, 4), lam)
     assert drawn == ['two', 'one class']  # the last one, where none shows two
 
 
@@ -363,7 +356,7 @@ def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, b
         '--sumix', *after, *ema, '--epochs', 2, '--resume', first / 'last.pth.tar', '--no-resume-opt', name='resumed')
     assert [said in record.getMessage() for record in caplog.records].count(True) == 1
     assert [row['epoch'] for row in read_summary(resumed)] == [1.]
-    assert ('task_state' in _read_checkpoint(resumed)) == bool(after)
+    assert ('task_state' in _read_checkpoint(resumed / 'last.pth.tar')) == bool(after)
     _assert_loads_into_plain_timm(resumed)
 
 
