@@ -129,6 +129,5 @@ def read_summary(folder):
     """Return the rows of a run's summary.csv, {column: number}; a resumed run may have written the header again."""
     with open(folder / 'summary.csv') as file:
         return [
-            {key: float(value) for key, value in row.items()}
-            for row in csv.DictReader(file) if row['epoch'] != 'epoch'
+            {key: float(value) for key, value in row.items()} for row in csv.DictReader(file) if row['epoch'] != 'epoch'
         ]

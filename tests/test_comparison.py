@@ -107,8 +107,7 @@ def test_a_run_on_photographs_begins_with_the_published_weights_and_knows_no_tru
         pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         write_cifar100(monkeypatch, tmp_path, part, pixels, [*range(10)] * (count // 10))
     monkeypatch.setitem(SETTINGS, 'real', Setting(
-        data='cifar100', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20,
-        model='lite0'))
+        data='cifar100', size=None, images=160, epochs=1, mode='pair', recipe='cifar', test_images=20, model='lite0'))
     seen = []
     monkeypatch.setattr(comparison_run, 'load_weights', seen.append)
     run = create_run(('real', 'area', 0), tmp_path / 'runs', tmp_path)

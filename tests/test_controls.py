@@ -83,8 +83,7 @@ def test_exchanging_draws_anew_leaves_what_is_drawn_after_it_and_one_or_none_tha
 def test_a_shuffled_label_is_its_own_labels_share_exchanged(name, batch):
     target, masks, outputs = batch
     if name == 'true':
-        plain, shuffled = (
-            partial(LABELLERS[own], None, None, target, masks) for own in (name, f'{name}, shuffled'))
+        plain, shuffled = (partial(LABELLERS[own], None, None, target, masks) for own in (name, f'{name}, shuffled'))
     else:
         ratios = create_ratio(name), RATIOS[f'{name}, shuffled'](10)
         assert ratios[1].needs == ratios[0].needs

@@ -132,14 +132,11 @@ def test_a_checkpoint_resumes_and_is_a_plain_model_and_one_without_the_projectio
 
 @pytest.mark.parametrize('kind', [kind for kind, *_ in KINDS[:3]])
 def test_a_compiled_task_computes_the_same(mixup, batch, kind):
-    results = []
-    for is_compiled in (False, True):
-        task = SUMixDistillationTask(_create(kind), mixup, verbose=False).train()
-        if is_compiled:
-            task.compile(backend='eager')
-        results.append(task(*batch))
+    plain, compiled = (SUMixDistillationTask(_create(kind), mixup, verbose=False).train() for _ in range(2))
+    compiled.compile(backend='eager')
+    expected, found = plain(*batch), compiled(*batch)
     for name in ('loss', 'lam', 'output'):
-        torch.testing.assert_close(results[0][name], results[1][name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
 
 
 def test_a_projection_is_clipped_with_and_without_the_head_and_another_task_is_an_error(mixup):

@@ -12,15 +12,12 @@ from timm_sumix import MixedTarget, SUMixDistillationTask, SUMixMixup, SUMixTask
 from timm_sumix.region import Mixing
 
 SETTINGS = {
-    'default': {},
-    'two passes': {'ratio': 'combined', 'original_pass': 'no-grad'},
-    'term': {'gamma': 0.5},
+    'default': {}, 'two passes': {'ratio': 'combined', 'original_pass': 'no-grad'}, 'term': {'gamma': 0.5},
     'term of two passes': {'gamma': 0.5, 'original_pass': 'grad'},
     'term without gradient': {'gamma': 0.5, 'original_pass': 'no-grad'},
     'binary': {'criterion': BinaryCrossEntropy(), 'ratio': 'evidence'},
     'distilled': {'distillation': LogitDistillationTask, 'gamma': 0.5},
-    'features distilled': {'distillation': FeatureDistillationTask},
-}
+    'features distilled': {'distillation': FeatureDistillationTask}}
 STEPS = 3
 SIZE = 8  # samples a step, of all processes
 

@@ -42,8 +42,7 @@ def test_an_example_trains_and_leaves_a_plain_timm_checkpoint(image_folder, tmp_
 @pytest.mark.parametrize('model, create', [
     ('resnet18', torchvision.models.resnet18),
     ('vit', partial(torchvision.models.VisionTransformer, 96, 16, 12, 3, 192, 768))], ids=['resnet18', 'vit'])
-def test_the_parts_of_a_torchvision_model_are_found_and_its_own_checkpoint_left(
-        image_folder, tmp_path, model, create):
+def test_the_parts_of_a_torchvision_model_are_found_and_its_own_checkpoint_left(image_folder, tmp_path, model, create):
     log = _run('with_torchvision', image_folder, tmp_path / 'model.pth', model)
     assert re.search(r"'shift': 0\.[0-9]*[1-9]", log) and 'by area' not in log
     create(num_classes=4).load_state_dict(torch.load(tmp_path / 'model.pth'))

@@ -2,8 +2,8 @@
 import copy
 
 import pytest
-import timm
 import torch
+from helpers import make_task, small_model
 from torch.utils._pytree import tree_map_only
 
 from benchmarks.speed import steps as speed
@@ -14,7 +14,6 @@ from timm_sumix.mixing.policies import POLICIES
 
 GPU = pytest.param('cuda', marks=pytest.mark.gpu)
 DEVICES = pytest.mark.parametrize('device', ['cpu', GPU])
-MIXUP = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': 'elem', 'num_classes': 10}
 # those of the speed benchmark, and one pass each
 SETTINGS = {**speed.SETTINGS, 'combined': {'ratio': 'combined'}, 'with term': {'ratio': 'combined', 'gamma': 0.5}}
 
@@ -27,16 +26,12 @@ def exact():
         yield
 
 
-def _model():
-    return timm.create_model('test_resnet', num_classes=10, output_stride=8)
-
-
 def _batch(device, count=8):
     return torch.randn(count, 3, 64, 64, device=device), torch.randint(0, 10, (count,), device=device)
 
 
 def _task(device, setting, mode):
-    return SUMixTask(_model().to(device), SUMixMixup(**{**MIXUP, 'mode': mode}), verbose=False, **SETTINGS[setting])
+    return make_task(small_model().to(device), mode, **SETTINGS[setting])
 
 
 def _steps(task, batches, optimizer, scaler=None):
@@ -57,7 +52,7 @@ def _steps(task, batches, optimizer, scaler=None):
 def test_the_same_draws_give_the_same_loss_and_gradient(device, policy, mode):
     mixup = SUMixMixup(policy=policy, mode=mode, num_classes=10)
     images, labels = _batch('cpu', 7)
-    draws, model, found = mixup.draw(images), _model(), []
+    draws, model, found = mixup.draw(images), small_model(), []
     for where in ('cpu', device):
         task = SUMixTask(copy.deepcopy(model).to(where), mixup, verbose=False)
         moved = tree_map_only(torch.Tensor, lambda value, where=where: value.to(where), draws)
@@ -87,10 +82,10 @@ def test_half_precision_trains_with_a_scaler(device, setting, mode):
 @pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])  # the latter records CUDA graphs
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=pytest.mark.slow), GPU])
 def test_compiled_by_inductor_it_learns_the_same(device, mode, options):
-    model, batches, losses = _model().to(device), [_batch(device) for _ in range(3)], []
+    model, batches, losses = small_model().to(device), [_batch(device) for _ in range(3)], []
     for compiled in (False, True):
         torch.manual_seed(1)
-        task = SUMixTask(copy.deepcopy(model), SUMixMixup(**{**MIXUP, 'mode': 'pair'}), verbose=False, **options)
+        task = make_task(copy.deepcopy(model), 'pair', **options)
         optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=0.01)
         if compiled:
             task.compile(mode=mode)

@@ -22,8 +22,7 @@ def test_released_ratio_reproduces_the_authors_loss_and_gradients(case):
     golden = {key[len(prefix):]: torch.from_numpy(GOLDEN[key]) for key in GOLDEN.files if key.startswith(prefix)}
     inputs = {name: golden[name].requires_grad_() for name in INPUTS if name in golden}
     size, num_classes = inputs['logits'].shape
-    target = MixedTarget(
-        golden['labels'], golden['lam'].float().expand(size), num_classes, index=golden['permutation'])
+    target = MixedTarget(golden['labels'], golden['lam'].float().expand(size), num_classes, index=golden['permutation'])
     result = SUMixLoss(ratio='released', gamma=golden['gamma'].item())(
         ModelOutput(inputs['mixed_logits'], inputs.get('mixed_uncertainty_logits')),
         ModelOutput(inputs['logits'], inputs.get('uncertainty_logits')), target)
@@ -90,13 +89,11 @@ def test_loss_and_gradients_are_finite(size, num_classes, scale, dtype, head, na
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    ({'gamma': -0.1}, 'gamma must be 0 or greater, got -0.1'),
-    ({'gamma': float('nan')}, 'gamma must be 0 or greater'),
+    ({'gamma': -0.1}, 'gamma must be 0 or greater, got -0.1'), ({'gamma': float('nan')}, 'gamma must be 0 or greater'),
     ({'base': LabelSmoothingCrossEntropy()}, 'base must take soft targets.*LabelSmoothingCrossEntropy'),
     ({'base': JsdCrossEntropy()}, 'base must take soft targets.*JsdCrossEntropy'),
     *(({'base': BinaryCrossEntropy(), 'ratio': ratio}, 'needs SoftTargetCrossEntropy.*got BinaryCrossEntropy')
-      for ratio in ('released', Released())),
-])
+      for ratio in ('released', Released()))])
 def test_bad_options_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SUMixLoss(**kwargs)
@@ -108,8 +105,7 @@ def test_bad_options_are_refused(kwargs, message):
     ({}, ('mixed', 'logits', torch.zeros(5, 5)), r'mixed logits must be .* \[6, 5\], got \[5, 5\]'),
     ({}, ('original', 'uncertainty', torch.zeros(6, 4)), r'original uncertainty must be .* \[6, 5\], got \[6, 4\]'),
     ({'ratio': 'area'}, ('mixed', 'logits', None), r'mixed logits must be .* \[6, 5\], got None'),
-    ({'ratio': 'area', 'gamma': 0.5}, ('original', 'logits', None), r'original logits must be .* \[6, 5\], got None'),
-])
+    ({'ratio': 'area', 'gamma': 0.5}, ('original', 'logits', None), r'original logits must be .* \[6, 5\], got None')])
 def test_outputs_that_do_not_fit_are_refused_by_their_names(options, change, message):
     mixed, original, target = random_batch(6, 5)
     outputs = {'mixed': mixed, 'original': original if change else None}

@@ -135,41 +135,25 @@ def test_target_and_lam_say_what_is_shown_and_masks_as_on_a_gpu_give_what_slices
         assert policy == 'saliencymix' or (own == 1 if mode == 'batch' else prob < 1. or own > 2)
 
 
-def _draws(policy, rows, mode):
-    """What SUMixMixup would have drawn, from rows [count, ...] for the batch, each pair or each image."""
-    rows = torch.cat([rows, rows.flip(0)]) if mode == 'pair' else rows
-    params = Box(rows[:, :2], rows[:, 2:]) if policy == 'cutmix' else rows
-    return Draws([Part(create_policy(policy), params)])
-
-
 @pytest.mark.parametrize('mode', MODES)
-def test_cutmix_reproduces_timms(monkeypatch, mode):
+@pytest.mark.parametrize('policy', ['cutmix', 'mixup'])
+def test_cutmix_and_mixup_reproduce_timms(monkeypatch, policy, mode):
     np.random.seed(0)
     x, labels, drawn = torch.rand(8, 3, 32, 32), torch.randint(0, 10, (8,)), []
-    draw = timm.data.mixup.cutmix_bbox_and_lam
-
-    def record(*args, **kwargs):
-        drawn.append(draw(*args, **kwargs))
-        return drawn[-1]
-
-    monkeypatch.setattr(timm.data.mixup, 'cutmix_bbox_and_lam', record)
-    settings = {'mixup_alpha': 0., 'cutmix_alpha': 1., 'mode': mode, 'num_classes': 10}
-    expected, expected_dense = Mixup(**settings)(x.clone(), labels)
-    boxes = torch.tensor([[top, left, bottom, right] for (top, bottom, left, right), _ in drawn], dtype=torch.float32)
-    mixed, target = SUMixMixup(**settings).mix(x, labels, _draws('cutmix', boxes, mode))
-    assert torch.equal(mixed, expected) and torch.equal(target.soft_target(), expected_dense)
-
-
-@pytest.mark.parametrize('mode', MODES)
-def test_mixup_reproduces_timms(monkeypatch, mode):
-    x, labels = torch.rand(8, 3, 32, 32), torch.randint(0, 10, (8,))
-    lam = torch.arange(1, {'batch': 1, 'pair': 4, 'elem': 8}[mode] + 1) / 16
-    mixup = Mixup(mixup_alpha=1., mode=mode, num_classes=10)
-    monkeypatch.setattr(mixup, '_params_per_batch', lambda: (lam[0].item(), False))
-    monkeypatch.setattr(mixup, '_params_per_elem', lambda n: (lam.numpy().copy(), np.zeros(n, dtype=bool)))
-    expected, expected_dense = mixup(x.clone(), labels)
-    mixed, target = SUMixMixup(mode=mode, num_classes=10).mix(x, labels, _draws('mixup', lam, mode))
+    params = torch.arange(1, 2 * {'batch': 1, 'pair': 4, 'elem': 8}[mode], 2) / 16  # lam of each
+    timms, draw = Mixup(mode=mode, num_classes=10), timm.data.mixup.cutmix_bbox_and_lam
+    monkeypatch.setattr(timms, '_params_per_batch', lambda: (params[0].item(), policy == 'cutmix'))
+    monkeypatch.setattr(timms, '_params_per_elem', lambda n: (params.numpy().copy(), np.full(n, policy == 'cutmix')))
+    monkeypatch.setattr(timm.data.mixup, 'cutmix_bbox_and_lam', lambda *args, **kwargs: (
+        drawn.append(draw(*args, **kwargs)), drawn[-1])[1])
+    expected, expected_dense = timms(x.clone(), labels)
+    if policy == 'cutmix':
+        params = torch.tensor([edges for edges, _ in drawn], dtype=torch.float32)[:, [0, 2, 1, 3]]
+    params = torch.cat([params, params.flip(0)]) if mode == 'pair' else params
+    params = Box(params[:, :2], params[:, 2:]) if policy == 'cutmix' else params
+    mixed, target = SUMixMixup(mode=mode, num_classes=10).mix(x, labels, Draws([Part(create_policy(policy), params)]))
     torch.testing.assert_close(mixed, expected)
+    assert policy == 'mixup' or torch.equal(mixed, expected)
     assert torch.equal(target.soft_target(), expected_dense)
 
 
@@ -193,8 +177,7 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
 @pytest.mark.parametrize('kwargs, message', [
     ({'mode': 'half'}, r"mode must be one of \['batch', 'pair', 'elem'\], got 'half'"),
     ({'policy': 'cutmux'}, r"policy must name one or more of \['mixup', .*'smoothmix'\], each once, got 'cutmux'"),
-    ({'policy': []}, 'policy must name one or more'),
-    ({'policy': ['cutmix', 'cutmix']}, 'each once'),
+    ({'policy': []}, 'policy must name one or more'), ({'policy': ['cutmix', 'cutmix']}, 'each once'),
     ({'policy_kwargs': {'alpha': 1.}}, 'policy_kwargs and policy_probs need a policy to be named'),
     ({'policy_probs': [1.]}, 'policy_kwargs and policy_probs need a policy to be named'),
     ({'policy': ['fmix', 'cutmix'], 'policy_probs': [1.]}, 'policy_probs must be 2 probabilities that sum to 1'),
@@ -208,12 +191,10 @@ def test_shares_and_boxes_are_distributed_as_timms(kwargs):
     ({'cutmix_minmax': (0.8, 0.2)}, r'cutmix_minmax must be two numbers with 0 <= min <= max <= 1, got \(0.8, 0.2\)'),
     ({'cutmix_minmax': 0.3}, 'cutmix_minmax must be two numbers .* got 0.3'),
     ({'correct_lam': False}, 'correct_lam must be True: labels follow the pixels, got False'),
-    ({'prob': 1.5}, r'prob must be in \[0, 1\], got 1.5'),
-    ({'switch_prob': -0.5}, r'switch_prob must be in \[0, 1\]'),
+    ({'prob': 1.5}, r'prob must be in \[0, 1\], got 1.5'), ({'switch_prob': -0.5}, r'switch_prob must be in \[0, 1\]'),
     ({'label_smoothing': 1.}, r'label smoothing must be in \[0, 1\)'),
     ({'num_classes': 0}, 'num_classes must be an integer, 1 or greater, got 0'),
-    ({'num_classes': [97, 300]}, r'num_classes must be an integer, 1 or greater, got \[97, 300\]'),
-])
+    ({'num_classes': [97, 300]}, r'num_classes must be an integer, 1 or greater, got \[97, 300\]')])
 def test_bad_options_are_refused(kwargs, message):
     for kind in (SUMixMixup, FastCollateSUMix):
         with pytest.raises(ValueError, match=message):

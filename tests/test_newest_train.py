@@ -40,8 +40,7 @@ def test_trains_with_each_loss_that_takes_mixed_labels_as_the_script_asks_for_it
     ('--task multilabel --sumix-ratio evidence --loss zlpr', '--sumix cannot be combined with --loss zlpr: '),
     *((f'--loss {loss}', f'--sumix cannot be combined with --loss {loss}: ') for loss in ('asl', 'twoway', 'db')),
     ('--loss jsd', '--sumix cannot be combined with --loss jsd: the loss over augmentation splits'),
-    ('--loss bce --sumix-ratio released', "--sumix-ratio 'released' needs SoftTargetCrossEntropy"),
-])
+    ('--loss bce --sumix-ratio released', "--sumix-ratio 'released' needs SoftTargetCrossEntropy")])
 def test_what_cannot_be_combined_stops_before_data_or_model(refused, arguments, message):
     refused(re.escape(message), *arguments.split(), script=NEWEST, model='no_such_model', data='/no/such/folder')
 

@@ -109,8 +109,7 @@ def test_shares_that_masks_tell_and_those_of_mixup_are_both_known():
 @pytest.mark.parametrize('objects, message', [
     (torch.zeros(4, 8, 8), r'object_mask must be \[4, 1, H, W\], a mask for each image, got \[4, 8, 8\]'),
     (torch.zeros(3, 1, 8, 8), r'object_mask must be \[4, 1, H, W\]'),
-    (torch.full((4, 1, 8, 8), 255.), r'object_mask must be bool or in \[0, 1\], got values from 255.0 to 255.0'),
-])
+    (torch.full((4, 1, 8, 8), 255.), r'object_mask must be bool or in \[0, 1\], got values from 255.0 to 255.0')])
 def test_masks_of_a_wrong_shape_or_range_are_an_error(objects, message):
     with pytest.raises(ValueError, match=message):
         SUMixMixup(**CUTMIX)(torch.randn(4, 3, 8, 8), torch.arange(4), objects)

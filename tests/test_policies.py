@@ -90,8 +90,7 @@ def test_extreme_alphas_draw_shares(name, alpha):
     ('gridmix', {'crop_aspect': (0., 1.)}, 'crop_aspect must be two numbers'),
     ('smoothmix', {'sigma': (0., 0.5)}, 'sigma must be two numbers'),
     ('smoothmix', {'alpha': 1.}, r"policy 'smoothmix' has the options \['sigma'\]"),
-    ('mixup', {'minmax': (0.1, 0.5)}, r"policy 'mixup' has the options \['alpha'\], got \['minmax'\]"),
-])
+    ('mixup', {'minmax': (0.1, 0.5)}, r"policy 'mixup' has the options \['alpha'\], got \['minmax'\]")])
 def test_bad_options_are_refused(name, kwargs, message):
     with pytest.raises(ValueError, match=message):
         create_policy(name, **kwargs)
@@ -109,8 +108,6 @@ def test_options_are_given_flat_to_one_policy_and_by_name_to_several_and_alphas_
     with pytest.raises(ValueError, match=r"must have the policies \['cutmix', 'mixup'\] as keys, got \['alpha'\]"):
         made(['cutmix', 'mixup'], {'alpha': 2.})
 
-
-# FMix
 
 @pytest.mark.parametrize('size', [(32, 32), (17, 40), (33, 65), (224, 160)])
 def test_fmix_keeps_the_drawn_share_to_the_pixel_where_the_noise_is_highest(monkeypatch, size):
@@ -139,8 +136,6 @@ def test_fmix_noise_falls_by_its_power_of_frequency(size, decay):
     assert slope == pytest.approx(-decay, rel=0.1)
 
 
-# ResizeMix
-
 @pytest.mark.parametrize('size', [SIZE, (4, 4), (2, 2), (1, 1), (1, 3), (32, 32)])
 def test_resizemix_shows_the_whole_partner_by_nearest_pixels_in_a_box_that_is_never_empty(size):
     partner = torch.rand(50, 3, *size)
@@ -161,8 +156,6 @@ def test_resizemix_draws_its_scale_from_the_range_for_both_sides(monkeypatch):
     assert height.mean().item() == pytest.approx(0.45, abs=0.01)  # uniform within the range
 
 
-# GridMix and SmoothMix
-
 def test_gridmix_draws_crops_and_cells_from_their_ranges():
     grid = GridMix().draw(5000, torch.zeros(1, 3, 400, 400))
     height, width = (grid.end - grid.start).T
@@ -174,21 +167,16 @@ def test_gridmix_draws_crops_and_cells_from_their_ranges():
     assert grid.start.min() == 0 and grid.end.max() == 400
 
 
-def test_smoothmix_is_a_gaussian_around_its_centre():
+def test_smoothmix_is_a_gaussian_around_its_centre_and_its_sigma_a_share_of_the_height():
     mask, lam = SmoothMix().mask((torch.tensor([[3., 10.]]), torch.tensor([5.])), X)
     expected = torch.tensor([
         [1 - np.exp(-((row - 3) ** 2 + (column - 10) ** 2) / 50) for column in range(40)] for row in range(17)])
     torch.testing.assert_close(mask[0, 0], expected.float())
     assert lam.item() == pytest.approx(expected.mean().item(), abs=1e-5) and mask[0, 0, 3, 10] == 0
-
-
-def test_smoothmix_draws_sigma_as_a_share_of_the_height():
     centre, sigma = SmoothMix().draw(5000, torch.zeros(1, 3, 100, 20))
     assert 25 <= sigma.min() < 25.5 and 49.5 < sigma.max() <= 50
     assert set(centre[:, 1].tolist()) == set(range(20)) and centre[:, 0].max() == 99
 
-
-# SaliencyMix
 
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket', 'camera', 'coins')
 

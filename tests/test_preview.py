@@ -37,8 +37,7 @@ def test_pairs_of_one_class_stand_last_and_are_all_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(preview, '_write', lambda sheet, left, top, names, *shares: written.append((names, shares)))
     _, target = _batch()
     target.labels = torch.tensor([0, 1, 2, 3, 4, 0])  # the first and the last are partners
-    order, _ = _drawn(
-        tmp_path / 'all.png', target.lam - torch.tensor([0.9, 0.3, 0.1, 0.2, 0.05, 0.8]), target, 6)
+    order, _ = _drawn(tmp_path / 'all.png', target.lam - torch.tensor([0.9, 0.3, 0.1, 0.2, 0.05, 0.8]), target, 6)
     assert order[:4] == [1, 3, 2, 4] and sorted(order[4:]) == [0, 5]
     assert [shares == (1., 1.) for _, shares in written] == [False] * 4 + [True] * 2
 

@@ -53,8 +53,7 @@ def test_follows_the_formula_and_is_exact_at_0_and_1(ratio, size, num_classes):
 
 @pytest.mark.parametrize('ratio, strength, error, message', [
     ('best', None, ValueError, r"ratio must be one of \['combined', 'evidence', .*'released'\], .* got 'best'"),
-    (3, None, ValueError, 'ratio must be one of'),
-    (Released, None, TypeError, 'got the class Released: use Released'),
+    (3, None, ValueError, 'ratio must be one of'), (Released, None, TypeError, 'got the class Released: use Released'),
     ((1., 2.), None, ValueError, r'must be three numbers \(w, s, k\), .* got \(1.0, 2.0\)'),
     *((weights, None, ValueError, 'must be three numbers .w, s, k., 0 or greater, w at most 1, got') for weights in (
         (1., 2., -1.), ('a', 0., 0.), (2., 0., 0.), (0., float('inf'), 0.), (0., 0., float('nan')), (True, 0., 0.))),
@@ -63,8 +62,7 @@ def test_follows_the_formula_and_is_exact_at_0_and_1(ratio, size, num_classes):
     ('similarity', float('nan'), ValueError, 'strength must be 0 or greater'),
     ('similarity', True, TypeError, 'strength must be a number, 0 or greater, got True'),
     *((ratio, 2., ValueError, f"ratio '{name}' has no strength") for ratio, name in (
-        ('released', 'released'), ('area', 'area'), (lambda *_: None, 'of your own'))),
-])
+        ('released', 'released'), ('area', 'area'), (lambda *_: None, 'of your own')))])
 def test_what_is_no_ratio_or_strength_is_refused_as_are_weights_of_a_formula_made_by_hand(
         ratio, strength, error, message):
     with pytest.raises(error, match=message):
@@ -85,8 +83,7 @@ def test_what_is_no_ratio_or_strength_is_refused_as_are_weights_of_a_formula_mad
       for field, shape in (
           ('features', [4, 5, 1]), ('features', [1, 5]), ('evidence', [1, 2, 2]), ('evidence', [4, 1, 2, 2]))),
     *((name, which, {'logits': torch.randn(4, 2)}, rf"logits \[4, 3\] for the {which} images, .* 'evidence' needs none")
-      for name in ('similarity', 'combined', 'released') for which in ('mixed', 'unmixed')),
-])
+      for name in ('similarity', 'combined', 'released') for which in ('mixed', 'unmixed'))])
 def test_outputs_that_lack_what_is_read_or_have_another_shape_are_refused(name, which, change, message):
     mixed, original, target = random_batch(4, 3)
     outputs = {'mixed': mixed, 'unmixed': original}
@@ -120,8 +117,7 @@ def test_of_a_single_place_features_are_compared_with_evidence_and_predictions_a
     ({'ratio': (0.5, 0., 0.)}, 'none', 'visible'), ({'ratio': [0, 2, 0]}, 'none', 'similarity'),
     ({'ratio': 'released'}, 'no-grad', 'released'), ({'ratio': 'released', 'gamma': 0.5}, 'grad', 'released'),
     ({'ratio': Released(), 'gamma': 0.5}, 'grad', 'released'), ({'ratio': 'area'}, 'none', 'area'),
-    ({'ratio': 'area', 'gamma': 0.5}, 'none', 'area'), ({'ratio': (0, 0, 0)}, 'none', 'area'),
-])
+    ({'ratio': 'area', 'gamma': 0.5}, 'none', 'area'), ({'ratio': (0, 0, 0)}, 'none', 'area')])
 def test_ratio_and_pass_follow_from_the_options_and_the_pass_changes_no_formula(options, made, ratio):
     found, expected = SUMixOptions(**options), FORMULAS[ratio] if isinstance(ratio, str) else Formula(*ratio)
     assert found.resolved_pass == made and found.create_ratio() == expected
@@ -134,14 +130,11 @@ def test_ratio_and_pass_follow_from_the_options_and_the_pass_changes_no_formula(
     ({'ratio': 'area', 'original_pass': 'no-grad'}, "original_pass 'no-grad' has no effect with ratio 'area'"),
     ({'uncertainty': 'logits', 'gamma': 0.5}, "uncertainty 'logits' needs ratio 'released' and gamma above 0"),
     ({'uncertainty': 'logits', 'ratio': 'released'}, "uncertainty 'logits' needs ratio 'released' and gamma above 0"),
-    ({'uncertainty': 'none'}, r"uncertainty must be one of \['head', 'logits'\], got 'none'"),
-])
+    ({'uncertainty': 'none'}, r"uncertainty must be one of \['head', 'logits'\], got 'none'")])
 def test_options_that_contradict_each_other_or_have_no_effect_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SUMixOptions(**options)
 
-
-# Ratios of one's own
 
 class _Halfway(Ratio):
     needs = ()

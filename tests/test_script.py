@@ -62,8 +62,8 @@ CLASSES = 'num_classes=args.num_classes)'
     ([('task = Class', 'task = Own(model, SoftTargetCrossEntropy()) or Class'), OWN],
      f'made no ClassificationTask, or another task; --sumix {MISMATCH}'),
     ([('if args.mixes:', 'if False:')], f'makes its task without Mixup or FastCollateMixup; --sumix {MISMATCH}'),
-])
-def test_what_the_script_resolves_later_is_checked_before_the_first_epoch(
+    ([('train_one_epoch', 'train_an_epoch')], f' has no train_one_epoch; --sumix {MISMATCH}')])
+def test_what_the_script_lacks_or_resolves_later_is_told_before_the_first_epoch(
         refused, tmp_path, monkeypatch, edits, message):
     monkeypatch.setattr('timm.__version__', '1.0.27')
     refused(f'.*{message}', '--no-prefetcher', script=_with(tmp_path, *edits))
@@ -75,8 +75,7 @@ def test_what_the_script_resolves_later_is_checked_before_the_first_epoch(
     (('collate_fn=', 'later_argument=1, collate_fn='), r"create_loader\(\) got an unexpected keyword argument 'later_"),
     (('utils.get_outdir(', 'utils.later_name('), "module 'timm.utils' has no attribute 'later_name'"),
     (('from timm.models import ', 'from timm.models import later_name, '), "cannot import name 'later_name'"),
-    (('from timm.models import ', 'import timm.later\nfrom timm.models import '), "No module named 'timm.later'"),
-])
+    (('from timm.models import ', 'import timm.later\nfrom timm.models import '), "No module named 'timm.later'")])
 def test_a_script_that_is_newer_than_timm_is_told_in_one_line(refused, tmp_path, monkeypatch, edit, message):
     monkeypatch.setattr('timm.__version__', '1.0.27')
     refused(f'.* asks for what is not there: .*{message}.*; --sumix {MISMATCH}', script=_with(tmp_path, edit))
@@ -86,8 +85,7 @@ def test_a_script_that_is_newer_than_timm_is_told_in_one_line(refused, tmp_path,
     (('losses.update(loss', 'losses.updat(loss'), AttributeError),
     (('task.update_ema(', 'task.later_method('), AttributeError),
     (('device, autocast)\n        if', 'device, later=1)\n        if'), TypeError),
-    (('import yaml\n', 'import yaml\nimport no_such_module\n'), ImportError),
-])
+    (('import yaml\n', 'import yaml\nimport no_such_module\n'), ImportError)])
 def test_other_errors_of_the_script_keep_their_traceback(launch, tmp_path, edit, error):
     script = _with(tmp_path, edit, ('losses, done = utils.AverageMeter()', 'losses, done = Meter()'), (
         '\n\ndef train_one_epoch', '\n\nclass Meter(utils.AverageMeter):\n    pass\n\n\ndef train_one_epoch'))
@@ -127,17 +125,8 @@ def test_a_class_derived_from_a_replaced_name_is_the_scripts_own():
     assert issubclass(derived, stand_in) and not issubclass(stand_in.__base__, derived)
 
 
-def test_a_script_without_the_names_is_refused(refused, tmp_path):
-    (tmp_path / 'old.py').write_text('def main(): pass\nparser = None\n')
-    refused(
-        '.* has no train_one_epoch; --sumix needs timm 1.0.27 or newer and the train.py of the same version, and timm '
-        f'{timm.__version__} is installed', script=tmp_path / 'old.py')
-
-
 OLD_TIMM = (
-    'import runpy, sys, timm\n'
-    'timm.__version__ = sys.argv.pop(1)\n'
-    'sys.modules["timm.task"] = None\n'
+    'import runpy, sys, timm\ntimm.__version__ = sys.argv.pop(1)\nsys.modules["timm.task"] = None\n'
     'runpy.run_module("train_patch", run_name="__main__", alter_sys=False)\n')
 
 

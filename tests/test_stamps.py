@@ -55,8 +55,7 @@ def test_masks_are_where_alpha_is_a_half_and_outside_them_is_the_background_alon
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
         assert np.array_equal(mask[box], disc[..., 3] >= OPAQUE)
-        same, flipped = (
-            np.array_equal(image[box][opaque], own[opaque]) for own in (disc[..., :3], disc[:, ::-1, :3]))
+        same, flipped = (np.array_equal(image[box][opaque], own[opaque]) for own in (disc[..., :3], disc[:, ::-1, :3]))
         assert same != flipped
         flips.add(flipped)
     assert flips == {False, True}

@@ -64,8 +64,7 @@ def test_arms_differ_in_their_labels_alone():
         'similarity': f'--sumix --sumix-policy fmix --sumix-ratio similarity --sumix-gamma 0.5 {term}',
         'evidence': '--sumix --sumix-policy fmix --sumix-ratio evidence',
         'combined': '--sumix --sumix-policy fmix --sumix-ratio combined',
-        'released': f'--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 {term}',
-    }
+        'released': f'--sumix --sumix-policy fmix --sumix-ratio released --sumix-gamma 1.0 {term}'}
 
 
 def test_the_batch_is_divided_among_processes_and_rows_choose_runs_and_what_cannot_be_is_refused():
@@ -80,8 +79,7 @@ def test_the_batch_is_divided_among_processes_and_rows_choose_runs_and_what_cann
 
 def _write_run(folder, tops, epochs=None, twice=()):
     folder.mkdir(parents=True)
-    (folder / 'args.yaml').write_text(yaml.safe_dump({
-        'epochs': epochs or len(tops), 'model': 'm', 'device': 'cpu'}))
+    (folder / 'args.yaml').write_text(yaml.safe_dump({'epochs': epochs or len(tops), 'model': 'm', 'device': 'cpu'}))
     lines = ['epoch,eval_top1'] + [f'{epoch},{top}' for epoch, top in enumerate(tops)]
     for epoch in twice:
         lines += ['epoch,eval_top1', f'{epoch},{tops[epoch]}']

@@ -41,8 +41,7 @@ def test_dense_mixes_smoothed_one_hot_vectors(index):
     ({'mask': torch.ones(3, 1, 4, 4)}, ValueError, r'mask must be \[1 or 2, 1, H, W\], got \[3, 1, 4, 4\]'),
     ({'mask': Mixing(3, WHOLE)}, ValueError, 'mask must be a Mixing of 2 images with the same index as the target'),
     ({'mask': Mixing(2, WHOLE), 'index': torch.tensor([1, 0])}, ValueError, 'mask must be a Mixing of 2 images'),
-    ({'mask': Mixing(2, WHOLE, index=torch.tensor([0, 1]))}, ValueError, 'mask must be a Mixing of 2 images'),
-])
+    ({'mask': Mixing(2, WHOLE, index=torch.tensor([0, 1]))}, ValueError, 'mask must be a Mixing of 2 images')])
 def test_bad_values_are_refused(change, error, message):
     good = {'labels': torch.tensor([0, 2]), 'lam': torch.tensor([0.5, 1.]), 'num_classes': 3}
     with pytest.raises(error, match=message):
@@ -78,8 +77,7 @@ def test_a_mask_of_any_strides_is_averaged_right_on_a_gpu(policy, mode, monkeypa
 @pytest.mark.parametrize('use', [
     lambda output, target: output.argmax(1) == target, lambda output, target: target == output.argmax(1),
     timm.utils.accuracy, SoftTargetCrossEntropy(),
-    F.cross_entropy, lambda output, target: output * target, lambda output, target: target.argmax(1),
-])
+    F.cross_entropy, lambda output, target: output * target, lambda output, target: target.argmax(1)])
 def test_its_use_as_a_tensor_is_an_error(use):
     target = MixedTarget(torch.tensor([0, 2]), torch.tensor([0.5, 1.]), 3)
     with pytest.raises((TypeError, AttributeError)) as error:

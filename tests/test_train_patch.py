@@ -22,16 +22,15 @@ from train_patch.errors import refuse
 from train_patch.flags import add_flags, resolve
 
 
-def _read_checkpoint(folder, name='last.pth.tar'):
+def _read_checkpoint(path):
     with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(folder / name, weights_only=True)
+        return torch.load(path, weights_only=True)
 
 
 def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
-    for key in ('state_dict', 'state_dict_ema'):
-        state = _read_checkpoint(folder).get(key)
-        if state is not None:
-            timm.create_model(model, num_classes=4, **kwargs).load_state_dict(state, strict=True)
+    checkpoint = _read_checkpoint(folder / 'last.pth.tar')
+    for key in {'state_dict', 'state_dict_ema'} & set(checkpoint):
+        timm.create_model(model, num_classes=4, **kwargs).load_state_dict(checkpoint[key], strict=True)
     timm.create_model(model, num_classes=4, checkpoint_path=str(folder / 'last.pth.tar'), **kwargs)
 
 
@@ -39,20 +38,16 @@ def _assert_loads_into_plain_timm(folder, model='test_resnet', **kwargs):
     '--mixup 0.8 --cutmix 1.0 --mixup-mode pair --amp --amp-dtype bfloat16 --channels-last',
     '--mixup 0.8 --cutmix 1.0 --mixup-mode elem --mixup-prob 0.5 --clip-grad 0.02 --clip-mode agc',
     '--mixup 0.8 --cutmix 1.0 --mixup-prob 0.5 --no-prefetcher --seed 4294967295',
-    '--no-prefetcher --mixup-mode elem --cutmix-minmax 0.2 0.8',
-    '--bce-loss --bce-target-thresh 0.2 --reprob 0.5',
+    '--no-prefetcher --mixup-mode elem --cutmix-minmax 0.2 0.8', '--bce-loss --bce-target-thresh 0.2 --reprob 0.5',
     '--torchcompile eager --model-ema --model-ema-decay 0.9',
-    '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0',
-    '--sumix-ratio area --sumix-gamma 0',
+    '--sumix-ratio feature --sumix-strength 4 --aug-repeats 0', '--sumix-ratio area --sumix-gamma 0',
     '--sumix-ratio similarity --sumix-gamma 0.5 --mixup-mode pair --grad-accum-steps 2 --clip-grad 1.0',
-    '--sumix-preset paper --model-ema',
-    '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
+    '--sumix-preset paper --model-ema', '--sumix-preset released --sumix-uncertainty logits --smoothing 0',
     '--sumix-ratio 0.5,1,0 --mixup-mode pair --sumix-original-pass no-grad',
     '--sumix-policy saliencymix fmix --sumix-policy-probs 0.8 0.2 --sumix-policy-kwargs fmix.alpha=1.0 fmix.decay=2.',
     '--sumix-policy resizemix --sumix-policy-kwargs scale=(0.3,0.6) --mixup-mode elem --channels-last',
     'test_vit --opt muon --opt-kwargs fallback_list=["head*","patch_embed*"] --img-size 32 --model-kwargs img_size=32',
-    'test_efficientnet --drop 0.2 --drop-path 0.1 --input-size 3 64 64',
-])
+    'test_efficientnet --drop 0.2 --drop-path 0.1 --input-size 3 64 64'])
 def test_trains_and_saves_a_plain_timm_checkpoint(launch, arguments):
     model, _, arguments = arguments.partition(' ') if arguments.startswith('test_') else ('test_resnet', '', arguments)
     folder = launch('--sumix', *arguments.split(), model=model)
@@ -79,11 +74,10 @@ def test_without_sumix_the_script_runs_as_if_started_directly(launch, train_scri
 def test_a_resumed_run_repeats_an_uninterrupted_one_up_to_the_heads_very_weights(launch, arguments):
     arguments = ('--sumix', '--epochs', 2, '--sumix-policy', 'fmix', '--mixup-mode', 'elem', *arguments.split())
     whole = launch(*arguments, name='whole')
-    resumed = launch(*arguments, '--resume', whole / 'checkpoint-0.pth.tar', name='resumed')
+    begin = whole / 'checkpoint-0.pth.tar'
+    resumed = launch(*arguments, '--resume', begin, name='resumed')
     assert read_summary(resumed) == read_summary(whole)[1:]
-    first, last, again = (
-        _read_checkpoint(folder, name) for folder, name in (
-            (whole, 'checkpoint-0.pth.tar'), (whole, 'last.pth.tar'), (resumed, 'last.pth.tar')))
+    first, last, again = map(_read_checkpoint, (begin, whole / 'last.pth.tar', resumed / 'last.pth.tar'))
     for key in ('task_state', 'task_state_ema') if '--model-ema' in arguments else ():
         began, expected, found = (state[key]['uncertainty']['weight'] for state in (first, last, again))
         assert torch.equal(found, expected) and not torch.equal(found, began)
@@ -181,16 +175,14 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('--sumix-policy fmix --sumix-policy-kwargs alpha', "--sumix-policy-kwargs: must be OPTION=VALUE, got 'alpha'"),
     ('--sumix-policy fmix --sumix-policy-kwargs alpha=x', "kwargs alpha must be a number or several, got 'x'"),
     ('--sumix-policy fmix cutmix --sumix-policy-kwargs gridmix.alpha=1', "must have the policies ['fmix', 'cutmix']"),
-    ('--smoothing 1.5', '--smoothing must be in [0, 1)'),
-    ('--mixup-prob 2', '--mixup-prob must be in [0, 1]'),
+    ('--smoothing 1.5', '--smoothing must be in [0, 1)'), ('--mixup-prob 2', '--mixup-prob must be in [0, 1]'),
     ('--cutmix-minmax 0.3', '--cutmix-minmax must be two numbers with 0 <= min <= max <= 1, got [0.3]'),
     ('--cutmix 0', '--cutmix 0 was given, and nothing would be mixed by cutmix: --sumix needs an alpha'),
     ('--cutmix=0. --sumix-policy fmix cutmix', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
     ('--mixup 0 --sumix-policy mixup', '--mixup 0 was given, and nothing would be mixed by mixup'),
     ('--aug-repeats 3', 'needs several processes: in one, add --aug-repeats 0'),
     ('-c sumix/deit-s.yaml', 'needs several processes: in one, add --aug-repeats 0'),
-    ('--sumix-rato similarity', ', did you mean --sumix-ratio?'),
-    ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
+    ('--sumix-rato similarity', ', did you mean --sumix-ratio?'), ('--cutmx=1', '--cutmx=1, did you mean --cutmix?'),
     *((f'{flag}: true', f'--sumix cannot be combined with --{flag.replace("_", "-")}: ') for flag in (
         'jsd_loss', 'aug_splits', 'naflex_loader', 'torchscript')),
     ('task: regression', "--sumix needs --task classification or multilabel, got 'regression'"),
@@ -198,33 +190,26 @@ def test_two_processes_train_one_model(image_folder, train_script, tmp_path):
     ('sumix_temprature: 3', "the config file has the key 'sumix_temprature', which is none of SUMix"),
     ('sumix-ratio: area', "the config file has the key 'sumix-ratio', which is none of SUMix, did you mean sumix_rat"),
     ('sumix: "false"', "sumix must be true or false in the config file, got 'false'"),
-    ('sumix_ratio: best', '--sumix-ratio must be one of'),
-    ('sumix_preset: best', '--sumix-preset must be one of'),
+    ('sumix_ratio: best', '--sumix-ratio must be one of'), ('sumix_preset: best', '--sumix-preset must be one of'),
     *((f'{key}: {value}', f'{key} must be {expected} in the config file, got ') for expected, wrong in {
         'a name or a list, each a number': ['sumix_ratio: 1', 'sumix_ratio: ["1", 0, 0]'],
         'a number': ['sumix_gamma: "0.5"', 'sumix_gamma: true', 'sumix_strength: [2]'],
         'a name': ['sumix_uncertainty: false', 'sumix_original_pass: [grad]', 'sumix_preset: 1', 'sumix_masks: true'],
         'a whole number': ['sumix_preview: true', 'sumix_preview: "3"'],
-        'a name or a list, each a name': ['sumix_policy: 3'],
-        'a list, each a number': ['sumix_policy_probs: 1'],
+        'a name or a list, each a name': ['sumix_policy: 3'], 'a list, each a number': ['sumix_policy_probs: 1'],
         'option: value pairs': ['sumix_policy_kwargs: alpha=1'],
     }.items() for key, value in (pair.split(': ') for pair in wrong)),
     ('sumix_policy: fmix\nsumix_policy_kwargs: {decay: "1"}', "decay must be a number or several, got '1'"),
     ('sumix_policy: fmix\nsumix_policy_kwargs: {fmix: {decay: "1"}}', 'fmix must be a number or several'),
     ('cutmix: 0', '--cutmix 0 was given, and nothing would be mixed by cutmix'),
-    ('[1, 2]', 'the config file must hold key: value pairs'),
-    ('a: b: c', 'cannot read the config file'),
-])
-def test_what_is_wrong_is_told_in_one_line_before_data_or_model(
-        refused, tmp_path, train_script, arguments, message):
+    ('[1, 2]', 'the config file must hold key: value pairs'), ('a: b: c', 'cannot read the config file')])
+def test_what_is_wrong_is_told_in_one_line_before_data_or_model(refused, tmp_path, train_script, arguments, message):
     # benchmarks/train.py takes no key that it has no flag for, as timm's does
     (tmp_path / 'script.py').write_text(
-        f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\n'
-        'def main():\n'
+        f'import runpy\nglobals().update(runpy.run_path({train_script!r}, run_name="train"))\ndef main():\n'
         '    config, rest = config_parser.parse_known_args()\n'
         '    parser.set_defaults(**(yaml.safe_load(open(config.config)) if config.config else {}))\n'
-        '    parser.parse_args(rest)\n'
-        '    raise AssertionError\n')
+        '    parser.parse_args(rest)\n    raise AssertionError\n')
     (tmp_path / 'config.yaml').write_text(arguments)
     given = arguments.split() if arguments.startswith('-') else ['-c', tmp_path / 'config.yaml']
     script = tmp_path / 'script.py'
@@ -275,12 +260,10 @@ def test_sumix_can_be_turned_on_by_a_config_file_and_the_saved_one_starts_the_sa
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    ('', SUMixOptions()),
-    ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
+    ('', SUMixOptions()), ('--sumix-preset paper', SUMixOptions('similarity', gamma=0.5, original_pass='grad')),
     ('--sumix-preset released --sumix-gamma 0.25', SUMixOptions('released', gamma=0.25)),
     ('--sumix-preset paper --sumix-original-pass none', SUMixOptions('similarity', gamma=0.5, original_pass='none')),
-    ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.)),
-])
+    ('--sumix-ratio feature --sumix-strength 4', SUMixOptions('feature', 4.))])
 def test_a_preset_sets_what_is_not_given(train_script, arguments, expected):
     parser = _parser(train_script)
     parser.set_defaults(smoothing=None, task='classification')  # newer scripts resolve smoothing later
@@ -330,18 +313,15 @@ def test_a_preview_shows_mixed_images_of_each_epoch_and_one_that_fails_is_a_warn
 
 
 def test_a_preview_waits_for_a_batch_that_shows_two_classes(monkeypatch):
-    drawn, one = [], torch.zeros(4, dtype=torch.int64)
+    drawn, several, one = [], torch.arange(4), torch.zeros(4, dtype=torch.int64)
     monkeypatch.setattr(train_patch.preview, 'draw_preview', lambda mixed, *_: drawn.append(mixed))
     monkeypatch.setattr(train_patch.preview, 'normalisation', lambda loader: (0., 1.))
-    batches = {
-        'nearly nothing': MixedTarget(torch.arange(4), torch.full((4,), 0.97), 4),
-        'one class': MixedTarget(one, torch.full((4,), 0.5), 4),
-        'two': MixedTarget(torch.arange(4), torch.full((4,), 0.6), 4)}
-    for order in (list(batches), ['nearly nothing', 'one class']):
-        loader = torch.utils.data.DataLoader([0] * len(order))
-        preview = train_patch.preview.Preview('', 4, loader)
-        for name in order:
-            preview(name, batches[name], batches[name].lam)
+    batches = [('nearly nothing', several, 0.97), ('one class', one, 0.5), ('two', several, 0.6)]
+    for chosen in (batches, batches[:2]):
+        preview = train_patch.preview.Preview('', 4, torch.utils.data.DataLoader(chosen))
+        for name, labels, share in chosen:
+            lam = torch.full((4,), share)
+            preview(name, MixedTarget(labels, lam, 4), lam)
     assert drawn == ['two', 'one class']  # the last one, where none shows two
 
 
@@ -376,7 +356,7 @@ def test_without_the_optimizer_a_run_resumes_with_another_head(launch, caplog, b
         '--sumix', *after, *ema, '--epochs', 2, '--resume', first / 'last.pth.tar', '--no-resume-opt', name='resumed')
     assert [said in record.getMessage() for record in caplog.records].count(True) == 1
     assert [row['epoch'] for row in read_summary(resumed)] == [1.]
-    assert ('task_state' in _read_checkpoint(resumed)) == bool(after)
+    assert ('task_state' in _read_checkpoint(resumed / 'last.pth.tar')) == bool(after)
     _assert_loads_into_plain_timm(resumed)
 
 
