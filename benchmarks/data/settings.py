@@ -64,6 +64,8 @@ SETTINGS = {
     'cifar100': _CIFAR,
     'cifar100-2000': _CIFAR._replace(images=2000),
     'cifar100-vit': _CIFAR._replace(images=2000, epochs=120, model='vit', recipe='vit'),
+    'caltech101-vit': _CIFAR._replace(
+        data='caltech101', classes=101, images=3030, model='vit', recipe='vit', test_images=3030),
     'caltech101': Setting(
         data='caltech101', size=None, canvas=112, classes=101, images=3030, epochs=8, model='lite0', mode='pair',
         recipe='fine-tuning', test_images=3030, stored=126),
