@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from helpers import make_task, small_model
 from timm.models.eva import Eva
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from torch import nn
 
 from timm_sumix import SUMixMixup, SUMixOptions, correct
 from timm_sumix.attention import pass_with_attention, reads_attention
@@ -16,18 +18,28 @@ from timm_sumix.correction import evidence_map, unmix
 _vit = partial(small_model, 'vit_tiny_patch16_224', img_size=(64, 48), depth=3, embed_dim=48, num_heads=3)
 _distilled = partial(
     small_model, 'deit_tiny_distilled_patch16_224', img_size=(64, 48), depth=4, embed_dim=48, num_heads=3)
+class _Shifted(VisionTransformer):
+    def forward_features(self, x, *args, **kwargs):
+        return super().forward_features(x, *args, **kwargs) * 0.1 + 3.
+
+
 _eva = partial(
     small_model, 'eva02_tiny_patch14_224', img_size=56, depth=3, embed_dim=48, num_heads=3, global_pool='token')
 ATTENDING = {
     'vit': _vit, 'two blocks': partial(_vit, depth=2), 'q_norm': partial(_vit, qk_norm=True), 'distilled': _distilled,
     'registers': partial(_vit, reg_tokens=4), 'fc_norm': partial(_vit, fc_norm=True), 'rope': _eva,
     'rope, registers, separate projections': partial(_eva, num_reg_tokens=2, qkv_fused=False),
+    'another rope': partial(_eva, attn_type='rope'),
     'mixed rope': partial(
         small_model, 'vit_small_patch16_rope_mixed_224', img_size=64, depth=3, embed_dim=48, num_heads=3)}
 OTHERS = {  # no class token that the head reads, attention of another kind, or none
     'average': partial(_vit, global_pool='avg'), 'map': partial(_vit, global_pool='map', class_token=False),
-    'a bias by position': partial(
+    'biases by position': partial(
         small_model, 'beit_base_patch16_224', img_size=64, depth=2, embed_dim=48, num_heads=3, global_pool='token'),
+    'one block': partial(_vit, depth=1), 'norms behind': partial(_vit, block_fn=ResPostBlock),
+    'relative positions': partial(
+        small_model, 'vit_relpos_base_patch16_cls_224', img_size=64, depth=2, embed_dim=48, num_heads=3),
+    'a forward_features of its own': partial(_Shifted, 64, embed_dim=48, depth=3, num_heads=3, num_classes=10),
     'grouped queries': partial(_eva, attn_type='rope', qkv_fused=False, num_kv_heads=1),
     'cait': partial(small_model, 'cait_xxs24_224', img_size=64, depth=2, embed_dim=24, num_heads=2),
     'xcit': partial(small_model, 'xcit_nano_12_p16_224', img_size=64), 'resnet': small_model}
@@ -46,8 +58,7 @@ def _random(create):
 @pytest.mark.parametrize('name', ATTENDING)
 def test_attention_is_the_models_own_computed_token_by_token(name, monkeypatch):
     model, images = _random(ATTENDING[name])
-    with torch.no_grad():
-        assert reads_attention(model, images[:1])
+    assert reads_attention(model)
     calls = []
 
     def attend(query, key, value, **_):
@@ -84,8 +95,7 @@ def test_other_models_keep_the_evidence_of_their_last_map(name):
     if name == 'grouped queries' and 'num_kv_heads' not in inspect.signature(Eva.__init__).parameters:
         pytest.skip('this timm has none')
     model, images = _random(OTHERS[name])
-    with torch.no_grad():
-        assert not reads_attention(model, images[:1])
+    assert not reads_attention(model)
     task = make_task(model, ratio='evidence')
     task(images, torch.arange(4))['loss'].backward()
     assert not task.get_trainable_module().reads_attention
@@ -115,10 +125,11 @@ def test_attention_is_unmixed_as_a_map_and_weights_the_evidence_of_the_middle_bl
 def test_a_step_by_attention_is_one_forward_and_trains(name, how):
     model, images = _random(ATTENDING[name])
     model.train().set_grad_checkpointing(how == 'checkpointing')
+    mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(images, torch.arange(4))
+    expected = make_task(model, ratio='combined')(mixed, target)['lam']
     task, stems = make_task(model, ratio='combined'), []
-    mixed, target = task.mixup(images, torch.arange(4))
-    task.prepare(mixed)
-    expected = task(mixed, target)['lam']
+    with torch.autocast('cpu', torch.bfloat16, enabled=how == 'autocast'):
+        task.prepare(mixed)
     model.patch_embed.register_forward_pre_hook(lambda *_: stems.append(1))
     if how == 'compiled':
         torch._dynamo.reset()
@@ -127,17 +138,58 @@ def test_a_step_by_attention_is_one_forward_and_trains(name, how):
         result = task(mixed, target)
     result['loss'].backward()
     assert stems == [1] and task.get_trainable_module().reads_attention
-    # the uncompiled step above changed no state
     torch.testing.assert_close(result['lam'], expected, rtol=0., atol=0.05 if how == 'autocast' else 1e-5)
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_one_line_says_what_a_transformer_gives(caplog):
     caplog.set_level('INFO')
-    for options, said in (({}, 'unmixed by area.'), ({'ratio': 'visible'}, 'by what it attends to.')):
+    for options, said in (
+            ({}, 'tokens without a place, such as a class token, are unmixed by area.'),
+            ({'ratio': 'visible'}, 'evidence is weighted by what the class token attends to.')):
         caplog.clear()
         task = make_task(_vit(), verbose=True, **options)
         for _ in range(2):
             task(torch.randn(2, 3, 64, 48), torch.arange(2))
-        line, = (text for text in caplog.messages if 'such as a class token' in text)
-        assert line.startswith('SUMix: VisionTransformer: what has no place in the map') and line.endswith(said)
+        line, = (text for text in caplog.messages if 'class token' in text)
+        assert line == f'SUMix: VisionTransformer: {said}'
+
+
+class _Adapted(nn.Module):
+    """A layer wrapped as adapters do it, without its weight."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.change = inner, nn.Linear(inner.in_features, inner.out_features)
+
+    def forward(self, x):
+        return self.inner(x) + self.change(x)
+
+
+def test_a_wrapped_layer_is_called_and_half_precision_reads_the_same():
+    model, images = _random(_vit)
+    attn, (_, before) = model.blocks[-1].attn, pass_with_attention(model, images)
+    attn.qkv = _Adapted(attn.qkv)
+    change = attn.qkv.change
+    _, adapted = pass_with_attention(model, images)
+    merged = nn.Linear(change.in_features, change.out_features)
+    merged.weight.data = attn.qkv.inner.weight + change.weight
+    merged.bias.data = attn.qkv.inner.bias + change.bias
+    attn.qkv = merged
+    torch.testing.assert_close(adapted, pass_with_attention(model, images)[1])
+    assert not torch.allclose(adapted[..., -1], before[..., -1], rtol=0.01)
+    task = make_task(model.bfloat16(), ratio='evidence')
+    task(images.bfloat16(), torch.arange(4))['loss'].backward()
+    assert task.get_trainable_module().reads_attention
+
+
+def test_a_rope_that_draws_in_training_is_read_without_drawing():
+    model, images = _random(partial(
+        small_model, 'vit_small_patch16_dinov3', img_size=64, depth=3, embed_dim=48, num_heads=3, global_pool='token',
+        rope_jitter_coords=2.))
+    states = []
+    for forward in (model.train().forward_features, partial(pass_with_attention, model)):
+        torch.manual_seed(0)
+        forward(images)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states) and model.rope.training

@@ -135,6 +135,9 @@ def test_without_a_map_labels_stay_by_area_which_one_warning_says(caplog, recwar
     for _ in range(2):  # in a later step too
         with pytest.raises(ValueError, match=f"the uncertainty term needs logits .*{reason}.*use original_pass 'grad'"):
             task(mixed, target)
+    for made in ('no-grad', 'grad'):  # the logits are those of the second pass
+        result = make_task(create(), ratio='combined', gamma=0.5, original_pass=made)(mixed, target)
+        assert torch.allclose(result['lam'], target.lam) and result['uncertainty'] > 0
     task = make_task(create(), ratio='similarity', original_pass='no-grad')  # which the warning names
     assert not torch.allclose(task(mixed, target)['lam'], target.lam, rtol=0, atol=1e-7)
 

@@ -46,4 +46,4 @@ def check_hooks(model: nn.Module) -> None:
     """Raise ValueError if the model itself has hooks, which only a call of it would run."""
     if any(getattr(model, f'_{kind}_hooks') for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')):
         raise ValueError(
-            f'{type(model).__name__} has hooks of its own, which are left out: put them on its parts, or on the task')
+            f'{type(model).__name__} has hooks of its own, which would be left out: put them on modules inside it')

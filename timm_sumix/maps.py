@@ -141,7 +141,7 @@ def with_features(
 
     What has no place, such as a class token [N, 1, D], becomes what `other` makes of it.
     """
-    if source == 'forward_intermediates':  # the head does not read the map
+    if source == 'forward_intermediates':  # of which the head reads what has another layout
         return tree_map(other, head_input)
     if head_input.ndim == 4:
         return features if _is_channels_last(model, head_input) else features.permute(0, 3, 1, 2)
@@ -172,7 +172,7 @@ def _grid(model: Any, count: int, size: Sequence[int]) -> Optional[Tuple[int, in
     """Return height and width of a grid of `count` tokens, None if none fits."""
     info = getattr(model, 'feature_info', None)
     known = info[-1].get('reduction') if isinstance(info, list) and info and isinstance(info[-1], dict) else None
-    for reduction in (known,) if isinstance(known, int) else range(1, 257):
+    for reduction in (known,) if isinstance(known, int) and known > 0 else range(1, 257):
         for rounded in (math.ceil, math.floor):
             height, width = (int(rounded(side / reduction)) for side in size)
             if height * width == count > 0:

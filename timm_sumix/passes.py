@@ -72,20 +72,20 @@ class SUMixModule(nn.Module):
             self._lacks_map(found.reason)
         self.is_prepared = True
         self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
-        if 'evidence' in self.fields and found.source:
-            self.reads_attention = reads_attention(self.model, images[:1])
-        if self.found.has_others and not self._has_warned:
-            _logger.info(
-                f'SUMix: {type(self.model).__name__}: what has no place in the map, such as a class token, is unmixed '
-                f"by area{'; evidence is weighted by what it attends to' if self.reads_attention else ''}.")
+        self.reads_attention = 'evidence' in self.fields and bool(found.source) and reads_attention(self.model)
+        said = ['tokens without a place, such as a class token, are unmixed by area'] * (
+            self.unmixes_logits and self.found.has_others)
+        said += ['evidence is weighted by what the class token attends to'] * self.reads_attention
+        if said and not self._has_warned:
+            _logger.info(f"SUMix: {type(self.model).__name__}: {'; '.join(said)}.")
 
     def _lacks_map(self, reason: str) -> None:
-        """Warn once that there is no map, or of one place; ValueError if the uncertainty term needs one."""
+        """Warn once that no map of several places was found; ValueError if the uncertainty term needs one."""
         name = type(self.model).__name__
-        if self.has_term:
+        if self.has_term and self.unmixes_logits:
             raise ValueError(
                 f'the uncertainty term needs logits of the unmixed images, and {name} has no map to unmix ({reason}): '
-                "use original_pass 'grad' with ratio 'similarity', or gamma 0")
+                "use original_pass 'grad', or gamma 0")
         if not self._has_warned:
             self._has_warned = True
             _logger.warning(
@@ -134,7 +134,7 @@ class SUMixModule(nn.Module):
             head_input, output = call_parts(self.model, self.found.source, images)
             maps = features_by_place(self.model, output, size) if self.found.source else None
         is_single = is_single_place(maps)
-        if is_single and (self.has_term or not torch.compiler.is_compiling()):
+        if is_single and (self.has_term and self.unmixes_logits or not torch.compiler.is_compiling()):
             self._lacks_map(f'the map has a single place for images of {size[0]} x {size[1]}')
         logits = self.model.forward_head(head_input)
         return _Pass(logits, self._pre_logits(head_input, is_mixed), head_input, None if is_single else maps)

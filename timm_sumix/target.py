@@ -14,7 +14,8 @@ class ModelOutput(NamedTuple):
         logits: Class scores [N, C]; None of unmixed images where nothing reads them.
         uncertainty: Raw output of the uncertainty head [N, C], or None to use the logits themselves.
         features: Mean of the last feature map over its places [N, D], for ratios 'combined', 'evidence' and 'feature'.
-        evidence: Evidence by place [N, h, w], as evidence_map returns it; ratios 'combined' and 'evidence' need it.
+        evidence: Evidence by place [N, h, w], as evidence_map returns it, where there is attention weighted by it; for
+            ratios 'combined', 'evidence' and 'visible'.
         distilled: For a teacher, in place of the logits: a distillation head's [N, C], or projected features [N, D].
     """
     logits: Any  # a tensor, or None as above

@@ -170,7 +170,7 @@ class SUMixTask(ClassificationTask):
         part = self.mixup.corrected_part
         if part < 1. and ratio.name != 'area':
             _logger.log(logging.INFO if part else logging.WARNING, (
-                f'SUMix: labels of {part:.0%} of the images can be corrected; others are unmixed, or right by mixup.'))
+                f'SUMix: labels of {part:.0%} of the images can be corrected; others are not mixed, or by mixup.'))
         if options.unmixes and part and self.mixup.mode == 'elem':
             _logger.info("SUMix: in 'elem' a pair can hide parts: mode 'pair' (--mixup-mode pair) gives truer labels.")
 

@@ -41,6 +41,7 @@ def unmix(maps: torch.Tensor, mixing: Mixing) -> Tuple[torch.Tensor, Optional[to
 def unmix_by_area(tokens: torch.Tensor, mixing: Mixing) -> torch.Tensor:
     """Return the unmixed images' tokens from those of the mixed ones [N, ...], which have no place, as a class token.
 
-    They are a map of one cell, of which each mixture shows an image's share by area: lam T(mix_i) + (1 - lam) T(mix_j).
+    They are a map of one cell, which shows each image by its area: lam T(mix_i) + (1 - lam) T(mix_j) if the two masks
+    are complementary.
     """
     return unmix(tokens.flatten(1)[:, None, None], mixing)[0].view_as(tokens)
