@@ -44,7 +44,7 @@ def test_hooks_of_the_model_itself_are_refused_and_those_of_its_parts_called(reg
     _compile(task, how)(*random_images())['loss'].backward()
     assert calls == [1]
     getattr(model, register)(lambda *_: None)
-    with pytest.raises(ValueError, match='has hooks of its own, which would be left out: put them on modules inside it'):
+    with pytest.raises(ValueError, match='has hooks of its own, which would be left out: put them on modules'):
         _compile(make_task(model), how)(*random_images())
 
 
