@@ -28,9 +28,8 @@ _eva = partial(_small, 'eva02_tiny_patch14_224', img_size=56, depth=3, global_po
 ATTENDING = {
     'vit': _vit, 'two blocks': partial(_vit, depth=2), 'q_norm': partial(_vit, qk_norm=True),
     'distilled': partial(_small, 'deit_tiny_distilled_patch16_224', img_size=(64, 48), depth=4),
-    'registers': partial(_vit, reg_tokens=4), 'fc_norm': partial(_vit, fc_norm=True), 'rope': _eva,
+    'registers': partial(_vit, reg_tokens=4), 'rope': _eva, 'another rope': partial(_eva, attn_type='rope'),
     'rope, registers, separate projections': partial(_eva, num_reg_tokens=2, qkv_fused=False),
-    'another rope': partial(_eva, attn_type='rope'),
     'mixed rope': partial(_small, 'vit_small_patch16_rope_mixed_224', img_size=64, depth=3)}
 OTHERS = {  # no class token that the head reads, attention of another kind, or none
     'average': partial(_vit, global_pool='avg'), 'map': partial(_vit, global_pool='map', class_token=False),
@@ -73,8 +72,7 @@ def test_attention_is_the_models_own_computed_token_by_token(name, monkeypatch):
     outputs = []
     for block in model.blocks:
         block.register_forward_hook(lambda *parts: outputs.append(parts[-1]))
-    with torch.no_grad():
-        tokens = model.forward_features(images)
+    tokens = model.forward_features(images).detach()
     paid, middle = calls[-1], outputs[len(model.blocks) // 2 - 1]
     monkeypatch.undo()
     head_input, attended = pass_with_attention(model, images)
