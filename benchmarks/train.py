@@ -135,8 +135,7 @@ def main():
             loss_scaler = utils.NativeScaler(device.type)
 
     loader_train, loader_eval, mixup_fn = create_loaders(args, data_config, device)
-    task = ClassificationTask(
-        model=model, criterion=create_train_loss(args).to(device), device=device, verbose=primary)
+    task = ClassificationTask(model=model, criterion=create_train_loss(args).to(device), device=device, verbose=primary)
     optimizer = create_optimizer_v2(task.get_trainable_module(), **optimizer_kwargs(cfg=args), **args.opt_kwargs)
     start_epoch = 0
     if args.resume:

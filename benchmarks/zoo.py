@@ -75,8 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger('timm').setLevel(logging.ERROR)
     torch.manual_seed(0)
-    models = {
-        module: measure(name) for module, name in track(MODELS.items(), description='Architectures')}
+    models = {module: measure(name) for module, name in track(MODELS.items(), description='Architectures')}
     write_result(args.out, {**describe_run('benchmarks.zoo', 0), **wall_time(), 'architectures': models})
 
 

@@ -46,7 +46,8 @@ class MaskedTransform:
             inner = step.transforms if type(step) is transforms.RandomApply else [step]
             if type(step) not in _FOLLOWED and not all(type(each) in _STILL for each in inner):
                 raise ValueError(
-                    f"transform must hold steps of timm's create_transform alone, got {type(step).__name__}")
+                    'transform must be made by timm.data.create_transform, of steps that a mask can follow, got '
+                    f'{type(step).__name__}')
         names = [type(step).__name__ for step in steps]
         if not any(isinstance(step, _TO_TENSOR) for step in steps):
             raise ValueError(f'transform must make a tensor of the image, got {names}')

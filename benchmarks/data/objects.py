@@ -10,8 +10,7 @@ import numpy as np
 
 DEBIAN_FOLDER = '/usr/share/datasets/fashion-mnist'  # of Debian's package dataset-fashion-mnist
 FILES = [f'{part}-{kind}-ubyte.gz' for part in ('train', 't10k') for kind in ('images-idx3', 'labels-idx1')]
-FASHION_CLASSES = (
-    'T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle-boot')
+FASHION_CLASSES = ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle-boot')
 
 
 class Objects(NamedTuple):

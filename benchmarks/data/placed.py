@@ -38,8 +38,7 @@ def _pieces(objects: np.ndarray, count: int, canvas: int, generator: np.random.G
     which = generator.integers(0, len(objects), (count, cells, cells))
     rows, columns = generator.integers(0, start, (2, count, cells, cells))
     steps = np.arange(side)
-    pieces = objects[
-        which[..., None, None], rows[..., None, None] + steps[:, None], columns[..., None, None] + steps]
+    pieces = objects[which[..., None, None], rows[..., None, None] + steps[:, None], columns[..., None, None] + steps]
     field = pieces.swapaxes(2, 3).reshape(count, cells * side, cells * side)[:, :canvas, :canvas]
     tint = generator.uniform(0.2, 0.5, (count, 1, 1, 3)).astype(np.float32)
     noise = generator.uniform(0., 0.1, (count, canvas, canvas, 1)).astype(np.float32)

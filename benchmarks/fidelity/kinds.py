@@ -122,6 +122,6 @@ def ask_of_canvases(kind: Canvases, images: int, epochs: int, test_images: int, 
         model, data, cutmix(CLASSES), epochs=epochs, seed=seed, lr=LEARNING_RATES[kind.probe],
         task_kwargs={'ratio': 'area', 'gamma': 0.})
     rivals = {'snapmix': LABELLERS['snapmix']} if kind.probe == 'cnn' else attention_labellers(model)
-    rivals.update({name: LABELLERS[name] for name in ('lumix', 'evidence of the mixture')})
+    rivals['evidence of the mixture'] = LABELLERS['evidence of the mixture']
     facts = {'top1': classification(predict(model, test.images), test.labels)['top1']}
     return Asked(model, test, cutmix(CLASSES, mode='pair'), rivals, facts)

@@ -6,7 +6,6 @@ that the model is in.
 
 The rivals are re-derived in a few lines each; they are not their authors' code:
 SnapMix: https://arxiv.org/abs/2012.04846; here labels sum to 1, in the paper they do not.
-LUMix: https://arxiv.org/abs/2211.15846; its weights are not known to us for small images.
 TransMix: Attend to Mix for Vision Transformers, https://arxiv.org/abs/2111.09833; the attention's share alone, as in
 the paper's equation, where the authors' code takes its mean with the area.
 Class activation maps: Learning Deep Features for Discriminative Localization, https://arxiv.org/abs/1512.04150
@@ -58,15 +57,6 @@ def evidence_of_mixture(model, mixed, target, masks):
     return lam if target.partner_mask is None else (lam + target.lam) / 2
 
 
-def lumix(model, mixed, target, masks):
-    """Return 0.5 * area + 0.4 * the mixture's own prediction + 0.1 * chance."""
-    prediction = model(mixed).softmax(-1)
-    a, b = (prediction.gather(1, labels.unsqueeze(1)).squeeze(1) for labels in (target.labels, target.partner_labels))
-    with torch.random.fork_rng(devices=[]):  # boxes and batches are drawn as they are without this label
-        chance = torch.rand(len(target.lam)).to(target.lam.device)
-    return 0.5 * target.lam + 0.4 * a / (a + b).clamp(min=1e-6) + 0.1 * chance
-
-
 def attention_labellers(model: torch.nn.Module) -> Dict[str, Labeller]:
     """Return the labellers that read a VisionTransformer's attention: of the mixed image, and of the unmixed ones.
 
@@ -106,7 +96,6 @@ def _true_shuffled(model, mixed, target, masks):
 
 LABELLERS: Dict[str, Labeller] = {
     'snapmix': snapmix,
-    'lumix': lumix,
     'true': _true,
     'true, shuffled': _true_shuffled,
     'evidence of the mixture': evidence_of_mixture,

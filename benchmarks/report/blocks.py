@@ -36,11 +36,11 @@ BLOCKS: Dict[str, Callable[[], str]] = {
     'real': real.real_table,
     'strengths': real.strengths_table,
     'truth': real.truth_table,
-    'truth grid': real.truth_grid,
     'photographs': partial(labels.fidelity_table, 'photographs', 'images', 'fidelity-photographs'),
     'demo': labels.demo_table,
     **{name: partial(models.settings_table, name)
-       for name in ('unmixing', 'common', 'transformers', 'fine-tuning')},
+       for name in ('unmixing', 'common', 'fine-tuning')},
+    'transformers': models.transformers_table,
     'common in short': models.common_in_short,
     'distillation': models.distillation_table,
     'steps': speed.steps_table,

@@ -20,6 +20,17 @@ def settings_table(name: str, order: Collection[str] = SHOWN) -> str:
         for setting, arms in grid(name, order).items() for arm, runs in arms.items()])
 
 
+def transformers_table() -> str:
+    """Return the scores of each label in each setting of transformers, at the seeds that all have, and its changes."""
+    header, lines = ['label'], {arm: [arm] for arm in SHOWN}
+    for setting, arms in grid('transformers', SHOWN).items():
+        same, count = at_common_seeds(arms)
+        header += [f'{setting}, {count}', 'top-1, NLL over CutMix']
+        for arm, line in lines.items():
+            line += [scores(same[arm]), ', '.join(changes(same[arm], same['area']))] if arm in same else ['-', '-']
+    return table(header, [line for line in lines.values() if set(line[1:]) != {'-'}])
+
+
 TRAININGS = {  # of the arms of most interest
     'none': 'no mixing',
     'area': 'CutMix',

@@ -15,7 +15,6 @@ TRAININGS = {
     'similarity': "`--sumix-ratio similarity`, the paper's kind",
 }
 NOISE = 0.5  # points of top-1
-TRUEST = 6  # rows of the table of all weights
 CALIBRATED = ', temperature fitted'
 NAMES = {  # weights (w, s, k) of the formula
     '0 0 0': '`area`, CutMix',
@@ -134,17 +133,7 @@ def _truth_rows() -> List[Dict[str, Any]]:
 def truth_table() -> str:
     """Return the named labels' squared error over the area's, in one pass."""
     rows = {row['weights']: row for row in _truth_rows() if row['power'] == 4. and row['passes'] == 1}
-    return _truth([rows[weights] for weights in NAMES], lambda row: NAMES[row['weights']])
-
-
-def truth_grid() -> str:
-    """Return the same of the truest weights and powers."""
-    rows = sorted((row for row in _truth_rows() if row['passes'] == 1), key=lambda row: row['mean'])[:TRUEST]
-    return _truth(rows, lambda row: f'{row["weights"]}, power {row["power"]:g}')
-
-
-def _truth(rows: List[Dict[str, Any]], name: Any) -> str:
-    kinds = list(rows[0]['over_area'])
+    kinds = list(rows['0 0 0']['over_area'])
     return table(['label', *kinds, 'mean', 'worst'], [
-        [name(row), *(f'{row["over_area"][kind]:.2f}' for kind in kinds), f'{row["mean"]:.2f}', f'{row["most"]:.2f}']
-        for row in rows])
+        [name, *(f'{value:.2f}' for value in (*row['over_area'].values(), row['mean'], row['most']))]
+        for name, row in ((name, rows[weights]) for weights, name in NAMES.items())])
