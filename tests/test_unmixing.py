@@ -9,6 +9,7 @@ from helpers import make_task, random_images, small_model
 from torch import nn
 
 from timm_sumix import Policy, SUMixMixup, SUMixOptions, correct
+from timm_sumix.attention import reads_attention
 from timm_sumix.correction import RATIOS, evidence_map, unmix
 from timm_sumix.maps import features_by_place
 from timm_sumix.mixing import MODES
@@ -250,13 +251,14 @@ def test_tokens_that_have_no_place_are_unmixed_by_area_and_every_ratio_reads_the
     model = create().eval()
     side = 56 if type(model).__name__ == 'Eva' else 64
     mixed, target = SUMixMixup(0., 1., mode='pair', num_classes=10)(*random_images(8, side))
+    task = make_task(model, gamma=0.5).eval()
+    with torch.no_grad():
+        _, unmixed = (task.prepare(mixed), task.get_trainable_module()(mixed, None, target.mixing))[1]
+        torch.testing.assert_close(unmixed.logits, _reference_logits(model, mixed, target))
     for ratio in ('similarity', 'combined'):
-        task = make_task(model, ratio=ratio).eval()
-        with torch.no_grad():
-            _, unmixed = (task.prepare(mixed), task.get_trainable_module()(mixed, None, target.mixing))[1]
-            torch.testing.assert_close(unmixed.logits, _reference_logits(model, mixed, target))
         lam = correct(model, mixed, target, SUMixOptions(ratio))
         assert ((lam - target.lam).abs()[(target.lam > 0) & (target.lam < 1)] > 1e-7).all()
+        assert torch.equal(lam, correct(model, mixed, target, SUMixOptions('evidence'))) == reads_attention(model)
     make_task(create(), gamma=0.5)(mixed, target)['loss'].backward()
 
 

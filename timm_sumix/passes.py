@@ -13,6 +13,7 @@ from timm.models import group_parameters
 from .attention import attended_evidence, pass_with_attention, reads_attention
 from .compat import check_hooks, check_model
 from .correction import Ratio, evidence_map, unmix, unmix_by_area
+from .correction.formula import Formula
 from .maps import Found, call_parts, features_by_place, find_map, is_single_place, switched_off, with_features
 from .options import SUMixOptions
 from .region import Mixing
@@ -48,13 +49,13 @@ class SUMixModule(nn.Module):
         self.uncertainty: Optional[nn.Module] = None  # heads on the model's pre-logits features: of the term,
         self.projection: Optional[nn.Module] = None  # and of distillation, to a teacher's features
         self.fields = ratio.needs  # of ModelOutput
+        self._is_formula = isinstance(ratio, Formula)  # which does without logits
         self.original_pass = original_pass
         self.has_term = term is not None
         self.unmixes_logits = original_pass == 'none' and (self.has_term or 'logits' in ratio.needs)
         self.needs_map = self.unmixes_logits or not {'features', 'evidence'}.isdisjoint(ratio.needs)
         self.found = Found()
-        self.reads_attention = False
-        self.is_prepared = False
+        self.reads_attention = self.is_prepared = False
         self._has_warned = not verbose
         check_model(model, self.needs_map or term == 'head')
 
@@ -72,12 +73,14 @@ class SUMixModule(nn.Module):
             self._lacks_map(found.reason)
         self.is_prepared = True
         self.found = found if self.needs_map else Found(noisy=found.noisy)  # without a map, the head's modules alone
-        self.reads_attention = 'evidence' in self.fields and bool(found.source) and reads_attention(self.model)
-        said = ['tokens without a place, such as a class token, are unmixed by area'] * (
-            self.unmixes_logits and self.found.has_others)
-        said += ['evidence is weighted by what the class token attends to'] * self.reads_attention
-        if said and not self._has_warned:
-            _logger.info(f"SUMix: {type(self.model).__name__}: {'; '.join(said)}.")
+        attends = bool(self.found.source) and reads_attention(self.model)
+        if attends and self.unmixes_logits and self._is_formula and not self.has_term:  # by area logits are too rough
+            self.fields, self.unmixes_logits = ('features', 'evidence'), False
+        self.reads_attention = attends and 'evidence' in self.fields
+        said = 'labels follow the evidence, weighted by what the class token attends to' if self.reads_attention else (
+            'tokens without a place, such as a class token, are unmixed by area')
+        if (self.reads_attention or self.unmixes_logits and self.found.has_others) and not self._has_warned:
+            _logger.info(f'SUMix: {type(self.model).__name__}: {said}.')
 
     def _lacks_map(self, reason: str) -> None:
         """Warn once that no map of several places was found; ValueError if the uncertainty term needs one."""

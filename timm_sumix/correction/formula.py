@@ -18,7 +18,7 @@ authors' released code with its sign mended; e and c are this library's own.
 """
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +67,8 @@ def prediction_changes(
 class Formula(Ratio):
     """lam_hat = sigmoid(l + w (e - l) + s r + k c), see above.
 
-    With evidence, nothing else is compared where a policy shows the partner whole at a smaller size (ResizeMix), since
-    predictions and features change with the size.
+    With evidence and without logits (of a class token) it is `evidence`. With evidence, no prediction is compared where
+    the map has a single place; and where a policy shows the partner whole at a smaller size (ResizeMix), nothing is.
     """
     w: float  # weight of the evidence against the area, in [0, 1]
     s: float  # of the predictions, 0 or greater
@@ -96,6 +96,11 @@ class Formula(Ratio):
     def __str__(self) -> str:
         named = [f'{name} ' for name, own in WEIGHTS.items() if own == self.weights]
         return ''.join(named) + '({:g}, {:g}, {:g})'.format(*self.weights)
+
+    def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
+        if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:
+            return Formula(*WEIGHTS['evidence'])(mixed, original, target)
+        return super().__call__(mixed, original, target)
 
     def shares(self, mixed, original, target):
         if not self.needs:
