@@ -63,8 +63,7 @@ class SUMixModule(nn.Module):
     def prepare(self, images: torch.Tensor) -> None:
         """Find the model's map from the first of the images [N, C, H, W], once, and warn of what it lacks.
 
-        ValueError if the model's forward does more than forward_features and forward_head, or the uncertainty term
-        needs logits that cannot be unmixed.
+        ValueError if forward does more than forward_features and forward_head, or a term's logits cannot be unmixed.
         """
         if self.is_prepared:
             return
@@ -158,9 +157,8 @@ class SUMixModule(nn.Module):
             self, result: _Pass, is_mixed: bool = False, seen: Optional[torch.Tensor] = None,
             mixing: Optional[Mixing] = None) -> ModelOutput:
         """Return what is read of a pass; constants where there is no map."""
-        maps, logits, distilled = result.maps, result.logits, None
-        if isinstance(logits, tuple):
-            logits, distilled = logits
+        maps = result.maps
+        logits, distilled = result.logits if isinstance(result.logits, tuple) else (result.logits, None)
         uncertainty = features = evidence = None
         if self.uncertainty is not None and result.pre_logits is not None:
             uncertainty = self.uncertainty(result.pre_logits)
@@ -170,8 +168,7 @@ class SUMixModule(nn.Module):
             features = logits.new_zeros(len(logits), 1) if maps is None else self._split(maps)[0].mean((1, 2))
         if 'evidence' in self.fields and not is_mixed:
             find = attended_evidence if self.reads_attention else evidence_map
-            evidence = logits.new_ones(len(logits), 1, 1) if maps is None else find(
-                self._split(maps)[1], seen, mixing)
+            evidence = logits.new_ones(len(logits), 1, 1) if maps is None else find(self._split(maps)[1], seen, mixing)
         return ModelOutput(logits, uncertainty, features, evidence, distilled)
 
     @property

@@ -13,7 +13,7 @@ class Part(NamedTuple):
 
 # the question that decides the default: do corrected labels make better models of real photographs?
 REAL = ('none', 'area', 'combined', 'similarity')
-TRANSFORMERS = ('none', 'area', 'transmix', 'similarity', 'evidence')
+TRANSFORMERS = ('none', 'area', 'transmix', 'evidence')  # to which 'similarity' comes, too, with a class token
 SETS: Dict[str, List[Part]] = {
     'real': [Part(name, REAL, 3) for name in ('cifar100', 'caltech101')],
     'strengths': [Part('cifar100-2000', ('area', *map(weights_name, WEIGHTS), 'similarity, growing'), 1)],
@@ -28,7 +28,8 @@ SETS: Dict[str, List[Part]] = {
         Part('resnet18-plain', ('none', 'area', 'combined', 'evidence'), 3)],
     'transformers': [
         Part('cifar100-vit', TRANSFORMERS, 3),
-        Part('placed-sizes-vit', (*TRANSFORMERS, 'true'), 2)],
+        Part('caltech101-vit', ('none', 'area', 'evidence'), 1),
+        Part('placed-sizes-vit', (*TRANSFORMERS, 'true'), 1)],
     # the first are the teachers
     'distillation': [Part('resnet18-narrow', ('none', 'area', 'combined', *DISTILLED), 3)],
     'fine-tuning': [Part('lite0-photographs', ONE_EACH, 3)],

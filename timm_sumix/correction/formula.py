@@ -99,7 +99,7 @@ class Formula(Ratio):
 
     def __call__(self, mixed: ModelOutput, original: Optional[ModelOutput], target: MixedTarget) -> torch.Tensor:
         if self.s > 0 and original is not None and original.logits is None and original.evidence is not None:
-            return Formula(*WEIGHTS['evidence'])(mixed, original, target)
+            return _EVIDENCE(mixed, original, target)
         return super().__call__(mixed, original, target)
 
     def shares(self, mixed, original, target):
@@ -124,3 +124,6 @@ class Formula(Ratio):
         if self.w < 1:  # at 1 the area is left out: where the share is 0 or 1, inf - inf
             log_odds = (1. - self.w) * torch.logit(target.lam) + self.w * log_odds
         return torch.sigmoid(log_odds + nearer)
+
+
+_EVIDENCE = Formula(*WEIGHTS['evidence'])  # made once: made in a compiled step, it would break the graph
