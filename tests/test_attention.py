@@ -127,7 +127,7 @@ def test_a_step_by_attention_is_one_forward_and_trains(name, how):
     model.patch_embed.register_forward_pre_hook(lambda *_: stems.append(1))
     if how == 'compiled':
         torch._dynamo.reset()
-        task.compile(backend='eager')
+        task.compile(backend='eager', fullgraph=True)
     with torch.autocast('cpu', torch.bfloat16, enabled=how == 'autocast'):
         result = task(mixed, target)
     result['loss'].backward()
